@@ -1,0 +1,6 @@
+"""Datasets and transforms that mmseg lacks."""
+
+from mmadv.datasets.camvid import CamVidDataset
+from mmadv.datasets.transforms import ScoreAtInputSize
+
+__all__ = ['CamVidDataset', 'ScoreAtInputSize']
