@@ -1,0 +1,182 @@
+"""Digit scenes: handwritten digits on photographs, drawn at run time from what scikit-learn ships."""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS, TRANSFORMS
+from sklearn.datasets import load_digits, load_sample_images
+
+from mmadv.errors import UserError, nearest
+
+SPLITS = ('train', 'val')
+SIDE = 64
+DIGIT_SIDES = (18, 22, 26, 30, 34)
+CROP_SIDES = (64, 144)
+DIGITS_PER_SCENE = (2, 4)
+PLACEMENT_TRIES = 12
+VAL_DIGITS = 360
+VAL_COLUMNS = 160
+CANDIDATE_COLOURS = 8
+
+
+@functools.cache
+def digit_images(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the handwritten digits of a split: (n, 8, 8) float32 ink in [0, 1], and (n,) their values 0 to 9.
+
+    The last 360 of scikit-learn's 1797 are for validation.
+    """
+    digits = load_digits()
+    ink = (digits.images / 16).astype(np.float32)
+    part = slice(-VAL_DIGITS, None) if split == 'val' else slice(None, -VAL_DIGITS)
+    return ink[part], digits.target[part]
+
+
+@functools.cache
+def photo_regions(split: str) -> tuple[np.ndarray, ...]:
+    """Returns the regions of scikit-learn's two photographs that a split may show, uint8 BGR.
+
+    The rightmost 160 columns of each are for validation, the others for training.
+    """
+    columns = slice(-VAL_COLUMNS, None) if split == 'val' else slice(None, -VAL_COLUMNS)
+    return tuple(np.ascontiguousarray(photo[:, columns, ::-1]) for photo in load_sample_images().images)
+
+
+def draw_scene(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns one scene: a (64, 64, 3) uint8 BGR image and its (64, 64) uint8 label map.
+
+    Up to four digits, 18 to 34 pixels wide, lie beside each other on a crop of a photograph, each in a colour that
+    differs from what is behind it. A pixel that is at least half ink has the class of its digit.
+
+    Args:
+        split: 'train' or 'val'; the two share neither digits nor parts of the photographs.
+        index: which scene.
+        seed: another seed draws other scenes. The three decide every pixel.
+    """
+    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    scene = _draw_background(rng, split)
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    inks, values = digit_images(split)
+    taken = np.zeros((SIDE, SIDE), bool)
+    for _ in range(rng.integers(DIGITS_PER_SCENE[0], DIGITS_PER_SCENE[1] + 1)):
+        side = rng.choice(DIGIT_SIDES)
+        which = rng.integers(len(inks))
+        place = _free_place(rng, taken, side)
+        if place is None:  # a full scene has one digit fewer
+            continue
+        taken[place] = True
+        ink = np.clip(cv2.resize(inks[which], (side, side), interpolation=cv2.INTER_CUBIC), 0, 1)
+        scene[place] += ink[..., None] * (_contrasting_colour(rng, scene[place]) - scene[place])
+        labels[place][ink >= 0.5] = values[which] + 1
+    return np.rint(np.clip(scene, 0, 255)).astype(np.uint8), labels
+
+
+def _draw_background(rng: np.random.Generator, split: str) -> np.ndarray:
+    photos = photo_regions(split)
+    photo = photos[rng.integers(len(photos))]
+    side = rng.integers(CROP_SIDES[0], CROP_SIDES[1] + 1)
+    top = rng.integers(0, photo.shape[0] - side + 1)
+    left = rng.integers(0, photo.shape[1] - side + 1)
+    crop = photo[top : top + side, left : left + side]
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    return cv2.resize(np.ascontiguousarray(crop), (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _free_place(rng: np.random.Generator, taken: np.ndarray, side: int) -> tuple[slice, slice] | None:
+    for top, left in rng.integers(0, SIDE - side + 1, size=(PLACEMENT_TRIES, 2)):
+        place = (slice(top, top + side), slice(left, left + side))
+        if not taken[place].any():
+            return place
+    return None
+
+
+def _contrasting_colour(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
+    candidates = rng.uniform(0, 255, size=(CANDIDATE_COLOURS, 3)).astype(np.float32)
+    distances = np.linalg.norm(candidates - behind.mean(axis=(0, 1)), axis=1)
+    return candidates[distances.argmax()]
+
+
+@TRANSFORMS.register_module()
+class LoadDigitScene(BaseTransform):
+    """Draws the scene that a ``DigitScenesDataset`` names: the image and its label map.
+
+    It takes the place of ``LoadImageFromFile`` and ``LoadAnnotations`` in a pipeline.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Returns ``results`` with ``img``, ``gt_seg_map`` and their shapes, as mmseg's loaders leave them."""
+        image, labels = draw_scene(results['split'], results['index'], results['seed'])
+        results['img'] = image
+        results['img_shape'] = image.shape[:2]
+        results['ori_shape'] = image.shape[:2]
+        results['gt_seg_map'] = labels
+        results['seg_fields'].append('gt_seg_map')
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+@DATASETS.register_module()
+class DigitScenesDataset(BaseSegDataset):
+    """Coloured handwritten digits on photographs, 64x64, without a file: everything is drawn at run time.
+
+    Class 0 is the background, class d + 1 the digit d. The first transform of the pipeline is ``LoadDigitScene``.
+    Scenes are called ``digit_scenes/{split}/{index}`` where other datasets give a path.
+
+    Args:
+        split: 'train' or 'val'.
+        length: the number of scenes.
+        seed: which scenes; split, index and seed decide every pixel.
+        **kwargs: as of ``BaseSegDataset``.
+
+    Raises:
+        UserError: an unknown split, a length below 1.
+    """
+
+    METAINFO = dict(
+        classes=('background', *(f'digit {value}' for value in range(10))),
+        palette=[
+            [40, 40, 40],
+            [230, 25, 75],
+            [60, 180, 75],
+            [255, 225, 25],
+            [0, 130, 200],
+            [245, 130, 48],
+            [145, 30, 180],
+            [70, 240, 240],
+            [240, 50, 230],
+            [210, 245, 60],
+            [250, 190, 190],
+        ],
+    )
+
+    def __init__(self, split: str, length: int, seed: int = 0, **kwargs) -> None:
+        if split not in SPLITS:
+            raise UserError(f"DigitScenesDataset: unknown split '{split}'{nearest(str(split), SPLITS)}")
+        if length < 1:
+            raise UserError(f'DigitScenesDataset: length must be at least 1, found {length}')
+        self.split = split
+        self.length = length
+        self.seed = seed
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Returns one dict per scene: its name, and what draws it."""
+        return [
+            dict(
+                img_path=f'digit_scenes/{self.split}/{index:05d}',
+                split=self.split,
+                index=index,
+                seed=self.seed,
+                label_map=self.label_map,
+                reduce_zero_label=self.reduce_zero_label,
+                seg_fields=[],
+            )
+            for index in range(self.length)
+        ]
