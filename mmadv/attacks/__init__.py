@@ -1,0 +1,56 @@
+"""Adversarial attacks on semantic segmentation, in pure torch.
+
+Images are float in [0, 1], (N, C, H, W); a model is a callable from images to logits (N, K, H, W).
+"""
+
+from mmadv.attacks.apgd import APGD
+from mmadv.attacks.attack import Attack, AttackResult, NonFiniteLogits
+from mmadv.attacks.ensemble import WorstCase
+from mmadv.attacks.objectives import (
+    BalancedCrossEntropy,
+    CosineCrossEntropy,
+    CrossEntropy,
+    JensenShannon,
+    MaskedBalancedCrossEntropy,
+    MaskedCrossEntropy,
+    MaskedSpherical,
+    Objective,
+)
+from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
+from mmadv.attacks.presets import PRESETS, preset, sea
+from mmadv.attacks.radius_reduction import RadiusReduction
+from mmadv.attacks.randomness import derive_seed
+from mmadv.attacks.restarts import Restarts
+from mmadv.attacks.threat import L2, Linf, Threat, parse_radius
+
+__all__ = [
+    'APGD',
+    'BIM',
+    'FGSM',
+    'L2',
+    'PGD',
+    'PRESETS',
+    'Attack',
+    'AttackResult',
+    'BalancedCrossEntropy',
+    'CosPGD',
+    'CosineCrossEntropy',
+    'CrossEntropy',
+    'JensenShannon',
+    'Linf',
+    'MaskedBalancedCrossEntropy',
+    'MaskedCrossEntropy',
+    'MaskedSpherical',
+    'NonFiniteLogits',
+    'Objective',
+    'RadiusReduction',
+    'RandomFGSM',
+    'Restarts',
+    'SegPGD',
+    'Threat',
+    'WorstCase',
+    'derive_seed',
+    'parse_radius',
+    'preset',
+    'sea',
+]

@@ -1,0 +1,173 @@
+"""APGD (Croce and Hein, 2020) on segmentation objectives, as SEA runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, Best, Found, Problem, build_parts, check_steps
+from mmadv.attacks.objectives import MaskedCrossEntropy, Objective
+from mmadv.attacks.threat import Threat
+from mmadv.registry import ATTACKS
+
+RISE_SHARE = 0.75
+MOMENTUM = 0.75
+
+
+class StepSchedule:
+    """When APGD halves an image's step.
+
+    Checkpoints follow after 0.22 n iterations, then at intervals that shrink by 0.03 n down to 0.06 n (each at
+    least 1). At one, the step is halved where at most 75 % of the interval's iterations raised the tracked loss, or
+    where the last checkpoint did not halve and the best loss has not moved since.
+
+    The published test compares the first iteration's loss with an empty history slot, which holds zero; so does
+    this one, for equal numbers.
+
+    Args:
+        steps: n.
+        initial_loss: (N,) tracked loss of the starting points.
+    """
+
+    def __init__(self, steps: int, initial_loss: Tensor) -> None:
+        self.interval = max(int(0.22 * steps), 1)
+        self.shortest = max(int(0.06 * steps), 1)
+        self.shrink = max(int(0.03 * steps), 1)
+        self.since = 0
+        self.rises = torch.zeros_like(initial_loss)
+        self.previous_loss = torch.zeros_like(initial_loss)
+        self.checked_best = initial_loss
+        self.halved = torch.ones_like(initial_loss, dtype=torch.bool)
+
+    def restrict(self, keep: Tensor) -> None:
+        """Forgets the images where ``keep`` (N,) is False."""
+        self.rises, self.previous_loss = self.rises[keep], self.previous_loss[keep]
+        self.checked_best, self.halved = self.checked_best[keep], self.halved[keep]
+
+    def update(self, loss: Tensor, best_loss: Tensor) -> Tensor | None:
+        """Takes an iteration's losses; returns at a checkpoint which images halve, (N,) bool, otherwise None."""
+        self.rises += loss > self.previous_loss
+        self.previous_loss = loss
+        self.since += 1
+        if self.since < self.interval:
+            return None
+        oscillates = self.rises <= RISE_SHARE * self.interval
+        stagnates = ~self.halved & (self.checked_best >= best_loss)
+        self.halved = oscillates | stagnates
+        self.checked_best = best_loss
+        self.since = 0
+        self.rises = torch.zeros_like(loss)
+        self.interval = max(self.interval - self.shrink, self.shortest)
+        return self.halved
+
+
+@dataclass
+class _State:
+    """The images still under attack, row by row."""
+
+    rows: Tensor
+    iterate: Tensor
+    previous: Tensor
+    gradient: Tensor
+    step_size: Tensor
+    best_iterate: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+
+    def restrict(self, keep: Tensor) -> None:
+        for item in dataclasses.fields(self):
+            setattr(self, item.name, getattr(self, item.name)[keep])
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class APGD(Attack):
+    """Auto-PGD at one radius, without a step size to choose; keeps the iterate of lowest accuracy.
+
+    The step follows the objective's gradient, the schedule its tracked loss. An image leaves the batch once it has no
+    pixel left to flip.
+
+    Args:
+        threat: the budget, or its config.
+        steps: iterations, one gradient each; one forward pass more.
+        objective: what is maximised, or its config.
+        random_start: start from a random image of the budget, not from the clean one.
+    """
+
+    threat: Threat
+    steps: int = 100
+    objective: Objective = MaskedCrossEntropy()
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        build_parts(self, threat=self.threat, objective=self.objective)
+        check_steps(self, self.steps)
+
+    @property
+    def targeted(self) -> bool:
+        return self.objective.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return self.random_start
+
+    def with_threat(self, threat: Threat) -> APGD:
+        return dataclasses.replace(self, threat=threat)
+
+    def with_steps(self, steps: int) -> APGD:
+        return dataclasses.replace(self, steps=steps)
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        if start is None:
+            centre = problem.images
+            start = self.threat.random_start(centre, problem.seeds) if self.random_start else centre
+        best = Best(problem, targeted=self.targeted)
+        state, schedule, unsolved = self._begin(problem, start, best)
+        for step in range(self.steps):
+            if not bool(unsolved.all()):
+                state.restrict(unsolved)
+                schedule.restrict(unsolved)
+                problem = problem.restrict(unsolved)
+            if not len(problem):
+                break
+            iterate = self._next(state, problem.images, momentum=step > 0)
+            moves = step + 1 < self.steps
+            evaluation = problem.evaluate(iterate, self.objective, (step + 1) / self.steps, gradient=moves)
+            unsolved = best.update(state.rows, iterate, evaluation)
+            if moves:
+                assert evaluation.loss is not None and evaluation.gradient is not None
+                self._advance(state, schedule, iterate, evaluation.gradient, evaluation.loss)
+        return best.found()
+
+    def _begin(self, problem: Problem, start: Tensor, best: Best) -> tuple[_State, StepSchedule, Tensor]:
+        evaluation = problem.evaluate(start, self.objective, 0.0, gradient=True)
+        assert evaluation.loss is not None and evaluation.gradient is not None
+        rows = torch.arange(len(problem), device=start.device)
+        step_size = torch.full((len(problem), 1, 1, 1), 2 * self.threat.radius, dtype=start.dtype, device=start.device)
+        gradient, loss = evaluation.gradient, evaluation.loss
+        state = _State(rows, start, start, gradient, step_size, start.clone(), gradient.clone(), loss.clone())
+        return state, StepSchedule(self.steps, loss), best.update(rows, start, evaluation)
+
+    def _next(self, state: _State, centre: Tensor, *, momentum: bool) -> Tensor:
+        threat, iterate = self.threat, state.iterate
+        moved = threat.project(threat.step(iterate, state.gradient, state.step_size), centre)
+        if not momentum:
+            return moved
+        mixed = iterate + MOMENTUM * (moved - iterate) + (1 - MOMENTUM) * (iterate - state.previous)
+        return threat.project(mixed, centre)
+
+    @staticmethod
+    def _advance(state: _State, schedule: StepSchedule, iterate: Tensor, gradient: Tensor, loss: Tensor) -> None:
+        state.previous, state.iterate, state.gradient = state.iterate, iterate.clone(), gradient
+        rises = loss > state.best_loss
+        state.best_iterate[rises] = iterate[rises]
+        state.best_gradient[rises] = gradient[rises]
+        state.best_loss = torch.where(rises, loss, state.best_loss)
+        halves = schedule.update(loss, state.best_loss)
+        if halves is not None:
+            state.step_size = torch.where(halves.view(-1, 1, 1, 1), state.step_size / 2, state.step_size)
+            state.iterate[halves] = state.best_iterate[halves]
+            state.gradient[halves] = state.best_gradient[halves]

@@ -1,0 +1,87 @@
+"""Progressive radius reduction (red-ε of SEA, section 2.3), as a wrapper of an attack."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, Found, Problem, build_parts
+from mmadv.attacks.apgd import APGD
+from mmadv.attacks.pgd import PGD
+from mmadv.attacks.threat import Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class RadiusReduction(Attack):
+    """Runs an attack at larger radii first; each phase starts from the projection of the one before.
+
+    Step, momentum and history begin anew in each phase; only the first has a random start.
+
+    Args:
+        attack: APGD, or PGD that keeps its iterate of lowest accuracy, at the final radius and with all the
+            iterations; or its config.
+        factors: of the radius, phase by phase; the last is 1.
+        shares: of the iterations, phase by phase, rounded down; the last phase has the rest.
+    """
+
+    attack: Attack
+    factors: tuple[float, ...] = (2.0, 1.5, 1.0)
+    shares: tuple[float, ...] = (0.3, 0.3, 0.4)
+
+    def __post_init__(self) -> None:
+        build_parts(self, attack=self.attack)
+        object.__setattr__(self, 'factors', tuple(float(factor) for factor in self.factors))
+        object.__setattr__(self, 'shares', tuple(float(share) for share in self.shares))
+        if not isinstance(self.attack, (APGD, PGD)):
+            raise UserError(f'RadiusReduction wraps APGD or PGD; found {type(self.attack).__name__}')
+        if len(self.factors) != len(self.shares) or not self.factors:
+            raise UserError(f'RadiusReduction: {len(self.factors)} factors need as many shares; found {len(self.shares)}')
+        if self.factors[-1] != 1 or min(self.factors) <= 0:
+            raise UserError(f'RadiusReduction: factors must be positive and end with 1; found {self.factors}')
+        if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9:
+            raise UserError(f'RadiusReduction: shares must not be negative and sum to 1; found {self.shares}')
+
+    @property
+    def threat(self) -> Threat:  # type: ignore[override]
+        return self.attack.threat
+
+    @property
+    def start_threat(self) -> Threat:
+        return self.phases()[0].threat
+
+    @property
+    def targeted(self) -> bool:
+        return self.attack.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return self.attack.is_random
+
+    def with_threat(self, threat: Threat) -> RadiusReduction:
+        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
+
+    def with_steps(self, steps: int) -> RadiusReduction:
+        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
+
+    def phases(self) -> list[Attack]:
+        """Returns the attack of each phase that has at least one iteration."""
+        assert isinstance(self.attack, (APGD, PGD))
+        # Without the small number, 0.3 * 10 rounded down would be 2.
+        steps = [int(share * self.attack.steps + 1e-9) for share in self.shares[:-1]]
+        steps.append(self.attack.steps - sum(steps))
+        pairs = zip(self.factors, steps, strict=True)
+        return [self.attack.with_threat(self.threat.scaled(f)).with_steps(n) for f, n in pairs if n > 0]
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        found: Found | None = None
+        for phase in self.phases():
+            if found is not None:
+                start = phase.threat.project(found.images, problem.images)
+            found = phase.run(problem, start)
+        assert found is not None
+        return found

@@ -1,0 +1,83 @@
+"""Random restarts, as a wrapper of an attack."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, Best, Evaluation, Found, Problem, build_parts
+from mmadv.attacks.threat import Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class Restarts(Attack):
+    """Runs a random attack several times and keeps the strongest result of each image.
+
+    An image without a pixel left to flip takes no part in further restarts.
+
+    Args:
+        attack: one that draws random numbers, or its config.
+        restarts: how many runs.
+    """
+
+    attack: Attack
+    restarts: int = 5
+
+    def __post_init__(self) -> None:
+        build_parts(self, attack=self.attack)
+        if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 1:
+            raise UserError(f'Restarts: restarts must be a positive integer; found {self.restarts!r}')
+        if not self.attack.is_random:
+            name = type(self.attack).__name__
+            raise UserError(f'Restarts: {name} draws nothing at random, so restarts repeat it; set random_start=True')
+
+    @property
+    def threat(self) -> Threat:  # type: ignore[override]
+        return self.attack.threat
+
+    @property
+    def start_threat(self) -> Threat:
+        return self.attack.start_threat
+
+    @property
+    def targeted(self) -> bool:
+        return self.attack.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def with_threat(self, threat: Threat) -> Restarts:
+        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
+
+    def with_steps(self, steps: int) -> Restarts:
+        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        """Returns the strongest result; a given ``start`` serves the first run only."""
+        best = Best(problem, targeted=self.targeted)
+        unsolved = torch.ones(len(problem), dtype=torch.bool, device=problem.images.device)
+        for restart in range(self.restarts):
+            rows = unsolved.nonzero().squeeze(1)
+            if not len(rows):
+                break
+            part = problem.restrict(unsolved).reseed('restart', restart)
+            found = self.attack.run(part, start if restart == 0 else None)
+            evaluation = evaluated(found, part)
+            problem.count_passes_of(part, unsolved)
+            unsolved = unsolved.clone()
+            unsolved[rows] = best.update(rows, found.images, evaluation)
+        return best.found()
+
+
+def evaluated(found: Found, problem: Problem) -> Evaluation:
+    """Returns the evaluation of what an attack found, made now if the attack did not."""
+    if found.correct is None or found.predictions is None:
+        return problem.evaluate(found.images)
+    return Evaluation(found.correct, found.predictions)

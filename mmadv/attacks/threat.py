@@ -1,0 +1,166 @@
+"""Threat models: which images an attack may return for a given one.
+
+Images are float in [0, 1], (N, C, H, W); radii are in the same units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.randomness import derive_seed, normal_noise, uniform_noise, uniform_scalars
+from mmadv.errors import UserError
+from mmadv.registry import THREATS
+
+
+def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
+    """Returns a radius (or step size) as a float, from '4/255', '0.03', 0.03 or 4/255.
+
+    >>> parse_radius('4/255') == 4 / 255
+    True
+    >>> parse_radius('0.03')
+    0.03
+
+    Args:
+        radius: the text or number.
+        what: what the number is called in the error message.
+
+    Raises:
+        UserError: not a number, not finite, or negative.
+    """
+    hint = f"write it as '4/255', '0.03' or a number, in units of images in [0, 1]"
+    if isinstance(radius, bool) or not isinstance(radius, (str, int, float)):
+        raise UserError(f'{what} {radius!r} is not a number; {hint}')
+    try:
+        value = float(Fraction(radius.replace(' ', ''))) if isinstance(radius, str) else float(radius)
+    except ZeroDivisionError:
+        raise UserError(f"{what} '{radius}' divides by zero; {hint}") from None
+    except (ValueError, OverflowError):
+        raise UserError(f"{what} '{radius}' is not a number; {hint}") from None
+    if not math.isfinite(value):
+        raise UserError(f"{what} '{radius}' is not finite; {hint}")
+    if value < 0:
+        raise UserError(f"{what} '{radius}' is negative; {hint}")
+    return value
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threat(ABC):
+    """A ball of one norm around each image, intersected with [0, 1].
+
+    Args:
+        radius: of the ball: '4/255', '0.03' or a float; positive.
+
+    Raises:
+        UserError: the radius is not a positive number.
+    """
+
+    radius: float
+
+    def __post_init__(self) -> None:
+        radius = parse_radius(self.radius)
+        if radius == 0:
+            raise UserError('radius 0 leaves an attack nothing to change; give a positive radius, or evaluate clean')
+        object.__setattr__(self, 'radius', radius)
+
+    def with_radius(self, radius: str | float) -> Threat:
+        """Returns the same threat model with another radius."""
+        return dataclasses.replace(self, radius=parse_radius(radius))
+
+    def scaled(self, factor: float) -> Threat:
+        """Returns the threat model with its radius multiplied by ``factor``."""
+        return self.with_radius(self.radius * factor)
+
+    @abstractmethod
+    def project(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Returns ``images`` moved into the ball around ``centre`` and into [0, 1]; (N, C, H, W)."""
+
+    @abstractmethod
+    def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
+        """Returns ``images`` moved by ``step_size`` along the norm's steepest ascent; not projected."""
+
+    @abstractmethod
+    def random_start(self, centre: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Returns images drawn uniformly from the ball, one seed per image, clipped to [0, 1]."""
+
+    @abstractmethod
+    def distance(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Returns the norm of ``images - centre`` per image, (N,)."""
+
+    def contains(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Returns per image whether it is in the ball and in [0, 1], up to rounding; (N,) bool."""
+        tolerance = 8 * torch.finfo(images.dtype).eps * max(1.0, self.radius)
+        inside = self.distance(images, centre) <= self.radius + tolerance
+        in_range = ((images >= 0) & (images <= 1)).flatten(1).all(1)
+        return inside & in_range
+
+
+@THREATS.register
+@dataclass(frozen=True, kw_only=True)
+class Linf(Threat):
+    """Every value may change by at most ``radius``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.radius > 1:
+            raise UserError(f"Linf radius {self.radius:g} is more than the whole range [0, 1]; write '4/255', not 4")
+
+    def scaled(self, factor: float) -> Linf:
+        """Returns the ball scaled by ``factor``; beyond radius 1 it holds every image, so it stops there."""
+        return Linf(radius=min(self.radius * factor, 1.0))
+
+    def project(self, images: Tensor, centre: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(images, centre - self.radius), centre + self.radius).clamp_(0, 1)
+
+    def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
+        return images + step_size * gradient.sign()
+
+    def random_start(self, centre: Tensor, seeds: Sequence[int]) -> Tensor:
+        return self.project(centre + self.radius * uniform_noise(centre, seeds), centre)
+
+    def distance(self, images: Tensor, centre: Tensor) -> Tensor:
+        return (images - centre).abs().flatten(1).amax(1)
+
+
+@THREATS.register
+@dataclass(frozen=True, kw_only=True)
+class L2(Threat):
+    """The Euclidean norm of an image's change is at most ``radius``."""
+
+    def project(self, images: Tensor, centre: Tensor) -> Tensor:
+        difference = images - centre
+        norm = _per_image(_l2(difference))
+        factor = (self.radius / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
+        return (centre + difference * factor).clamp_(0, 1)
+
+    def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
+        # The largest entry is divided out first: squares of tiny gradients underflow in float32.
+        largest = _per_image(gradient.abs().flatten(1).amax(1)).clamp_min(torch.finfo(gradient.dtype).tiny)
+        direction = gradient / largest
+        norm = _per_image(_l2(direction)).clamp_min(torch.finfo(gradient.dtype).tiny)
+        return images + step_size * direction / norm
+
+    def random_start(self, centre: Tensor, seeds: Sequence[int]) -> Tensor:
+        direction = normal_noise(centre, seeds)
+        direction = direction / _per_image(_l2(direction))
+        share = uniform_scalars(centre, [derive_seed(seed, 'radius') for seed in seeds])
+        length = self.radius * share ** (1 / centre[0].numel())
+        return self.project(centre + length * direction, centre)
+
+    def distance(self, images: Tensor, centre: Tensor) -> Tensor:
+        return _l2(images - centre)
+
+
+def _l2(difference: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(difference.flatten(1).double(), dim=1).to(difference.dtype)

@@ -1,0 +1,99 @@
+"""The registries of threats, objectives and attacks, and ``build``, which makes them from nested dicts.
+
+Pure Python: attacks are built alike with and without the OpenMMLab packages.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from mmadv.errors import UserError, nearest
+
+T = TypeVar('T', bound=Callable[..., Any])
+
+
+class Registry:
+    """A name -> class (or factory function) table of one kind of component.
+
+    Args:
+        kind: what the entries are, in the singular, as error messages call them.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Callable[..., Any]] = {}
+
+    def register(self, entry: T) -> T:
+        """Registers a class or function under its own name; use as a decorator."""
+        name = entry.__name__
+        if name in self._entries:
+            raise ValueError(f'the {self.kind} {name} is registered already')
+        self._entries[name] = entry
+        return entry
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def names(self) -> list[str]:
+        """Returns the registered names, sorted."""
+        return sorted(self._entries)
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """Returns the entry of that name; raises UserError with the nearest name otherwise."""
+        if name not in self._entries:
+            raise UserError(f"unknown {self.kind} '{name}'{nearest(name, self._entries)}")
+        return self._entries[name]
+
+
+THREATS = Registry('threat model')
+OBJECTIVES = Registry('objective')
+ATTACKS = Registry('attack')
+
+
+def build(config: Any, registry: Registry) -> Any:
+    """Returns the component that a config describes, building nested dicts on the way.
+
+    Args:
+        config: a mapping with ``type`` (a registered name) and the component's keyword arguments. What
+            is already a component is returned as it is.
+        registry: where ``type`` is looked up. A nested dict with a ``type`` is looked up in whichever
+            registry knows the name.
+
+    Raises:
+        UserError: an unknown type, an unknown or missing argument.
+    """
+    if not isinstance(config, Mapping):
+        if isinstance(config, str):
+            raise UserError(f"{registry.kind} '{config}' must be a dict with a 'type', or the built component")
+        return config
+    arguments = dict(config)
+    arguments.pop('_scope_', None)
+    if not isinstance(arguments.get('type'), str):
+        raise UserError(f"a {registry.kind} config needs a 'type'; found the keys {sorted(map(str, arguments))}")
+    name = arguments.pop('type')
+    entry = registry.get(name)
+    built = {key: _build_nested(value) for key, value in arguments.items()}
+    known = inspect.signature(entry).parameters
+    for key in built:
+        if key not in known:
+            raise UserError(f"{name} has no argument '{key}'{nearest(key, known)}")
+    missing = [
+        key for key, parameter in known.items() if parameter.default is inspect.Parameter.empty and key not in built
+    ]
+    if missing:
+        raise UserError(f'{name} needs the argument {", ".join(missing)}')
+    return entry(**built)
+
+
+def _build_nested(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if 'type' not in value:
+        return {key: _build_nested(item) for key, item in value.items()}
+    for registry in (THREATS, OBJECTIVES, ATTACKS):
+        if value['type'] in registry:
+            return build(value, registry)
+    known = [name for registry in (THREATS, OBJECTIVES, ATTACKS) for name in registry.names()]
+    raise UserError(f"unknown component '{value['type']}'{nearest(str(value['type']), known)}")
