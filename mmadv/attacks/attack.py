@@ -174,7 +174,9 @@ class Problem:
             if gradient:
                 assert objective is not None
                 if not scores.logits.requires_grad:
-                    raise UserError('the logits do not depend on the images differentiably; the model cannot be attacked')
+                    raise UserError(
+                        'the logits do not depend on the images differentiably; the model cannot be attacked'
+                    )
                 # Differentiating the sum and dividing afterwards keeps half-precision models from underflowing.
                 total = objective.value(scores, progress).sum()
                 (input_gradient,) = torch.autograd.grad(total, candidates)
@@ -192,7 +194,7 @@ class Problem:
         expected = (len(candidates), *self.labels.shape[1:])
         if logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != expected:
             raise UserError(
-                f'the model must return logits (N, K, H, W) of the labels\' size (N, H, W) = {expected}; '
+                f"the model must return logits (N, K, H, W) of the labels' size (N, H, W) = {expected}; "
                 f'found {tuple(logits.shape)}; resize the logits or the labels'
             )
         if not bool(torch.isfinite(logits.detach().sum())):
@@ -358,7 +360,9 @@ class Attack(ABC):
             if found.correct is None or found.predictions is None:
                 evaluation = problem.evaluate(found.images)
                 found.correct, found.predictions = evaluation.correct, evaluation.predictions
-            void = Problem(model, images[~attackable], labels[~attackable], [0] * int((~attackable).sum()), ignore_index)
+            void = Problem(
+                model, images[~attackable], labels[~attackable], [0] * int((~attackable).sum()), ignore_index
+            )
             void_predictions = void.evaluate(void.images).predictions if len(void) else labels[:0]
         result = _result(problem, found)
         if not len(void):
@@ -412,7 +416,9 @@ class Attack(ABC):
                 found = self.run(problem, start) if len(problem) else Found(clean, problem.valid_pixels, problem.labels)
         inside = self.threat.contains(found.images, clean)
         if not bool(inside.all()):
-            raise AssertionError(f'{type(self).__name__} left its budget {self.threat} or [0, 1]: this is a defect of it')
+            raise AssertionError(
+                f'{type(self).__name__} left its budget {self.threat} or [0, 1]: this is a defect of it'
+            )
         return found, problem, attackable
 
 

@@ -7,11 +7,10 @@ finite size. All papers named here are listed in the README.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-
-import math
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +28,7 @@ def check_labels(labels: Tensor, num_classes: int, ignore_index: int) -> None:
         found = labels[index][wrong[index]].unique().tolist()[:5]
         raise UserError(
             f'image {index} of the batch holds the labels {found}, which are neither classes of the model '
-            f'(0 to {num_classes - 1}) nor ignore_index ({ignore_index}); check the dataset\'s classes and reduce_zero_label'
+            f"(0 to {num_classes - 1}) nor ignore_index ({ignore_index}); check the dataset's classes and reduce_zero_label"
         )
 
 
@@ -158,8 +157,8 @@ class BalancedCrossEntropy(_CrossEntropyTracked):
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         share = progress / 2
-        weight = torch.where(self._pending(scores), 1 - share, share).to(scores.logits.dtype)
-        return weight * _cross_entropy(scores)
+        loss = _cross_entropy(scores)
+        return torch.where(self._pending(scores), (1 - share) * loss, share * loss)
 
 
 @OBJECTIVES.register
@@ -246,9 +245,10 @@ def spherical_loss(scores: PixelScores) -> Tensor:
     """Returns -u_y / |u|_2, (N, H, W); 0 where every logit is 0."""
     tiny = torch.finfo(scores.logits.dtype).tiny
     # The loss does not depend on the logits' scale: dividing by the largest keeps squares representable.
-    largest = scores.logits.detach().abs().amax(1, keepdim=True).clamp_min(tiny)
-    scaled = scores.logits / largest
-    norm = scaled.square().sum(1).clamp_min(tiny).sqrt()
+    largest = scores.logits.detach().abs().amax(1, keepdim=True)
+    scaled = scores.logits / torch.where(largest > tiny, largest, 1)
+    # At least 1 unless every logit is 0.
+    norm = scaled.square().sum(1).clamp_min(1).sqrt()
     return -scaled.gather(1, scores.indices).squeeze(1) / norm
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, Found, Problem, build_parts
 from mmadv.attacks.apgd import APGD
+from mmadv.attacks.attack import Attack, Found, Problem, build_parts
 from mmadv.attacks.pgd import PGD
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
@@ -40,7 +40,9 @@ class RadiusReduction(Attack):
         if not isinstance(self.attack, (APGD, PGD)):
             raise UserError(f'RadiusReduction wraps APGD or PGD; found {type(self.attack).__name__}')
         if len(self.factors) != len(self.shares) or not self.factors:
-            raise UserError(f'RadiusReduction: {len(self.factors)} factors need as many shares; found {len(self.shares)}')
+            raise UserError(
+                f'RadiusReduction: {len(self.factors)} factors need as many shares; found {len(self.shares)}'
+            )
         if self.factors[-1] != 1 or min(self.factors) <= 0:
             raise UserError(f'RadiusReduction: factors must be positive and end with 1; found {self.factors}')
         if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9:

@@ -1,0 +1,400 @@
+"""Properties that every attack has, and the optimum where it is known."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mmadv.attacks import (
+    APGD,
+    BIM,
+    FGSM,
+    L2,
+    PGD,
+    PRESETS,
+    CosPGD,
+    CrossEntropy,
+    JensenShannon,
+    Linf,
+    MaskedCrossEntropy,
+    MaskedSpherical,
+    NonFiniteLogits,
+    RadiusReduction,
+    RandomFGSM,
+    Restarts,
+    SegPGD,
+    WorstCase,
+    preset,
+    sea,
+)
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS, build
+from tests.attacks.models import PixelLinear, batch, conv_net
+
+LINF, EUCLID = Linf(radius='8/255'), L2(radius=0.5)
+ALL = [
+    FGSM(threat=LINF),
+    RandomFGSM(threat=LINF),
+    BIM(threat=LINF, steps=4),
+    PGD(threat=EUCLID, steps=4),
+    PGD(threat=LINF, steps=4, keep='best_loss'),
+    PGD(threat=LINF, steps=4, keep='lowest_accuracy'),
+    SegPGD(threat=LINF, steps=4, keep='lowest_accuracy'),
+    CosPGD(threat=LINF, steps=4),
+    APGD(threat=LINF, steps=8),
+    APGD(threat=EUCLID, steps=8, objective=CrossEntropy()),
+    APGD(threat=LINF, steps=8, objective=JensenShannon(targeted=True)),
+    RadiusReduction(attack=APGD(threat=LINF, steps=10, objective=MaskedSpherical())),
+    Restarts(attack=PGD(threat=LINF, steps=2), restarts=2),
+    WorstCase(attacks={'ce': PGD(threat=LINF, steps=3), 'masked': APGD(threat=LINF, steps=5)}),
+    sea('8/255', iterations=6),
+    sea(0.5, iterations=6, preset='eccv', threat='L2'),
+]
+every_attack = pytest.mark.parametrize('attack', ALL, ids=lambda attack: f'{type(attack).__name__}-{ALL.index(attack)}')
+
+
+@every_attack
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_result_is_in_the_budget_and_says_what_it_did(attack, seed):
+    model, (images, labels) = conv_net(seed), batch(seed)
+    result = attack(model, images, labels, seeds=[1, 2, 3])
+    assert attack.threat.contains(result.images, images).all()
+    model.eval()
+    predictions = model(result.images).argmax(1)
+    assert torch.equal(result.predictions, predictions)
+    valid = labels != 255
+    accuracy = ((predictions == labels) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1).double()
+    torch.testing.assert_close(result.accuracy, accuracy)
+    assert (result.forward_passes > result.backward_passes).all()
+
+
+@every_attack
+def test_independent_of_batch_size_order_and_company(attack):
+    model, (images, labels) = conv_net(3), batch(3, n=5)
+    seeds = [11, 12, 13, 14, 15]
+    whole = attack(model, images, labels, seeds=seeds)
+    order = torch.tensor([4, 2, 0, 3, 1])
+    shuffled = attack(model, images[order], labels[order], seeds=[seeds[i] for i in order])
+    alone = [attack(model, images[i : i + 1], labels[i : i + 1], seeds=seeds[i : i + 1]) for i in range(5)]
+    for name in ('images', 'predictions', 'accuracy', 'forward_passes', 'backward_passes'):
+        value = getattr(whole, name)
+        torch.testing.assert_close(getattr(shuffled, name), value[order], rtol=0, atol=1e-9)
+        torch.testing.assert_close(torch.cat([getattr(one, name) for one in alone]), value, rtol=0, atol=1e-9)
+
+
+@every_attack
+def test_seeds_decide_everything(attack):
+    model, (images, labels) = conv_net(1), batch(1)
+    torch.manual_seed(0)
+    first = attack(model, images, labels, seeds=[1, 2, 3])
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert torch.equal(attack(model, images, labels, seeds=[1, 2, 3]).images, first.images)
+    assert torch.equal(attack(model, images, labels).images, attack(model, images, labels).images)
+    assert torch.equal(torch.get_rng_state(), state)
+    other = attack(model, images, labels, seeds=[4, 5, 6])
+    assert torch.equal(other.images, first.images) != attack.is_random
+
+
+@every_attack
+def test_images_without_a_valid_pixel_come_back_unchanged(attack):
+    model, (images, labels) = conv_net(2), batch(2)
+    whole = attack(model, images[[0, 2]], labels[[0, 2]], seeds=[1, 3])
+    labels[1] = 255
+    result = attack(model, images, labels, seeds=[1, 2, 3])
+    assert torch.equal(result.images[1], images[1]) and result.accuracy[1].isnan()
+    assert torch.equal(result.images[[0, 2]], whole.images)
+    assert result.backward_passes[1] == 0
+    for name, member in result.members.items():
+        assert torch.equal(member.images[[0, 2]], whole.members[name].images) and member.accuracy[1].isnan()
+    nothing = attack(model, images, torch.full_like(labels, 255))
+    assert torch.equal(nothing.images, images) and nothing.accuracy.isnan().all()
+
+
+@every_attack
+def test_model_is_left_as_it_was(attack):
+    model, (images, labels) = conv_net(4), batch(4)
+    model.train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    model[4].weight.grad = torch.ones_like(model[4].weight)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    def check():
+        assert [module.training for module in model] == [True, False, True, True, True]
+        assert [p.requires_grad for p in model.parameters()] == [False, True, True, True, True, True]
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        assert torch.equal(model[4].weight.grad, torch.ones_like(model[4].weight)) and model[4].bias.grad is None
+
+    attack(model, images, labels)
+    check()
+    hook = model[4].register_forward_hook(lambda *_: (_ for _ in ()).throw(RuntimeError('stop')))
+    with pytest.raises(RuntimeError, match='stop'):
+        attack(model, images, labels)
+    hook.remove()
+    check()
+    assert images.grad is None and not images.requires_grad
+
+
+@every_attack
+def test_perturb_returns_the_images_of_call(attack):
+    model, (images, labels) = conv_net(5), batch(5)
+    labels[1] = 255
+    expected = attack(model, images, labels, seeds=[1, 2, 3]).images
+    assert torch.equal(attack.perturb(model, images, labels, seeds=[1, 2, 3]), expected)
+
+
+@every_attack
+def test_describe_is_json_and_builds_the_same_attack(attack):
+    assert build(json.loads(json.dumps(attack.describe())), ATTACKS) == attack
+
+
+@every_attack
+def test_works_under_no_grad_and_inference_mode(attack):
+    model, (images, labels) = conv_net(6), batch(6)
+    expected = attack(model, images, labels, seeds=[1, 2, 3]).images
+    with torch.no_grad():
+        assert torch.equal(attack(model, images, labels, seeds=[1, 2, 3]).images, expected)
+    with torch.inference_mode():
+        assert torch.equal(attack(model, images * 1, labels * 1, seeds=[1, 2, 3]).images, expected)
+
+
+@every_attack
+def test_ignored_pixels_have_no_influence(attack):
+    """Whatever the logits are at ignored pixels, the result is the same."""
+    images, labels = batch(7)
+    model = conv_net(7).eval()
+    ignored = (labels == 255)[:, None]
+
+    class Disturbed(nn.Module):
+        def forward(self, x):
+            logits = model(x)
+            rows = [int(((images - one).abs().flatten(1).amax(1)).argmin()) for one in x.detach()]
+            return torch.where(ignored[rows], logits * -7 + 3, logits)
+
+    expected = attack(model, images, labels, seeds=[1, 2, 3])
+    assert torch.equal(attack(Disturbed(), images, labels, seeds=[1, 2, 3]).images, expected.images)
+
+
+def test_an_image_without_a_pixel_left_to_flip_leaves_the_batch():
+    """One image is fooled at once; the passes of the others, and their results, stay as they were."""
+    images, labels = batch(8, n=4)
+    model = conv_net(8).eval()
+    labels[2] = (model(images)[2].argmax(0) + 1) % 4  # wrong from the start
+    for attack in (APGD(threat=LINF, steps=12), PGD(threat=LINF, steps=12, keep='lowest_accuracy', step_size=1e-5)):
+        whole = attack(model, images, labels, seeds=[1, 2, 3, 4])
+        others = attack(model, images[[0, 1, 3]], labels[[0, 1, 3]], seeds=[1, 2, 4])
+        assert torch.equal(whole.images[[0, 1, 3]], others.images)
+        assert whole.forward_passes[[0, 1, 3]].tolist() == [13, 13, 13]
+        assert whole.forward_passes[2] < 13
+        assert (whole.accuracy[2] == 0) == (whole.forward_passes[2] < 13)
+
+
+@pytest.mark.parametrize('kind', [FGSM, BIM, PGD, SegPGD, CosPGD, APGD], ids=lambda kind: kind.__name__)
+def test_reaches_the_closed_form_optimum_of_a_linear_model_linf(kind):
+    """The worst image of a linear model is clip(x ∓ ε sign w), pixel by pixel."""
+    images, _ = batch(9, n=2)
+    labels = torch.randint(0, 2, (2, 8, 10), generator=torch.Generator().manual_seed(0))
+    model = PixelLinear([1.0, -2.0, 0.5], 0.2)
+    direction = model.weight.detach().sign().view(1, 3, 1, 1) * (1 - 2 * labels)[:, None]
+    optimum = (images + LINF.radius * direction).clamp(0, 1)
+    # Every pixel keeps a gradient only where nothing saturates and no mask applies: cross-entropy from the clean image.
+    objective = CrossEntropy() if kind in (FGSM, BIM, PGD, APGD) else kind(threat=LINF).objective
+    attack = kind(threat=LINF, objective=objective)
+    if kind is APGD:
+        attack = APGD(threat=LINF, steps=100, objective=objective)
+    result = attack(model, images, labels)
+    worst = (model(optimum).argmax(1) == labels).flatten(1).double().mean(1)
+    torch.testing.assert_close(result.accuracy, worst)
+    if kind in (FGSM, BIM, PGD):
+        torch.testing.assert_close(result.images, optimum)
+
+
+def test_reaches_the_closed_form_optimum_of_a_linear_model_l2():
+    """One pixel: the worst image is x - r w / |w|, and the prediction flips just beyond the distance |w·x + b| / |w|."""
+    weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    images = torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64)
+    bias = 0.1 * float(weight.norm()) - float(images.flatten() @ weight)  # at distance 0.1 from the boundary
+    model, labels = PixelLinear(weight, bias), torch.ones(1, 1, 1, dtype=torch.int64)
+    for kind in (PGD, APGD):
+        for radius, accuracy in ((0.099, 1.0), (0.101, 0.0)):
+            attack = kind(threat=L2(radius=radius), objective=CrossEntropy(), steps=50)
+            assert attack(model, images, labels).accuracy.item() == accuracy
+    optimum = images - 0.05 * (weight / weight.norm()).view(1, 3, 1, 1)
+    found = BIM(threat=L2(radius=0.05), steps=20)(model, images, labels).images
+    torch.testing.assert_close(found, optimum, rtol=0, atol=1e-9)
+
+
+def test_targeted_attack_moves_predictions_to_the_target():
+    model, (images, labels) = conv_net(10).eval(), batch(10)
+    rare = int(model(images).argmax(1).flatten().bincount(minlength=4).argmin())
+    target = torch.full_like(labels, rare)
+    before = (model(images).argmax(1) == rare).flatten(1).double().mean(1)
+    for objective in (CrossEntropy(targeted=True), MaskedCrossEntropy(targeted=True), JensenShannon(targeted=True)):
+        result = APGD(threat=Linf(radius=0.3), steps=20, objective=objective)(model, images, target)
+        assert (result.accuracy > before + 0.02).all()
+
+
+def test_random_fgsm_steps_by_its_own_draw():
+    model, (images, labels) = conv_net(11), batch(11, n=6)
+    images = 0.2 + 0.6 * images  # nothing clips
+    result = RandomFGSM(threat=LINF)(model, images, labels, seeds=range(6))
+    lengths = (result.images - images).abs().flatten(1).amax(1)
+    assert (lengths < LINF.radius).all() and lengths.unique().numel() == 6
+    full = FGSM(threat=LINF)(model, images, labels).images - images
+    share = lengths.view(-1, 1, 1, 1) / LINF.radius
+    torch.testing.assert_close(result.images - images, full * share)
+    assert (result.backward_passes == 1).all()
+
+
+def test_keep_chooses_the_iterate():
+    model, (images, labels) = conv_net(12).eval(), batch(12, n=6)
+    kept = {
+        keep: PGD(threat=LINF, steps=10, step_size='8/255', keep=keep)(model, images, labels)
+        for keep in ('last', 'best_loss', 'lowest_accuracy')
+    }
+
+    def loss(result):
+        pixels = nn.functional.cross_entropy(model(result.images), labels, ignore_index=255, reduction='none')
+        return pixels.flatten(1).sum(1)
+
+    assert (kept['lowest_accuracy'].accuracy <= kept['last'].accuracy).all()
+    assert (kept['lowest_accuracy'].accuracy <= kept['best_loss'].accuracy).all()
+    assert (loss(kept['best_loss']) >= loss(kept['last']) - 1e-9).all()
+    assert (loss(kept['best_loss']) >= loss(kept['lowest_accuracy']) - 1e-9).all()
+    assert kept['last'].backward_passes.tolist() == [10] * 6 and kept['last'].forward_passes.tolist() == [11] * 6
+
+
+def test_worst_case_is_the_lowest_member_and_counts_all_passes():
+    model, (images, labels) = conv_net(13), batch(13, n=6)
+    result = sea('8/255', iterations=10)(model, images, labels, ignore_index=255)
+    assert list(result.members) == ['masked_ce', 'balanced_ce', 'js', 'masked_spherical']
+    accuracy = torch.stack([member.accuracy for member in result.members.values()])
+    assert torch.equal(result.accuracy, accuracy.amin(0))
+    first = accuracy.argmin(0).tolist()
+    members = list(result.members.values())
+    for row, choice in enumerate(first):
+        assert torch.equal(result.images[row], members[choice].images[row])
+    assert torch.equal(result.forward_passes, sum(member.forward_passes for member in members))
+    assert torch.equal(result.backward_passes, sum(member.backward_passes for member in members))
+    # 3 + 3 + 4 iterations, one forward pass more for each radius.
+    assert members[1].forward_passes.max() == 13 and members[1].backward_passes.max() == 10
+
+
+def test_restarts_are_no_weaker_than_any_run_and_differ():
+    model, (images, labels) = conv_net(14), batch(14, n=4)
+    inner = PGD(threat=Linf(radius=0.1), steps=1, step_size=0.02)
+    restarted = Restarts(attack=inner, restarts=4)(model, images, labels, seeds=[1, 2, 3, 4])
+    single = Restarts(attack=inner, restarts=1)(model, images, labels, seeds=[1, 2, 3, 4])
+    assert (restarted.accuracy <= single.accuracy).all() and (restarted.accuracy < single.accuracy).any()
+
+
+def test_radius_reduction_splits_as_published():
+    attack = RadiusReduction(attack=APGD(threat=LINF, steps=300))
+    assert [(phase.steps, phase.threat.radius) for phase in attack.phases()] == [
+        (90, 16 / 255),
+        (90, 12 / 255),
+        (120, 8 / 255),
+    ]
+    assert [phase.steps for phase in attack.with_steps(10).phases()] == [3, 3, 4]
+    assert [phase.steps for phase in attack.with_steps(1).phases()] == [1]
+
+
+def test_torchvision_style_output_and_plain_functions_are_accepted():
+    model, (images, labels) = conv_net(15).eval(), batch(15)
+    expected = FGSM(threat=LINF)(model, images, labels).images
+
+    class Dict(nn.Module):
+        def forward(self, x):
+            return {'out': model(x), 'aux': None}
+
+    assert torch.equal(FGSM(threat=LINF)(Dict(), images, labels).images, expected)
+    assert torch.equal(FGSM(threat=LINF)(lambda x: model(x), images, labels).images, expected)
+
+
+def test_float32_results_stay_in_range_and_dtype():
+    model, (images, labels) = conv_net(16, dtype=torch.float32), batch(16, dtype=torch.float32)
+    result = sea('4/255', iterations=6)(model, images, labels)
+    assert result.images.dtype == torch.float32
+    assert float((result.images - images).abs().max()) <= 4 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        (lambda m, x, y: FGSM(threat=LINF)(m, x * 255, y), r'images must be in \[0, 1\]; found values from'),
+        (lambda m, x, y: FGSM(threat=LINF)(m, x[0], y), 'images must be float32 or float64 of shape'),
+        (lambda m, x, y: FGSM(threat=LINF)(m, x.half(), y), 'found torch.float16'),
+        (lambda m, x, y: FGSM(threat=LINF)(m, x, y.int()), 'labels must be int64 of shape'),
+        (lambda m, x, y: FGSM(threat=LINF)(m, x, y[:2]), 'with N = 3'),
+        (lambda m, x, y: FGSM(threat=LINF)(m, x, y[:, :4]), r"labels' size .* found \(3, 4, 8, 10\)"),
+        (lambda m, x, y: FGSM(threat=LINF)(m, x, y.clamp_max(1) + 3), r'holds the labels \[4\]'),
+        (lambda m, x, y: FGSM(threat=LINF)(m, x, y, seeds=[1]), 'seeds must hold one integer per image, 3; found 1'),
+        (lambda m, x, y: FGSM(threat=LINF)(lambda z: m(z.detach()).detach(), x, y), 'do not depend on the images'),
+        (lambda m, x, y: FGSM(threat=LINF)(lambda z: [m(z)], x, y), 'must return a tensor of logits .* found list'),
+        (lambda m, x, y: PGD(threat=LINF, steps=0), 'steps must be a positive integer; found 0'),
+        (lambda m, x, y: FGSM(threat=LINF, steps=3), 'FGSM takes one step; found steps=3'),
+        (lambda m, x, y: PGD(threat=LINF, step_size=0), 'step_size 0 moves nothing'),
+        (lambda m, x, y: PGD(threat=LINF, step_size='-1/255'), "step_size '-1/255' is negative"),
+        (lambda m, x, y: PGD(threat=LINF, keep='best'), "unknown keep 'best'; did you mean 'best_loss'"),
+        (lambda m, x, y: PGD(threat=LINF, objective={'type': 'CrossEntropi'}), "did you mean 'CrossEntropy'"),
+        (lambda m, x, y: PGD(threat=LINF, objective=LINF), 'objective must be a objective; found Linf'),
+        (lambda m, x, y: APGD(threat=LINF, steps=True), 'steps must be a positive integer; found True'),
+        (lambda m, x, y: sea('4/255', preset='papers'), "unknown SEA preset 'papers'; did you mean 'paper'"),
+        (lambda m, x, y: sea('4/0'), 'divides by zero'),
+        (lambda m, x, y: sea('4/255', iterations=0), 'steps must be a positive integer; found 0'),
+        (lambda m, x, y: preset('seaa', '4/255'), "unknown attack 'seaa'; did you mean 'sea'"),
+        (lambda m, x, y: preset('fgsm', '4/255', 10), 'FGSM takes one step'),
+        (lambda m, x, y: preset('pgd', '4/255', 0), 'iterations must be positive; found 0'),
+        (lambda m, x, y: Restarts(attack=BIM(threat=LINF)), 'BIM draws nothing at random'),
+        (lambda m, x, y: Restarts(attack=PGD(threat=LINF), restarts=0), 'restarts must be a positive integer'),
+        (lambda m, x, y: RadiusReduction(attack=sea('4/255')), 'RadiusReduction wraps APGD or PGD; found WorstCase'),
+        (lambda m, x, y: RadiusReduction(attack=APGD(threat=LINF), shares=[1.0]), '3 factors need as many shares'),
+        (lambda m, x, y: RadiusReduction(attack=APGD(threat=LINF), factors=[3, 2, 1.5]), 'end with 1'),
+        (lambda m, x, y: RadiusReduction(attack=APGD(threat=LINF), shares=[0.5, 0.3, 0.4]), 'sum to 1'),
+        (lambda m, x, y: WorstCase(attacks={}), 'at least one name'),
+        (lambda m, x, y: WorstCase(attacks={'a': FGSM(threat=LINF), 'b': FGSM(threat=EUCLID)}), 'same threat model'),
+    ],
+)
+def test_mistakes_get_a_sentence(call, message):
+    model, (images, labels) = conv_net(0), batch(0)
+    with pytest.raises(UserError, match=message):
+        call(model, images, labels)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_non_finite_logits_name_image_and_iteration(value):
+    model, (images, labels) = conv_net(17).eval(), batch(17)
+    calls = []
+
+    def sick(x):
+        calls.append(len(x))
+        logits = model(x)
+        return logits if len(calls) < 4 else torch.cat([logits[:1], logits[1:2] * value, logits[2:]])
+
+    with pytest.raises(NonFiniteLogits, match='for image 1 of the batch at iteration 3') as caught:
+        APGD(threat=LINF, steps=8)(sick, images, labels)
+    assert (caught.value.index, caught.value.iteration) == (1, 3)
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_presets_are_built_with_radius_and_iterations(name):
+    attack = preset(name, '4/255') if name == 'fgsm' else preset(name, '4/255', 7)
+    assert attack.threat == Linf(radius=4 / 255)
+    assert attack.with_radius('1/255').threat == Linf(radius=1 / 255)
+    model, (images, labels) = conv_net(18), batch(18)
+    result = attack(model, images, labels)
+    assert LINF.contains(result.images, images).all()
+    if name not in ('fgsm', 'sea', 'sea-eccv'):
+        assert result.backward_passes.max() == 7
+
+
+def test_presets_keep_the_lowest_accuracy():
+    model, (images, labels) = conv_net(19).eval(), batch(19, n=6)
+    clean = ((model(images).argmax(1) == labels) & (labels != 255)).flatten(1).sum(1)
+    clean = clean / (labels != 255).flatten(1).sum(1).double()
+    assert (preset('bim', '1/255')(model, images, labels).accuracy <= clean).all()

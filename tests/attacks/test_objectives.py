@@ -1,0 +1,158 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmadv.attacks import (
+    BalancedCrossEntropy,
+    CosineCrossEntropy,
+    CrossEntropy,
+    JensenShannon,
+    MaskedBalancedCrossEntropy,
+    MaskedCrossEntropy,
+    MaskedSpherical,
+)
+from mmadv.errors import UserError
+
+KINDS = [
+    CrossEntropy,
+    BalancedCrossEntropy,
+    CosineCrossEntropy,
+    JensenShannon,
+    MaskedCrossEntropy,
+    MaskedBalancedCrossEntropy,
+    MaskedSpherical,
+]
+ALL = [kind(targeted=targeted) for kind in KINDS for targeted in (False, True)]
+ALL += [CosineCrossEntropy(squash='softmax', targeted=targeted) for targeted in (False, True)]
+
+
+def naive(objective, u, y, progress, weight):
+    """One pixel, from the definitions, in plain floats."""
+    exponentials = [math.exp(v) for v in u]
+    p = [e / sum(exponentials) for e in exponentials]
+    ce = -math.log(p[y])
+    hit = int(np.argmax(u)) == y
+    pending = not hit if objective.targeted else hit
+    sign = -1 if objective.targeted else 1
+    if isinstance(objective, BalancedCrossEntropy):
+        share = progress / 2
+        return sign * ((1 - share) if pending else share) * ce
+    if isinstance(objective, CosineCrossEntropy):
+        squashed = p if objective.squash == 'softmax' else [1 / (1 + math.exp(-v)) for v in u]
+        cosine = squashed[y] / math.sqrt(sum(s * s for s in squashed))
+        return sign * ((1 - cosine) if objective.targeted else cosine) * ce
+    if isinstance(objective, JensenShannon):
+        q = [float(k == y) for k in range(len(u))]
+        m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+        divergence = sum(a * math.log(a / c) for a, c in zip(p, m, strict=True))
+        divergence += sum(b * math.log(b / c) for b, c in zip(q, m, strict=True) if b > 0)
+        return sign * divergence / 2
+    if isinstance(objective, MaskedSpherical):
+        return sign * -u[y] / math.sqrt(sum(v * v for v in u)) * pending
+    if isinstance(objective, MaskedBalancedCrossEntropy):
+        return sign * ce * pending * weight
+    if isinstance(objective, MaskedCrossEntropy):
+        return sign * ce * pending
+    return sign * ce
+
+
+@pytest.mark.parametrize('objective', ALL, ids=repr)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), progress=st.floats(0, 1))
+def test_equals_the_definition_pixel_by_pixel(objective, seed, progress):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, 3, 2, 3, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 2, 3), generator=generator)
+    labels[1, 0, 1] = 255
+    found = objective(logits, labels, progress=progress)
+    for n in range(2):
+        flat = labels[n][labels[n] != 255].tolist()
+        for h in range(2):
+            for w in range(3):
+                y = int(labels[n, h, w])
+                if y == 255:
+                    assert found[n, h, w] == 0
+                    continue
+                weight = len(flat) / (len(set(flat)) * flat.count(y))
+                expected = naive(objective, logits[n, :, h, w].tolist(), y, progress, weight)
+                assert float(found[n, h, w]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize('objective', ALL, ids=repr)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize('scale', [0.0, 1e-30, 1.0, 1e4, 1e30, 'max'])
+def test_value_and_gradient_are_finite_for_logits_of_any_size(objective, dtype, scale):
+    scale = torch.finfo(dtype).max if scale == 'max' else scale
+    signs = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, -1.0], [1.0, 1.0, 1.0], [-1.0, -1.0, -1.0], [0.0, 0.0, 1.0]])
+    logits = (signs.to(dtype) * scale).T.reshape(1, 3, 5, 1).repeat(1, 1, 1, 3).requires_grad_()
+    labels = torch.tensor([0, 1, 2]).expand(1, 5, 3)
+    value = objective(logits, labels, progress=0.5)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert value.isfinite().all() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize('objective', ALL, ids=repr)
+def test_ignored_pixels_are_exactly_zero_in_value_and_gradient(objective):
+    logits = (100 * torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    labels = torch.randint(0, 4, (2, 6, 6), generator=torch.Generator().manual_seed(1))
+    labels[:, :3] = 255
+    value = objective(logits, labels, progress=0.3)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert (value[:, :3] == 0).all() and (gradient[:, :, :3] == 0).all()
+    assert (gradient[:, :, 3:] != 0).any()
+
+
+@pytest.mark.parametrize('kind', [CrossEntropy, JensenShannon, MaskedCrossEntropy], ids=lambda kind: kind.__name__)
+def test_half_precision_logits_are_computed_in_float32(kind):
+    logits = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+    labels = torch.randint(0, 4, (1, 3, 3), generator=torch.Generator().manual_seed(1))
+    assert kind()(logits, labels).dtype == torch.float32
+    assert torch.equal(kind()(logits, labels), kind()(logits.float(), labels))
+
+
+def test_jensen_shannon_gradient_vanishes_as_the_label_probability_does():
+    # d JS / d u_t = p_y log(p_y / (1 + p_y)) (delta - p_t) / 2 (appendix A of SEA, with its factor 1/2 kept).
+    logits = torch.tensor([[-30.0, 0.0], [0.3, -0.2], [12.0, 0.0]], dtype=torch.float64).T.reshape(1, 2, 1, 3)
+    logits.requires_grad_()
+    labels = torch.zeros(1, 1, 3, dtype=torch.int64)
+    (gradient,) = torch.autograd.grad(JensenShannon()(logits, labels).sum(), logits)
+    p = logits.softmax(1)[0, :, 0]
+    expected = p[0] * (p[0] / (1 + p[0])).log() * (torch.tensor([[1.0], [0.0]]) - p) / 2
+    torch.testing.assert_close(gradient[0, :, 0], expected.detach())
+    assert gradient[0, :, 0, 0].abs().max() < 1e-10
+
+
+def test_tracked_losses_are_the_unmasked_ones():
+    from mmadv.attacks.objectives import PixelScores
+
+    logits = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.randint(0, 4, (1, 5, 5), generator=torch.Generator().manual_seed(1))
+    scores = PixelScores(logits, labels)
+    cross_entropy = torch.nn.functional.cross_entropy(logits, labels, reduction='none')
+    for kind in KINDS[:-1]:
+        torch.testing.assert_close(kind().tracked(scores, 0.2), cross_entropy)
+        torch.testing.assert_close(kind(targeted=True).tracked(scores, 0.2), -cross_entropy)
+    u_y = logits.gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(MaskedSpherical().tracked(scores, 0.2), -u_y / logits.norm(dim=1))
+
+
+@pytest.mark.parametrize(
+    ('logits', 'labels', 'message'),
+    [
+        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 5, dtype=torch.int64), r'need labels of shape \(N, H, W\)'),
+        (torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 3), r'labels \[3\], which are neither classes'),
+        (torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), -1), r'labels \[-1\], which are neither classes'),
+    ],
+)
+def test_refuses_labels_that_do_not_fit(logits, labels, message):
+    with pytest.raises(UserError, match=message):
+        CrossEntropy()(logits, labels)
+
+
+def test_refuses_an_unknown_squash():
+    with pytest.raises(UserError, match="squash must be 'sigmoid' or 'softmax', found 'tanh'"):
+        CosineCrossEntropy(squash='tanh')
