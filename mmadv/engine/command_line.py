@@ -1,0 +1,143 @@
+"""What the command lines share: arguments, configs, and mistakes told in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from mmengine.config import Config, DictAction
+from mmseg.utils import register_all_modules
+
+from mmadv.engine.data import first_line
+from mmadv.errors import UserError
+
+TRACEBACK_VARIABLE = 'MMADV_TRACEBACK'
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are UserErrors, with the arguments that both tools take."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f'{message}; see --help')
+
+    def parse_args(self, argv: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        argv = sys.argv[1:] if argv is None else list(argv)
+        for word in argv:
+            if re.match(r'-\.?\d', word):
+                raise UserError(f"'{word}' is negative; radii, numbers and seeds of the command line must not be")
+        try:
+            return super().parse_args(argv, namespace)
+        except UserError:
+            raise
+        except ValueError as error:  # mmengine's DictAction, on an option without '='
+            raise UserError(f'--cfg-options takes key=value ({first_line(error)}); see --help') from error
+
+    def add_common(self) -> None:
+        """Adds --launcher and --cfg-options."""
+        self.add_argument(
+            '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='of a distributed run'
+        )
+        self.add_argument(
+            '--cfg-options',
+            nargs='+',
+            action=DictAction,
+            metavar='KEY=VALUE',
+            help='override settings of the config, such as test_dataloader.num_workers=0',
+        )
+        self.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0, or 2 after a mistake, told as one sentence on stderr.
+
+    With the environment variable MMADV_TRACEBACK=1 the traceback is printed before the sentence. What is no
+    mistake of the user raises.
+
+    Args:
+        command: takes the arguments.
+        argv: the arguments; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        command(arguments)
+    except Exception as error:
+        sentence = user_sentence(error)
+        if sentence is None:
+            raise
+        if os.environ.get(TRACEBACK_VARIABLE, '0') not in ('', '0'):
+            traceback.print_exc()
+        print(f'error: {sentence}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def user_sentence(error: BaseException) -> str | None:
+    """Returns the sentence for an error that a mistake of the user caused, None for any other error."""
+    message = str(error)
+    if isinstance(error, UserError):
+        # Raised in a worker process, the message is a whole traceback that ends in the sentence.
+        return re.split(r'(?:\n|^)mmadv\.\S*?Error: ', message)[-1].strip().replace('\n', ' ')
+    if isinstance(error, torch.OutOfMemoryError):
+        return f'out of memory on the accelerator ({first_line(error)}); use a smaller batch or smaller images'
+    unregistered = re.search(r'(\S+) is not in the (\S+) registry', message)
+    if isinstance(error, KeyError) and unregistered:
+        name, registry = unregistered.groups()
+        name = name.strip('"\'')
+        return f"the config names the type '{name}', which the registry {registry} does not know; check its spelling"
+    outside = re.search(r'Target (-?\d+) is out of bounds', message)
+    if isinstance(error, IndexError) and outside:
+        return (
+            f'a training label holds the value {outside[1]}, outside the classes of the model; check num_classes, '
+            'reduce_zero_label and the label files'
+        )
+    return None
+
+
+def load_config(path: str, options: Mapping[str, Any] | None = None, what: str = 'config') -> Config:
+    """Returns a config file with its bases, and ``--cfg-options`` merged in.
+
+    Raises:
+        UserError: no such file, or one that does not parse or run.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f'{what} {path} does not exist; check the path')
+    try:
+        config = Config.fromfile(path)
+    except UserError as error:
+        raise UserError(f'{what} {path}: {error}') from error
+    except SyntaxError as error:
+        where = f', line {error.lineno}' if error.lineno else ''
+        raise UserError(f'{what} {path} is not valid Python{where}: {error.msg}; is it cut short?') from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f'{what} {path} cannot be loaded: {type(error).__name__}: {first_line(error)}') from error
+    if options:
+        try:
+            config.merge_from_dict(dict(options))
+        except Exception as error:
+            raise UserError(f'--cfg-options does not fit {what} {path}: {first_line(error)}') from error
+    register_all_modules(init_default_scope=True)
+    return config
+
+
+def require(config: Config, path: str, keys: Sequence[str]) -> None:
+    """Raises UserError unless the config has all keys, as it has not when it is cut short."""
+    missing = [key for key in keys if config.get(key) is None]
+    if missing:
+        raise UserError(f"config {path} has no '{missing[0]}'; is it cut short, or a base that is to be inherited?")
+
+
+def work_dir(config: Config, path: str, given: str | None) -> str:
+    """Returns the folder of a training: given, the config's, or work_dirs/<name of the config>."""
+    return given or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+
+
+def set_local_rank(arguments: argparse.Namespace) -> None:
+    """Tells mmengine's launchers the rank that torch.distributed.launch passes as an argument."""
+    os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))

@@ -1,0 +1,197 @@
+"""Datasets of a command line: built, checked and restricted, with errors that name the folder or the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmseg.registry import DATASETS
+from torch.utils.data import Dataset
+
+from mmadv.errors import UserError
+
+# Keys of a sample that hold paths, and what the files are.
+FILES = {'img_path': 'image', 'seg_map_path': 'label'}
+
+
+def build_dataset(config: Any, where: str) -> Any:
+    """Returns the dataset of a config, ready to be read.
+
+    Args:
+        config: dataset config, or a dataset, which is checked alone.
+        where: the config's key, as errors name it.
+
+    Raises:
+        UserError: a folder or list is missing, nothing is in it, or the config does not build.
+    """
+    try:
+        dataset = DATASETS.build(config) if isinstance(config, Mapping) else config
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+    except UserError:
+        raise
+    except Exception as error:
+        problem = _folder_problem(config) if isinstance(config, Mapping) else None
+        if problem is None:
+            problem = f'cannot be built: {type(error).__name__}: {first_line(error)}'
+        raise UserError(f'{where}: {problem}') from error
+    if len(dataset) == 0:
+        problem = _folder_problem(config) if isinstance(config, Mapping) else None
+        raise UserError(f'{where}: {problem or "holds no images; check its folders and suffixes"}')
+    for part in leaves(dataset):
+        if callable(getattr(part, 'pipeline', None)) and not isinstance(part.pipeline, NamedErrors):
+            part.pipeline = NamedErrors(part.pipeline)
+    return dataset
+
+
+def leaves(dataset: Any) -> Iterator[Any]:
+    """Yields the datasets that read files, inside any nesting of wrappers."""
+    inner = getattr(dataset, 'datasets', None) or getattr(dataset, 'dataset', None)
+    if inner is None:
+        yield dataset
+        return
+    for part in inner if isinstance(inner, Sequence) else [inner]:
+        yield from leaves(part)
+
+
+class NamedErrors:
+    """A pipeline whose error on an unreadable file is a UserError that names the file.
+
+    Other errors are left as they are: they are defects of the pipeline.
+
+    Args:
+        pipeline: what a sample goes through.
+    """
+
+    def __init__(self, pipeline: Callable[[dict], Any]) -> None:
+        self.pipeline = pipeline
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'pipeline':  # while unpickling
+            raise AttributeError(name)
+        return getattr(self.pipeline, name)
+
+    def __call__(self, sample: dict) -> Any:
+        paths = {kind: sample[key] for key, kind in FILES.items() if isinstance(sample.get(key), str)}
+        try:
+            return self.pipeline(sample)
+        except UserError:
+            raise
+        except Exception as error:
+            for kind, path in paths.items():
+                problem = _file_problem(path)
+                if problem:
+                    raise UserError(f'{kind} {path} {problem}; mend or remove it') from error
+            raise
+
+
+class Selection(Dataset):
+    """Some samples of a dataset, each with its index and name in the meta data.
+
+    ``sample_idx`` is the index in the whole dataset; ``image_name`` the image's path below the dataset's
+    image folder, or the index where a sample has no path.
+
+    Args:
+        dataset: the whole dataset.
+        indexes: of the samples, in order.
+    """
+
+    def __init__(self, dataset: Any, indexes: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indexes = list(indexes)
+        self.metainfo = dataset.metainfo
+        folders = [getattr(part, 'data_prefix', {}).get('img_path') for part in leaves(dataset)]
+        self.folders = [os.path.abspath(folder) for folder in folders if folder]
+
+    def __len__(self) -> int:
+        return len(self.indexes)
+
+    def __getitem__(self, item: int) -> dict:
+        index = self.indexes[item]
+        data = self.dataset[index]
+        path = data['data_samples'].metainfo.get('img_path')
+        data['data_samples'].set_metainfo({'sample_idx': index, 'image_name': self._name(path) or str(index)})
+        return data
+
+    def _name(self, path: str | None) -> str | None:
+        if path is None:
+            return None
+        path = os.path.abspath(path)
+        inside = [folder for folder in self.folders if Path(path).is_relative_to(folder)]
+        return Path(os.path.relpath(path, inside[0])).as_posix() if inside else Path(path).name
+
+
+def evenly_spaced(size: int, limit: int | None) -> list[int]:
+    """Returns ``limit`` indexes spread evenly over ``size``, all of them without a limit.
+
+    Neighbours in a folder are often frames of one video, so the first ones alone would stand for one scene.
+
+    >>> evenly_spaced(10, 4)
+    [0, 2, 5, 7]
+    """
+    if limit is None or limit >= size:
+        return list(range(size))
+    return [i * size // limit for i in range(limit)]
+
+
+def check_not_scaled(image: Any, sample: Any) -> None:
+    """Raises UserError for a float image that was divided by 255 already: its radii would be off by that factor.
+
+    Args:
+        image: (C, h, w) tensor from the pipeline.
+        sample: its SegDataSample.
+    """
+    if image.is_floating_point() and image.max() <= 1 and bool((image != image.round()).any()):
+        raise UserError(
+            f'{sample.metainfo.get("img_path", "an image")}: pixels must be in [0, 255]; found values from '
+            f'{float(image.min()):g} to {float(image.max()):g}; take scaling and normalisation out of the pipeline'
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _file_problem(path: str) -> str | None:
+    if not os.path.exists(path):
+        return 'does not exist'
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        return f'cannot be read ({error.strerror})'
+    if not content.size or cv2.imdecode(content, cv2.IMREAD_UNCHANGED) is None:
+        return 'is not a readable image (empty, cut short or of another format)'
+    return None
+
+
+def _folder_problem(config: Mapping) -> str | None:
+    """Returns what is wrong with the folders that a dataset config names, looking into wrappers."""
+    for key in ('dataset', 'datasets'):
+        inner = config.get(key)
+        for part in [inner] if isinstance(inner, Mapping) else inner if isinstance(inner, (list, tuple)) else []:
+            problem = _folder_problem(part) if isinstance(part, Mapping) else None
+            if problem:
+                return problem
+    root = config.get('data_root') or ''
+    if root and not os.path.isdir(root):
+        return f'dataset folder {root} does not exist; set data_root to where the data is'
+    prefixes = config.get('data_prefix') or {}
+    for prefix in prefixes.values():
+        if isinstance(prefix, str) and not os.path.isdir(os.path.join(root, prefix)):
+            return f'dataset folder {os.path.join(root, prefix)} does not exist; set data_root and data_prefix'
+    ann_file = config.get('ann_file') or ''
+    if ann_file and not os.path.exists(os.path.join(root, ann_file)):
+        return f'the list of images {os.path.join(root, ann_file)} does not exist; set ann_file'
+    folder = os.path.join(root, prefixes.get('img_path') or '')
+    if folder and not any(files for _, _, files in os.walk(folder)):
+        return f'dataset folder {folder} is empty; put the images there'
+    if folder and config.get('img_suffix') and not ann_file:
+        suffix = config['img_suffix']
+        if not any(name.endswith(suffix) for _, _, files in os.walk(folder) for name in files):
+            return f"dataset folder {folder} holds no '*{suffix}' images; check img_suffix"
+    return None

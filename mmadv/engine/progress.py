@@ -1,0 +1,53 @@
+"""The progress bar of an attack evaluation."""
+
+from __future__ import annotations
+
+import sys
+
+from mmengine.dist import get_world_size, is_main_process
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar on stderr: images done, time left, and the pixel accuracy so far, clean and at every radius.
+
+    In a distributed run the main process shows it, and speaks for all: its own accuracy, and its own images times
+    the number of processes.
+
+    Args:
+        total: number of images.
+        description: shown in front.
+    """
+
+    def __init__(self, total: int, description: str) -> None:
+        self._sums: dict[str, list[int]] = {}
+        self._total = total
+        self._bar = tqdm(
+            total=total,
+            desc=description,
+            unit='image',
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=not is_main_process(),
+        )
+
+    def add(self, name: str, correct: int, valid: int) -> None:
+        """Adds pixels to the running accuracy of ``name``."""
+        sums = self._sums.setdefault(name, [0, 0])
+        sums[0] += correct
+        sums[1] += valid
+        self._bar.set_postfix_str(self.accuracies(), refresh=sys.stderr.isatty())
+
+    def advance(self, images: int) -> None:
+        """Counts images as done."""
+        self._bar.update(min(images * get_world_size(), self._total - self._bar.n))
+
+    def accuracies(self) -> str:
+        """Returns the running accuracies in percent."""
+        return ', '.join(
+            f'{name} {100 * correct / valid:.1f}%' for name, (correct, valid) in self._sums.items() if valid
+        )
+
+    def close(self) -> None:
+        """Ends the bar, leaving its last state on the screen."""
+        self._bar.close()

@@ -1,0 +1,129 @@
+"""``tools/train.py``: train a segmentor, with mistakes told before anything is written."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmseg.registry import MODELS, RUNNERS
+
+from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, work_dir
+from mmadv.engine.data import build_dataset
+from mmadv.errors import UserError
+from mmadv.models.adapter import unwrap
+from mmadv.report.results import check_writable
+
+
+def parser() -> Parser:
+    """Returns the parser of ``tools/train.py``."""
+    result = Parser(prog='train.py', description='Train a segmentor, adversarially if its config says so.')
+    result.add_argument('config', help='config of mmadv or mmseg')
+    result.add_argument('--work-dir', metavar='DIR', help='logs and checkpoints (default: work_dirs/CONFIG)')
+    result.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='auto|CKPT',
+        help='go on from a checkpoint, by default the latest of the work folder',
+    )
+    result.add_argument('--amp', action='store_true', help='train in mixed precision')
+    result.add_common()
+    return result
+
+
+def run_train(argv: Sequence[str]) -> None:
+    """Trains as the arguments say.
+
+    Raises:
+        UserError: a mistake in the arguments, config, checkpoints or data.
+    """
+    arguments = parser().parse_args(argv)
+    set_local_rank(arguments)
+    config = load_config(arguments.config, arguments.cfg_options)
+    require(config, arguments.config, ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper'])
+    config.launcher = arguments.launcher
+    config.work_dir = work_dir(config, arguments.config, arguments.work_dir)
+    check_writable(config.work_dir)
+    if arguments.amp:
+        _use_amp(config)
+    use_safe_loading()
+    checkpoint = _choose_start(config, arguments)
+    _check_parts(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    if checkpoint is not None:
+        # Resuming loads without strictness: weights that do not fit would leave a part of the model random.
+        load_weights(unwrap(runner.model), checkpoint)
+    _name_unreadable_files(runner)
+    runner.train()
+
+
+def _use_amp(config: Config) -> None:
+    kind = config.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f'--amp needs optim_wrapper.type OptimWrapper; found {kind}; leave --amp out')
+    config.optim_wrapper.type = 'AmpOptimWrapper'
+    config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _choose_start(config: Config, arguments: Namespace) -> str | None:
+    """Sets what the run loads, and returns the checkpoint it resumes from."""
+    if arguments.resume is None:
+        if config.get('load_from') and '://' not in config.load_from:
+            load_checkpoint_file(config.load_from)
+        return _latest(config) if config.get('resume') and not config.get('load_from') else None
+    config.resume = True
+    if arguments.resume == 'auto':
+        config.load_from = None
+        return _latest(config)
+    config.load_from = arguments.resume
+    load_checkpoint_file(arguments.resume)
+    return arguments.resume
+
+
+def _latest(config: Config) -> str | None:
+    if not os.path.isdir(config.work_dir):
+        return None
+    latest = find_latest_checkpoint(config.work_dir)
+    if latest is not None:
+        load_checkpoint_file(latest)
+    return latest
+
+
+def _check_parts(config: Config) -> None:
+    """Builds datasets and model once, so that what cannot be built is told before the work folder is made."""
+    for key in ('train_dataloader', 'val_dataloader'):
+        if config.get(key) is not None:
+            if config[key].get('dataset') is None:
+                raise UserError(f"config key {key} has no 'dataset'; give one, or inherit a base that does")
+            build_dataset(config[key].dataset, f'{key}.dataset')
+    for checkpoint in pretrained(config.model):
+        if '://' not in checkpoint and not os.path.isfile(checkpoint):
+            raise UserError(f'checkpoint {checkpoint}, which the model starts from, does not exist; download it first')
+    model = config.model.to_dict()
+    if config.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', config.data_preprocessor.to_dict())
+    MODELS.build(model)
+
+
+def pretrained(model: Any) -> Iterator[str]:
+    """Yields the checkpoints that ``init_cfg`` entries of a model config start from."""
+    if isinstance(model, Mapping):
+        if model.get('type') == 'Pretrained' and isinstance(model.get('checkpoint'), str):
+            yield model['checkpoint']
+        for value in model.values():
+            yield from pretrained(value)
+    elif isinstance(model, (list, tuple)):
+        for value in model:
+            yield from pretrained(value)
+
+
+def _name_unreadable_files(runner: Runner) -> None:
+    """Makes the training and validation data name the file they cannot read."""
+    build_dataset(runner.train_loop.dataloader.dataset, 'train_dataloader.dataset')
+    if runner.val_loop is not None:
+        build_dataset(runner.val_loop.dataloader.dataset, 'val_dataloader.dataset')

@@ -1,0 +1,6 @@
+"""Metrics of attack evaluations, as MMEngine metrics over :mod:`mmadv.robustness`."""
+
+from mmadv.evaluation.attack_metric import AttackMetric
+from mmadv.evaluation.sea_metric import SEAMetric
+
+__all__ = ['AttackMetric', 'SEAMetric']

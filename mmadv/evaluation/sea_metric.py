@@ -1,0 +1,28 @@
+"""The worst case over the attacks of an ensemble, as SEA reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from mmseg.registry import METRICS
+
+from mmadv.evaluation.attack_metric import AttackMetric
+from mmadv.robustness import Counts, greedy_worst_case, metrics, worst_case
+
+
+@METRICS.register_module()
+class SEAMetric(AttackMetric):
+    """Metrics of every member of an ensemble, and of the worst member of each image.
+
+    ``worst_case`` takes, per image, the prediction of the member with the lowest accuracy (ties: the first); its
+    aAcc_image_mean is the ACC, and its mIoU the mIoU, of the paper's SEA. ``mIoU_greedy`` is the mIoU made
+    lower by swapping images, as SEA's later version reports it. Arguments as of ``AttackMetric``.
+    """
+
+    def _summarise(self, members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
+        return worst_case(members)
+
+    def _extra(self, members: Mapping[str, Counts]) -> dict[str, float]:
+        greedy, _ = greedy_worst_case(members)
+        return {'mIoU_greedy': metrics(greedy)['mIoU']}

@@ -1,0 +1,106 @@
+"""One picture per shown image: what the attack changed, and what the model made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+VOID = (128, 128, 128)
+LEGEND_CLASSES = 24
+
+
+@dataclass
+class Example:
+    """One image with what the attacks at all radii did to it.
+
+    Attributes:
+        index: of the image in its dataset.
+        name: of the image.
+        image: (h, w, 3) float RGB in [0, 1].
+        label: (H, W) integers.
+        clean: (H, W) prediction for ``image``.
+        adversarial: radius -> (h, w, 3) float RGB.
+        attacked: radius -> (H, W) prediction for the adversarial image.
+    """
+
+    index: int
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    clean: np.ndarray
+    adversarial: dict[str, np.ndarray] = field(default_factory=dict)
+    attacked: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def colour(classes: np.ndarray, palette: Sequence[Sequence[int]], void: np.ndarray) -> np.ndarray:
+    """Returns a map of classes as (H, W, 3) uint8 colours, grey where ``void`` is True."""
+    colours = np.asarray(palette, dtype=np.uint8)[np.where(void, 0, classes)]
+    colours[void] = VOID
+    return colours
+
+
+def magnified(image: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the perturbation around mid-grey, as large as fits, and the factor it was multiplied by."""
+    delta = adversarial - image
+    largest = float(np.abs(delta).max())
+    factor = 0.5 / largest if largest > 0 else 1.0
+    return np.clip(0.5 + factor * delta, 0, 1), factor
+
+
+def draw_example(
+    example: Example,
+    path: str | Path,
+    *,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    ignore_index: int = 255,
+) -> None:
+    """Writes the picture: a row per radius, void pixels grey, the classes that occur in a legend.
+
+    Args:
+        example: the arrays.
+        path: of the file; its suffix decides the format.
+        classes: names of the classes.
+        palette: one RGB colour in 0..255 per class.
+        ignore_index: label of void pixels.
+    """
+    void = example.label == ignore_index
+    radii = list(example.adversarial) or ['']
+    figure = Figure(figsize=(15, 2.9 * len(radii) + 1.3), layout='constrained')
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(radii), 6, squeeze=False)
+    for axes in grid.flat:
+        axes.axis('off')
+    for row, radius in zip(grid, radii, strict=True):
+        panels = [('image', example.image)]
+        if radius:
+            adversarial = example.adversarial[radius]
+            perturbation, factor = magnified(example.image, adversarial)
+            panels += [(f'adversarial, {radius}', adversarial), (f'perturbation × {factor:.3g}', perturbation)]
+        panels.append(('label', colour(example.label, palette, void)))
+        maps = [('clean prediction', example.clean)]
+        if radius:
+            maps.append(('attacked prediction', example.attacked[radius]))
+        for title, prediction in maps:
+            panels.append((f'{title}\n{_correct(prediction, example.label, void)}', colour(prediction, palette, void)))
+        for axes, (title, pixels) in zip(row, panels, strict=False):
+            axes.imshow(pixels, interpolation='nearest')
+            axes.set_title(title, fontsize=12)
+    present = np.unique(np.concatenate([m[~void] for m in (example.label, example.clean, *example.attacked.values())]))
+    handles = [Patch(facecolor=np.divide(palette[k], 255), edgecolor='black', label=classes[k]) for k in present]
+    handles = handles[:LEGEND_CLASSES] + [Patch(facecolor=np.divide(VOID, 255), edgecolor='black', label='void')]
+    figure.legend(handles=handles, loc='outside lower center', ncols=min(8, len(handles)), fontsize=11)
+    figure.suptitle(example.name, fontsize=13)
+    figure.savefig(path, dpi=80)
+
+
+def _correct(prediction: np.ndarray, label: np.ndarray, void: np.ndarray) -> str:
+    if void.all():
+        return 'nothing labelled'
+    return f'{100 * (prediction == label)[~void].mean():.1f} % correct'

@@ -1,0 +1,117 @@
+"""Reading and writing of result folders; docs/results.md describes the schema."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmadv.errors import UserError
+
+SCHEMA = 'mmadv/results'
+SCHEMA_VERSION = 1
+FILE_NAME = 'results.json'
+
+
+def load_results(folder: str | Path) -> dict[str, Any]:
+    """Returns the ``results.json`` of a result folder.
+
+    Raises:
+        UserError: there is none, it is cut short, or it is of another schema version.
+    """
+    path = Path(folder) / FILE_NAME
+    try:
+        results = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise UserError(f'results {path} cannot be read: {error.strerror}; give a folder that tools/test.py wrote') from None
+    except ValueError as error:
+        raise UserError(f'results {path} is not JSON ({error}); run tools/test.py again') from None
+    if not isinstance(results, dict) or results.get('schema') != SCHEMA:
+        raise UserError(f"results {path} is not of the schema '{SCHEMA}'; give a folder that tools/test.py wrote")
+    if results.get('schema_version') != SCHEMA_VERSION:
+        raise UserError(
+            f'results {path} has schema version {results.get("schema_version")}, this mmadv reads {SCHEMA_VERSION}; '
+            'use the mmadv that wrote it, or run tools/test.py again'
+        )
+    return results
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raises UserError unless a result folder can be made there; leaves nothing behind."""
+    folder = Path(folder).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f'output folder {folder} is a file; give another --out')
+    ancestor = folder
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix='.mmadv-', dir=ancestor))
+    except OSError as error:
+        raise UserError(f'output folder {folder} cannot be written: {error.strerror} ({ancestor})') from None
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder whose content replaces that of ``folder`` when the block ends without an error.
+
+    A new ``folder`` appears whole, by one rename. In an existing one the old results.json goes first and the new one comes
+    last, so that a folder with a results.json is complete; files of other names stay.
+    """
+    folder = Path(folder).absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+    except OSError as error:
+        raise UserError(f'output folder {folder} cannot be written: {error.strerror}') from None
+    try:
+        yield stage
+        stage.chmod(0o777 & ~_umask())
+        if not folder.exists():
+            stage.rename(folder)
+            return
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        for item in sorted(stage.iterdir(), key=lambda item: item.name == FILE_NAME):
+            target = folder / item.name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            item.replace(target)
+    except OSError as error:
+        raise UserError(f'output folder {folder} cannot be written: {error.strerror or error}') from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Writes ``results.json``; numbers must be finite, undefined ones None."""
+    text = json.dumps({'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **results}, indent=1, allow_nan=False)
+    (folder / FILE_NAME).write_text(text + '\n', encoding='utf-8')
+
+
+def write_per_image(path: Path, per_image: Sequence[Mapping[str, Any]]) -> None:
+    """Writes one row per image: its accuracies, clean and per radius and attack, and the passes they took."""
+    attacked = per_image[0]['attacked'] if per_image else {}
+    header = ['index', 'image', 'valid_pixels', 'clean']
+    for radius, values in attacked.items():
+        names = [*(values['members'] if len(values['members']) > 1 else ()), 'worst_case', 'worst_member']
+        header += [f'{radius} {name}' for name in (*names, 'forward_passes', 'backward_passes')]
+    with open(path, 'w', newline='', encoding='utf-8') as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        for image in per_image:
+            row = [image['index'], image['image'], image['valid_pixels'], image['clean']]
+            for values in image['attacked'].values():
+                row += values['members'].values() if len(values['members']) > 1 else ()
+                row += [values[name] for name in ('worst_case', 'worst_member', 'forward_passes', 'backward_passes')]
+            writer.writerow(row)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

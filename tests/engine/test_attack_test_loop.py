@@ -1,0 +1,151 @@
+"""The loop: what it predicts, what its results do not depend on, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_project import runner_for_test
+
+from mmadv.attacks import PGD, Linf, WorstCase, parse_radius, sea
+from mmadv.engine.attack_test_loop import attack_title, attacks_by_radius, radius_text
+from mmadv.errors import UserError
+
+PGD_CONFIG = {'type': 'PGD', 'threat': {'type': 'Linf', 'radius': '8/255'}, 'steps': 3, 'step_size': 0.02}
+SEA_CONFIG = {'type': 'sea', 'radius': '8/255', 'iterations': 10}
+
+
+def evaluate(tiny, tmp_path, loop, metric=None, **options):
+    runner = runner_for_test(tiny / 'config.py', tmp_path, {'type': 'AttackTestLoop', **loop}, metric, **options)
+    scalars = runner.test()
+    return runner.test_loop, runner.test_evaluator.metrics[0], scalars
+
+
+def test_clean_numbers_are_those_of_the_stock_loop_and_metric(tiny, tmp_path):
+    stock = runner_for_test(tiny / 'config.py', tmp_path / 'stock', {'type': 'TestLoop'}, {'type': 'IoUMetric'}).test()
+    _, metric, scalars = evaluate(tiny, tmp_path / 'ours', {})
+    for name in ('aAcc', 'mAcc', 'mIoU'):
+        assert round(100 * scalars[f'attack/clean/{name}'], 2) == pytest.approx(float(stock[name]), abs=0.011)
+    assert metric.evaluation['excluded'] == ['5.png']
+    assert metric.evaluation['images'] == 5
+    assert metric.evaluation['attacked'] == {}
+
+
+def test_stock_metric_beside_ours_sees_the_clean_predictions(tiny, tmp_path):
+    metrics = [{'type': 'AttackMetric'}, {'type': 'IoUMetric', 'prefix': 'stock'}]
+    runner = runner_for_test(tiny / 'config.py', tmp_path, {'type': 'AttackTestLoop', 'attack': PGD_CONFIG}, metrics)
+    scalars = runner.test()
+    assert 100 * scalars['attack/clean/mIoU'] == pytest.approx(float(scalars['stock/mIoU']), abs=0.011)
+
+
+def test_batch_size_and_order_do_not_matter(tiny, tmp_path):
+    loop = {'attack': {**PGD_CONFIG, 'random_start': True}, 'radii': ['8/255'], 'seed': 3}
+    _, one, _ = evaluate(tiny, tmp_path / '1', loop)
+    _, four, _ = evaluate(tiny, tmp_path / '4', loop, **{'test_dataloader.batch_size': 4})
+    _, other, _ = evaluate(tiny, tmp_path / 'other', {**loop, 'seed': 4})
+    _, part, _ = evaluate(tiny, tmp_path / 'part', {**loop, 'limit': 3})
+
+    def accuracies(metric):
+        return {i['image']: i['attacked']['8/255']['worst_case'] for i in metric.per_image if i['valid_pixels']}
+
+    assert accuracies(four) == pytest.approx(accuracies(one), abs=2e-3)
+    assert list(accuracies(part)) == ['0.png', '2.png', '4.png']
+    assert accuracies(part) == pytest.approx({k: accuracies(one)[k] for k in accuracies(part)}, abs=2e-3)
+    assert accuracies(other) != accuracies(one)
+
+
+def test_radius_zero_is_the_clean_result_and_larger_radii_lower(tiny, tmp_path):
+    loop, metric, _ = evaluate(
+        tiny, tmp_path, {'attack': SEA_CONFIG, 'radii': ['0', 0.001, '32/255'], 'show': 2}, {'type': 'SEAMetric'}
+    )
+    evaluation = metric.evaluation
+    assert evaluation['title'] == 'SEA (paper: 4 losses)'
+    assert list(evaluation['attacked']) == ['0', '0.001', '32/255']
+    zero = evaluation['attacked']['0']
+    assert zero['members'] == dict.fromkeys(
+        ['masked_ce', 'balanced_ce', 'js', 'masked_spherical'], {**evaluation['clean']}
+    )
+    assert {k: zero['worst_case'][k] for k in evaluation['clean']} == evaluation['clean']
+    assert zero['passes']['forward']['total'] == 0
+    worst = [attacked['worst_case']['aAcc'] for attacked in evaluation['attacked'].values()]
+    assert worst[0] >= worst[1] > worst[2] + 0.02
+    assert evaluation['attacked']['32/255']['passes']['backward']['mean_per_image'] == 40
+    assert [example.name for example in loop.examples] == ['0.png', '3.png']
+    example = loop.examples[0]
+    assert list(example.adversarial) == ['0.001', '32/255']
+    change = np.abs(example.adversarial['32/255'] - example.image).max()
+    assert change == pytest.approx(32 / 255, abs=1e-6)
+    assert example.image[15, 1] == pytest.approx(np.full(3, 90 / 255), abs=0.1)
+
+
+def test_shown_images_are_rgb(tiny, tmp_path):
+    loop, _, _ = evaluate(tiny, tmp_path, {'limit': 1, 'show': 1})
+    (example,) = loop.examples
+    box = example.image[example.label == 1].mean(axis=0)
+    assert box == pytest.approx(np.array([170, 80, 60]) / 255, abs=0.03)
+
+
+def test_model_is_left_as_it_was(tiny, tmp_path):
+    runner = runner_for_test(tiny / 'config.py', tmp_path, {'type': 'AttackTestLoop', 'attack': PGD_CONFIG})
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    required = [parameter.requires_grad for parameter in runner.model.parameters()]
+    runner.test()
+    assert all(torch.equal(value, before[name]) for name, value in runner.model.state_dict().items())
+    assert [parameter.requires_grad for parameter in runner.model.parameters()] == required
+    assert all(parameter.grad is None for parameter in runner.model.parameters())
+    assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
+
+
+def test_nan_logits_name_image_and_iteration(tiny, tmp_path):
+    runner = runner_for_test(tiny / 'config.py', tmp_path, {'type': 'AttackTestLoop', 'attack': PGD_CONFIG})
+    with torch.no_grad():
+        runner.model.decode_head.conv_seg.bias.fill_(float('nan'))
+    with pytest.raises(UserError, match=r'NaN or infinite logits for the clean image 0.png \(iteration 0\)'):
+        runner.test()
+
+
+def test_nan_logits_during_the_attack_name_image_and_iteration(tiny, tmp_path):
+    runner = runner_for_test(tiny / 'config.py', tmp_path, {'type': 'AttackTestLoop', 'attack': PGD_CONFIG})
+    calls = []
+
+    def fail_late(module, args, outputs):
+        calls.append(len(outputs))
+        return tuple(output * float('nan') for output in outputs) if len(calls) == 4 else outputs
+
+    runner.model.backbone.register_forward_hook(fail_late)
+    with pytest.raises(UserError, match=r'logits for the image 0.png at iteration 2 of PGD with radius 8/255'):
+        runner.test()
+
+
+@pytest.mark.parametrize(
+    ('attack', 'radii', 'message'),
+    [
+        (None, ['4/255'], 'no attack'),
+        (PGD_CONFIG, ['4/255', '4/255'], 'given twice'),
+        (PGD_CONFIG, ['-4/255'], "radius '-4/255' is negative"),
+        (PGD_CONFIG, ['4/0'], "'4/0' divides by zero"),
+        (PGD_CONFIG, ['big'], "'big' is not a number"),
+        ({**PGD_CONFIG, 'type': 'PDG'}, [], "unknown attack 'PDG'; did you mean 'PGD'"),
+        ({'type': 'Linf', 'radius': 0.1}, [], "unknown attack 'Linf'"),
+    ],
+)
+def test_refused_attacks(attack, radii, message):
+    with pytest.raises(UserError, match=message):
+        attacks_by_radius(attack, radii)
+
+
+def test_model_and_dataset_must_agree_on_the_classes(tiny, tmp_path):
+    metainfo = {'classes': ('a', 'b'), 'palette': [[0, 0, 0], [9, 9, 9]]}
+    with pytest.raises(UserError, match='the model predicts 3 classes, the dataset has 2'):
+        evaluate(tiny, tmp_path, {}, **{'test_dataloader.dataset.metainfo': metainfo})
+
+
+def test_titles_and_radius_texts():
+    pgd = PGD(threat=Linf(radius='4/255'), steps=2, step_size=0.01)
+    assert attack_title(None) == 'clean'
+    assert attack_title(pgd) == 'PGD'
+    assert attack_title(sea('4/255', 30)) == 'SEA (paper: 4 losses)'
+    assert attack_title(sea('4/255', 30, 'eccv')) == 'SEA (eccv: 3 losses)'
+    members = dict(sea('4/255', 30).attacks)
+    members['js'] = pgd
+    assert attack_title(WorstCase(attacks=members)) == 'worst case of 4 attacks'
+    assert list(attacks_by_radius(pgd)) == ['4/255']
+    assert parse_radius(radius_text(0.5 / 255)) == 0.5 / 255

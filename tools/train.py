@@ -1,0 +1,16 @@
+"""Trains a segmentor: python tools/train.py CONFIG --work-dir DIR."""
+
+import sys
+from collections.abc import Sequence
+
+from mmadv.engine.command_line import guarded
+from mmadv.engine.train_command import run_train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 after a mistake in what was given."""
+    return guarded(run_train, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
