@@ -1,0 +1,19 @@
+"""Adversarial training and attack evaluation for MMSegmentation.
+
+Where mmseg is installed, importing mmadv registers its components, so that
+``custom_imports = dict(imports=['mmadv'])`` and a type name suffice in a config, and makes ``_base_`` entries
+``mmseg::...`` and ``mmadv::...`` resolve. ``mmadv.attacks`` and ``mmadv.robustness`` work without mmseg.
+"""
+
+from mmadv.config_paths import cfg, is_importable, mend_package_names
+
+__version__ = '0.1.0'
+__all__ = ['__version__', 'cfg']
+
+if is_importable('mmseg'):
+    mend_package_names()
+    import mmadv.datasets
+    import mmadv.engine
+    import mmadv.evaluation
+    import mmadv.mm_registry
+    import mmadv.models  # noqa: F401

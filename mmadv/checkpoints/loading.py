@@ -1,0 +1,191 @@
+"""Checkpoints read as weights only, with one sentence for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmadv.checkpoints.safe_globals import InertHistory, safe_globals
+from mmadv.errors import UserError
+
+# torch's weights-only unpickler says one of these when a file asks for more than data.
+_CODE = re.compile(
+    r'GLOBAL (?P<name>\S+)|(TorchScript) archives|call reduce for|Can only (?:build|create)|(getattr) of', re.DOTALL
+)
+
+
+def load_checkpoint_file(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Returns the content of a checkpoint, read without running anything in it.
+
+    Args:
+        path: a file written by ``torch.save`` or mmengine.
+        map_location: as in ``torch.load``.
+
+    Raises:
+        UserError: the file is missing, cut short, no checkpoint, or holds code.
+    """
+    return _read(path, map_location, InertHistory)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Returns the SHA-256 of a file in hexadecimal."""
+    _check_exists(path)
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Returns a checkpoint after loading its weights into a model, every one of them.
+
+    Args:
+        model: the weights' owner; inside a distributed wrapper, the module in it.
+        path: a checkpoint with the weights under 'state_dict', or of weights alone.
+
+    Raises:
+        UserError: as ``load_checkpoint_file``, and when weights are missing, unexpected or of another size;
+            the sentence names the first of each.
+    """
+    checkpoint = load_checkpoint_file(path)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    weights = _weights(checkpoint, path)
+    own = model.state_dict()
+    resized = [key for key, value in weights.items() if key in own and own[key].shape != value.shape]
+    problems = []
+    if resized:
+        key = resized[0]
+        problems.append(
+            f'{len(resized)} of another size, first {key}: {tuple(weights[key].shape)} in the file, '
+            f'{tuple(own[key].shape)} in the model'
+        )
+        missing = [key for key in own if key not in weights]
+        unexpected = [key for key in weights if key not in own]
+    else:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    # Batch norms of old files lack this counter, which matters only where momentum is None.
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    for keys, what in ((missing, 'missing'), (unexpected, 'not in the model')):
+        if keys:
+            problems.append(f'{len(keys)} {what}, first {keys[0]}')
+    if problems:
+        raise UserError(
+            f'the weights in {path} do not fit {type(model).__name__}: {"; ".join(problems)}; '
+            'use the config that the checkpoint was trained with'
+        )
+    return checkpoint
+
+
+def use_safe_loading() -> None:
+    """Makes mmengine load every checkpoint as weights only, for the rest of the process.
+
+    This covers ``load_from``, ``resume`` and ``Pretrained``, from files and URLs alike. What mmengine itself writes
+    still loads and resumes. The configs stored in a checkpoint are dropped on the way: resuming would evaluate them as
+    Python.
+
+    Raises:
+        UserError: the environment demands unsafe loading.
+    """
+    if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0').lower() in ('1', 'y', 'yes', 'true'):
+        raise UserError('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, which makes checkpoints run code; unset it')
+    # Only here: the rest of this module serves without mmengine.
+    import mmengine.runner.checkpoint as mmengine_checkpoint
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    allowed = safe_globals(HistoryBuffer)
+    mmengine_checkpoint.get_torch_safe_globals = lambda: allowed
+    loader = mmengine_checkpoint.CheckpointLoader
+    for scheme, load in list(loader._schemes.items()):
+        if getattr(load, 'is_safe', False):
+            continue
+        loader.register_scheme(scheme, _local(load) if scheme == '' else _guarded(load, allowed), force=True)
+
+
+def _local(load: Callable) -> Callable:
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    @functools.wraps(load)
+    def load_safely(filename: str, map_location: Any = None) -> dict[str, Any]:
+        return _without_configs(_read(os.path.expanduser(filename), map_location, HistoryBuffer))
+
+    load_safely.is_safe = True
+    return load_safely
+
+
+def _guarded(load: Callable, allowed: list[Any]) -> Callable:
+    @functools.wraps(load)
+    def load_safely(filename: str, map_location: Any = None) -> dict[str, Any]:
+        try:
+            with torch.serialization.safe_globals(allowed):
+                return _without_configs(load(filename, map_location=map_location))
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            raise _sentence(filename, error) from error
+
+    load_safely.is_safe = True
+    return load_safely
+
+
+def _without_configs(checkpoint: Any) -> Any:
+    """Drops the Python configs in a checkpoint, which mmengine evaluates when it resumes or infers."""
+    if isinstance(checkpoint, Mapping):
+        hub = checkpoint.get('message_hub')
+        holders = [checkpoint.get('meta'), hub.get('runtime_info') if isinstance(hub, Mapping) else None]
+        for holder in holders:
+            if isinstance(holder, dict):
+                for key in ('config', 'cfg'):
+                    holder.pop(key, None)
+    return checkpoint
+
+
+def _read(path: str | Path, map_location: Any, history: type) -> dict[str, Any]:
+    _check_exists(path)
+    try:
+        with torch.serialization.safe_globals(safe_globals(history)):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except OSError as error:
+        raise UserError(f'cannot read the checkpoint {path}: {error.strerror or error}') from error
+    except Exception as error:  # a damaged file can make the unpickler fail in any way
+        raise _sentence(path, error) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'the checkpoint {path} holds a {type(checkpoint).__name__}, not a dict of weights')
+    return checkpoint
+
+
+def _check_exists(path: str | Path) -> None:
+    if not os.path.exists(path):
+        raise UserError(f'the checkpoint {path} does not exist')
+    if os.path.isdir(path):
+        raise UserError(f'the checkpoint {path} is a folder; give the file in it')
+
+
+def _sentence(path: str | Path, error: Exception) -> UserError:
+    found = _CODE.search(str(error))
+    if found is None:
+        return UserError(f'{path} is no checkpoint, or was cut short; copy or download it again')
+    name = next((name for name in found.groups() if name), 'an object')
+    return UserError(
+        f'the checkpoint {path} holds code ({name}) instead of weights alone; it was not run, and will not be loaded'
+    )
+
+
+def _weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Returns the weights in a checkpoint, named as outside of distributed wrappers."""
+    stored = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(stored, Mapping) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise UserError(f"the checkpoint {path} holds no weights; it needs a 'state_dict' of tensors")
+    weights = type(stored)((key.removeprefix('module.'), value) for key, value in stored.items())
+    if hasattr(stored, '_metadata'):
+        weights._metadata = stored._metadata  # type: ignore[attr-defined]
+    return weights

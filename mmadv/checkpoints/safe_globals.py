@@ -1,0 +1,43 @@
+"""What a checkpoint may name besides tensors: numpy's arrays, and mmengine's log history without its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+
+_HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
+_STATISTICS = ('min', 'max', 'current', 'mean')
+
+
+class InertHistory:
+    """Stands for mmengine's HistoryBuffer where only weights are wanted: holds its data, does nothing."""
+
+    min = max = current = mean = None
+
+
+def safe_globals(history: type = InertHistory) -> list[Any]:
+    """Returns the allow-list for ``torch.serialization.safe_globals``.
+
+    mmengine's own list holds Python's ``getattr``, with which a file can reach any attribute, and so run code.
+    Here ``getattr`` yields nothing but the four statistics of the log history, which mmengine's files name.
+
+    Args:
+        history: the class to build log histories from; mmengine's own to resume a run.
+    """
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    arrays: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU'}]
+    functions: list[tuple[Callable, str]] = [
+        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for name in ('_reconstruct', 'scalar')
+    ]
+
+    def statistic_of_history(owner: Any, name: str) -> Any:
+        if owner is not history or name not in _STATISTICS:
+            raise UnpicklingError(f'getattr of {name!r} is not allowed')
+        return getattr(history, name)
+
+    return [*arrays, *functions, (history, _HISTORY), (statistic_of_history, 'builtins.getattr')]

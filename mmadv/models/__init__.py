@@ -1,0 +1,16 @@
+"""The adapter from mmseg's segmentors to attacks, and the data preprocessor of adversarial training."""
+
+from mmadv.models.adapter import SegmentorAdapter, TrainingAdapter, geometry, unwrap
+from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
+from mmadv.models.batches import sample_names, stack_images, stack_labels
+
+__all__ = [
+    'AdvSegDataPreProcessor',
+    'SegmentorAdapter',
+    'TrainingAdapter',
+    'geometry',
+    'sample_names',
+    'stack_images',
+    'stack_labels',
+    'unwrap',
+]

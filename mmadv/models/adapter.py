@@ -1,0 +1,234 @@
+"""mmseg segmentors as callables from pixels in [0, 1] to class logits at label size: the one adapter to mmseg.
+
+``SegmentorAdapter`` follows the path that predicts, ``TrainingAdapter`` the batch of a training step. Both
+normalise, reorder channels and pad inside, as mmseg's SegDataPreProcessor does, so that an attack works on
+the pixels that were loaded and never sees padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import torch
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmseg.models.data_preprocessor import SegDataPreProcessor
+from mmseg.models.decode_heads import Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead
+from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
+from mmseg.models.utils import resize
+from mmseg.structures import SegDataSample
+from mmseg.utils import stack_batch
+from torch import Tensor, nn
+
+from mmadv.errors import UserError
+from mmadv.models import batches
+from mmadv.models.activation_checkpointing import without_checkpointing
+from mmadv.models.batches import stack_images, stack_labels
+
+__all__ = ['SegmentorAdapter', 'TrainingAdapter', 'geometry', 'stack_images', 'stack_labels', 'unwrap']
+
+# Their outputs are sums of products of probabilities; an attack would take them for logits.
+PROBABILITY_HEADS = (Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead)
+
+# Preprocessors whose test mode is SegDataPreProcessor's, which PixelModel repeats differentiably.
+FAITHFUL_PREPROCESSORS: list[type[SegDataPreProcessor]] = [SegDataPreProcessor]
+
+
+def unwrap(model: nn.Module) -> EncoderDecoder:
+    """Returns the segmentor inside distributed, compiled and test-time-augmentation wrappers.
+
+    Raises:
+        UserError: it is no mmseg segmentor, or of a kind whose outputs are not logits.
+    """
+    while True:
+        if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        elif hasattr(model, '_orig_mod'):
+            model = model._orig_mod
+        else:
+            break
+    if not isinstance(model, BaseSegmentor):
+        raise UserError(f'the model must be a segmentor of mmseg; found {type(model).__name__}')
+    if any(isinstance(module, PROBABILITY_HEADS) for module in model.modules()):
+        head = next(type(module).__name__ for module in model.modules() if isinstance(module, PROBABILITY_HEADS))
+        raise UserError(f'{head} returns probabilities, not logits: such models cannot be attacked here')
+    if not isinstance(model, EncoderDecoder):
+        raise UserError(
+            f'the segmentor must be an EncoderDecoder or CascadeEncoderDecoder, or a subclass; found {type(model).__name__}'
+        )
+    return model
+
+
+def geometry(data_sample: SegDataSample) -> Hashable:
+    """Returns what decides the way from a sample's input to its label map; samples of one adapter share it."""
+    meta = data_sample.metainfo
+    flip = meta.get('flip_direction') if meta.get('flip') else None
+    sizes = [tuple(meta[key]) if meta.get(key) is not None else None for key in ('ori_shape', 'img_shape', 'pad_shape')]
+    return (*sizes, flip)
+
+
+class PixelModel(nn.Module):
+    """A segmentor that takes pixels in [0, 1]: what both adapters share.
+
+    Args:
+        model: a segmentor of mmseg, wrapped or not. It becomes a submodule, so that an attack which freezes
+            the adapter freezes the segmentor.
+
+    Attributes:
+        num_classes: K of the logits, 2 for a model with one output channel.
+        ignore_index: label that the segmentor's head ignores.
+
+    Raises:
+        UserError: a segmentor or data preprocessor of a kind that cannot be attacked.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        segmentor = unwrap(model)
+        preprocessor = segmentor.data_preprocessor
+        if type(preprocessor).forward not in {kind.forward for kind in FAITHFUL_PREPROCESSORS}:
+            raise UserError(
+                f'the data preprocessor must be a SegDataPreProcessor; found {type(preprocessor).__name__}, which mmadv '
+                'cannot replace'
+            )
+        head = segmentor.decode_head
+        self.segmentor = segmentor
+        self._head = (head[-1] if isinstance(head, nn.ModuleList) else head,)  # a tuple: not a second submodule
+        self.num_classes = 2 if segmentor.out_channels == 1 else segmentor.num_classes
+        self.ignore_index = getattr(self._head[0], 'ignore_index', 255)
+
+    def check_labels(self, labels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
+        """Raises UserError naming the first image with a label that is no class of the model."""
+        batches.check_labels(list(labels), batches.sample_names(data_samples), self.num_classes, self.ignore_index)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Returns (N, C, h, w) in [0, 1] as the network takes them: channels reordered, normalised."""
+        preprocessor = self.segmentor.data_preprocessor
+        pixels = images * 255
+        if preprocessor._channel_conversion and pixels.size(1) == 3:
+            pixels = pixels[:, [2, 1, 0]]
+        if preprocessor._enable_normalize:
+            pixels = (pixels - preprocessor.mean) / preprocessor.std
+        return pixels
+
+    def padded(self, pixels: Tensor, size: Sequence[int] | None, size_divisor: int | None) -> tuple[Tensor, dict]:
+        """Returns normalised pixels padded as mmseg pads them, and the metadata of the padding."""
+        preprocessor = self.segmentor.data_preprocessor
+        inputs, infos = stack_batch(
+            list(pixels), size=size, size_divisor=size_divisor, pad_val=preprocessor.pad_val
+        )
+        return inputs, infos[0]
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Returns logits with one channel per class, whose arg max is the segmentor's prediction.
+
+        One output channel z predicts class 1 where sigmoid(z) > threshold, that is where z > logit(threshold):
+        the logits are (0, z - logit(threshold)).
+        """
+        if logits.shape[1] > 1:
+            return logits
+        threshold = self._head[0].threshold
+        if threshold is None or not 0 < threshold < 1:
+            raise UserError(f'decode_head.threshold must lie between 0 and 1; found {threshold}')
+        return torch.cat([torch.zeros_like(logits), logits - math.log(threshold / (1 - threshold))], dim=1)
+
+
+class SegmentorAdapter(PixelModel):
+    """A segmentor's prediction path: pixels in [0, 1] at network input size -> class logits at label size.
+
+    Takes whole and slide inference, test-time padding, flips and the resize to ``ori_shape`` from the segmentor
+    and the samples. The arg max of its logits is the ``pred_sem_seg`` of ``segmentor.predict``.
+
+    Args:
+        model: a segmentor of mmseg, wrapped or not.
+        data_samples: samples of one geometry. The adapter then takes any number of images of that geometry.
+
+    Raises:
+        UserError: samples of different geometry, or a model that cannot be attacked.
+    """
+
+    def __init__(self, model: nn.Module, data_samples: Sequence[SegDataSample]) -> None:
+        super().__init__(model)
+        kind = type(self.segmentor)
+        if kind.predict is not EncoderDecoder.predict or kind.postprocess_result is not BaseSegmentor.postprocess_result:
+            raise UserError(f'{kind.__name__} predicts in a way of its own (predict or postprocess_result) and cannot be attacked')
+        found = {geometry(sample) for sample in data_samples}
+        if len(found) != 1:
+            raise UserError(f'an adapter takes samples of one geometry; found {len(found)}; group the samples by size and flip')
+        self._meta = dict(data_samples[0].metainfo)
+        if 'ori_shape' not in self._meta:
+            raise UserError("the samples have no 'ori_shape'; keep it in the meta_keys of PackSegInputs")
+        direction = self._meta.get('flip_direction') if self._meta.get('flip') else None
+        if direction not in (None, 'horizontal', 'vertical'):
+            raise UserError(f"flip_direction must be 'horizontal' or 'vertical'; found {direction!r}")
+        self._flip = {None: None, 'horizontal': 3, 'vertical': 2}[direction]
+
+    @property
+    def label_size(self) -> tuple[int, int]:
+        """Height and width of the logits."""
+        height, width = self._meta['ori_shape'][:2]
+        return int(height), int(width)
+
+    def check_labels(self, labels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
+        """Raises UserError where labels (N, H, W) are not of the logits' size, or are no classes of the model."""
+        if tuple(labels.shape[1:]) != self.label_size:
+            name = batches.sample_names(data_samples)[0]
+            raise UserError(
+                f'{name}: the label map is {labels.shape[1]}x{labels.shape[2]} and the image '
+                f'{self.label_size[0]}x{self.label_size[1]} (height x width); check the files, and load the '
+                'annotations after every resizing step of the test pipeline'
+            )
+        super().check_labels(labels, data_samples)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns class logits (N, K, H, W) at label size for images (N, C, h, w) in [0, 1]."""
+        inputs, meta = self.normalised(images), dict(self._meta)
+        test_cfg = self.segmentor.data_preprocessor.test_cfg
+        if test_cfg:
+            inputs, padding = self.padded(inputs, test_cfg.get('size'), test_cfg.get('size_divisor'))
+            meta.update(padding)
+        # Slide inference writes into the metadata, so every forward gets its own.
+        metas = [dict(meta) for _ in range(len(images))]
+        with without_checkpointing(self.segmentor):
+            logits = self.segmentor.inference(inputs, metas)
+        left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+        logits = logits[:, :, top : logits.shape[2] - bottom, left : logits.shape[3] - right]
+        if self._flip is not None:
+            logits = logits.flip(dims=(self._flip,))
+        logits = resize(
+            logits, size=self.label_size, mode='bilinear', align_corners=self.segmentor.align_corners, warning=False
+        )
+        return self.class_logits(logits)
+
+
+class TrainingAdapter(PixelModel):
+    """A segmentor on part of a training batch: unpadded pixels in [0, 1] -> class logits of the same size.
+
+    The network sees the images at the padded size of the training batch; the padding is added inside and its
+    logits are cut off, so that it is neither perturbed nor counted.
+
+    Args:
+        model: a segmentor of mmseg, wrapped or not.
+        padded_size: height and width of the padded training batch.
+    """
+
+    def __init__(self, model: nn.Module, padded_size: tuple[int, int]) -> None:
+        super().__init__(model)
+        self.padded_size = padded_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns class logits (N, K, h, w) for images (N, C, h, w) in [0, 1]."""
+        inputs, _ = self.padded(self.normalised(images), self.padded_size, None)
+        # In training metadata img_shape is the size before padding, to which heads would resize their logits.
+        size = inputs.shape[2:]
+        metas = [
+            {'ori_shape': size, 'img_shape': size, 'pad_shape': size, 'padding_size': [0, 0, 0, 0]} for _ in range(len(images))
+        ]
+        with without_checkpointing(self.segmentor):
+            logits = self.segmentor.encode_decode(inputs, metas)
+        if logits.shape[2:] != size:
+            raise UserError(
+                f'{type(self.segmentor).__name__} returned logits of {tuple(logits.shape[2:])} for inputs of '
+                f'{tuple(size)}; such a model cannot be attacked in training'
+            )
+        return self.class_logits(logits[:, :, : images.shape[2], : images.shape[3]])

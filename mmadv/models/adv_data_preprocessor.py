@@ -1,0 +1,236 @@
+"""AdvSegDataPreProcessor: adversarial training as a data preprocessor."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.logging import MessageHub
+from mmseg.models.data_preprocessor import SegDataPreProcessor
+from mmseg.models.segmentors import BaseSegmentor
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from mmadv.attacks import Attack, NonFiniteLogits, derive_seed
+from mmadv.errors import UserError
+from mmadv.models.adapter import FAITHFUL_PREPROCESSORS, TrainingAdapter
+from mmadv.models.batches import check_labels, check_pixels, label_maps, sample_names
+from mmadv.registry import ATTACKS, build
+
+
+@MODELS.register_module()
+class AdvSegDataPreProcessor(SegDataPreProcessor):
+    """mmseg's SegDataPreProcessor, which replaces samples of a training batch by adversarial examples.
+
+    The attack sees raw pixels in [0, 1] and the model in eval mode, without autocast; normalisation, channel
+    order, padding and ``batch_augments`` then follow as in mmseg, on the adversarial pixels. Padding is never
+    perturbed and never counts. In testing, and for samples that are not chosen, it is mmseg's own preprocessor
+    bit for bit.
+
+    It finds the model by itself: a segmentor that takes it as ``data_preprocessor`` is bound by a weak
+    reference, so that checkpoints stay those of the stock model. All random choices are a function of the
+    run's seed, the rank and the training iteration, so a resumed run goes on with new noise.
+
+    Args:
+        attack: config of an attack, ``dict(type='PGD', threat=dict(type='Linf', radius='4/255'), ...)``, or
+            the attack. May be missing only if ``prob`` is 0.
+        prob: chance in [0, 1] that a sample becomes adversarial, drawn for each sample.
+        mean, std, size, size_divisor, pad_val, seg_pad_val, bgr_to_rgb, rgb_to_bgr, batch_augments, test_cfg: as
+            in SegDataPreProcessor.
+
+    Raises:
+        UserError: an attack or ``prob`` that makes no sense, or arguments that belong to another preprocessor.
+    """
+
+    def __init__(
+        self,
+        attack: Attack | Mapping[str, Any] | None = None,
+        prob: float = 1.0,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        size: tuple[int, int] | None = None,
+        size_divisor: int | None = None,
+        pad_val: float = 0,
+        seg_pad_val: float = 255,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        batch_augments: Any = None,
+        test_cfg: dict | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise UserError(
+                f'AdvSegDataPreProcessor has no argument {", ".join(sorted(unknown))}; it replaces a SegDataPreProcessor, '
+                'and the data_preprocessor of this config is of another kind'
+            )
+        if isinstance(prob, bool) or not isinstance(prob, (int, float)) or math.isnan(prob) or not 0 <= prob <= 1:
+            raise UserError(f'data_preprocessor.prob must be a number from 0 to 1; found {prob!r}')
+        if attack is None and prob > 0:
+            raise UserError(f'data_preprocessor.prob is {prob} but there is no attack; give data_preprocessor.attack')
+        super().__init__(
+            mean=mean,
+            std=std,
+            size=size,
+            size_divisor=size_divisor,
+            pad_val=pad_val,
+            seg_pad_val=seg_pad_val,
+            bgr_to_rgb=bgr_to_rgb,
+            rgb_to_bgr=rgb_to_bgr,
+            batch_augments=batch_augments,
+            test_cfg=test_cfg,
+        )
+        self.attack = None if attack is None else build(attack, ATTACKS)
+        if not (self.attack is None or isinstance(self.attack, Attack)):
+            raise UserError(f'data_preprocessor.attack must be an attack; found {self.attack!r}')
+        if self.attack is not None and self.attack.targeted:
+            raise UserError(
+                'data_preprocessor.attack is targeted, which would move the images towards their own labels; '
+                'adversarial training takes an untargeted attack'
+            )
+        self.prob = float(prob)
+        self._segmentor: weakref.ref[BaseSegmentor] | None = None
+        self._iteration: int | None = None
+        self._calls = 0
+
+    def bind(self, segmentor: BaseSegmentor) -> None:
+        """Makes ``segmentor`` the model that is attacked; building a segmentor with this preprocessor does so."""
+        self._segmentor = weakref.ref(segmentor)
+
+    def forward(self, data: dict, training: bool = False) -> dict[str, Any]:
+        """Returns the batch as SegDataPreProcessor does, with adversarial samples when ``training``.
+
+        Args:
+            data: 'inputs', a list of (C, h, w) images in [0, 255], and 'data_samples' with their labels.
+            training: whether this is a training step.
+
+        Raises:
+            UserError: pixels outside [0, 255], labels outside the classes or of another size than the image,
+                NaN or infinite logits, or a model that cannot be attacked.
+        """
+        if not training or self.attack is None or self.prob == 0 or data.get('data_samples') is None:
+            return super().forward(data, training)
+        segmentor = self._bound_segmentor()
+        # Sizes of the batch are mmseg's to decide: the attack must see the network's input size.
+        padded_size = self._padded_size([tuple(image.shape[-2:]) for image in data['inputs']])
+        model = TrainingAdapter(segmentor, padded_size)
+        names = sample_names(data['data_samples'])
+        labels = label_maps(data['data_samples'])
+        check_pixels(data['inputs'], names)
+        check_sizes(data['inputs'], labels, names)
+        check_labels(labels, names, model.num_classes, model.ignore_index)
+        key = self._next_key()
+        data = dict(self.cast_data(data))
+        data['inputs'] = list(data['inputs'])
+        for chosen in self._choose(data['inputs'], key):
+            adversarial = self._attack_samples(model, data, chosen, names, key)
+            for index, image in zip(chosen, adversarial, strict=True):
+                data['inputs'][index] = image * 255
+        return super().forward(data, training)
+
+    def _attack_samples(
+        self, model: TrainingAdapter, data: dict, chosen: list[int], names: list[str], key: tuple
+    ) -> Tensor:
+        images = torch.stack([data['inputs'][index].float() for index in chosen]) / 255
+        labels = torch.stack(label_maps([data['data_samples'][index] for index in chosen]))
+        seeds = [derive_seed('noise', *key, index) for index in chosen]
+        # Low precision flips the sign of many input gradients: attack in float32, whatever the training does.
+        with torch.autocast(images.device.type, enabled=False):
+            try:
+                adversarial = self.attack.perturb(
+                    model, images, labels, seeds=seeds, ignore_index=model.ignore_index
+                )
+            except NonFiniteLogits as error:
+                raise UserError(
+                    f'{names[chosen[error.index]]}: the model returned NaN or infinite logits at iteration '
+                    f'{error.iteration} of the attack in training iteration {key[2]}; lower the learning rate, '
+                    'and check the weights and the normalisation'
+                ) from error
+        return adversarial
+
+    def _choose(self, inputs: Sequence[Tensor], key: tuple) -> list[list[int]]:
+        """Returns the positions of the samples to attack, in groups of equal image size."""
+        generator = torch.Generator().manual_seed(derive_seed('choice', *key))
+        drawn = torch.rand(len(inputs), generator=generator, dtype=torch.float64) < self.prob
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index in drawn.nonzero().flatten().tolist():
+            groups.setdefault(tuple(inputs[index].shape), []).append(index)
+        return list(groups.values())
+
+    def _next_key(self) -> tuple[int, int, int, int]:
+        """Returns (seed, rank, iteration, call within the iteration): what all randomness of a call derives from.
+
+        Without a runner the seed is torch's initial one and the calls alone are counted.
+        """
+        hub = MessageHub.get_current_instance()
+        seed = hub.get_info('seed')
+        iteration = hub.get_info('iter')
+        if iteration != self._iteration:
+            self._iteration, self._calls = iteration, 0
+        key = (torch.initial_seed() if seed is None else seed, get_rank(), iteration or 0, self._calls)
+        self._calls += 1
+        return key
+
+    def _padded_size(self, sizes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
+        """Returns height and width of the batch after mmseg's padding in training."""
+        height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+        if (self.size is None) == (self.size_divisor is None):
+            raise UserError('data_preprocessor needs exactly one of size and size_divisor in training')
+        if self.size is not None:
+            return max(height, self.size[-2]), max(width, self.size[-1])
+        divisor = max(self.size_divisor, 1)
+        return math.ceil(height / divisor) * divisor, math.ceil(width / divisor) * divisor
+
+    def _bound_segmentor(self) -> BaseSegmentor:
+        segmentor = None if self._segmentor is None else self._segmentor()
+        if segmentor is None:
+            raise UserError(
+                'AdvSegDataPreProcessor does not belong to a segmentor of mmseg: build the model with it as its '
+                'data_preprocessor, or call bind(segmentor)'
+            )
+        if any(getattr(module, '_is_fsdp_managed_module', False) for module in segmentor.modules()):
+            raise UserError(
+                'adversarial training does not work with FSDP, whose sharded modules cannot be called on their own; '
+                'use MMDistributedDataParallel'
+            )
+        return segmentor
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_segmentor': None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AdvSegDataPreProcessor:
+        """Returns a copy; inside the copy of a segmentor, it is bound to that copy."""
+        duplicate = type(self).__new__(type(self))
+        memo[id(self)] = duplicate
+        duplicate.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        segmentor = None if self._segmentor is None else self._segmentor()
+        if segmentor is not None and id(segmentor) in memo:
+            duplicate.bind(memo[id(segmentor)])
+        return duplicate
+
+
+def check_sizes(inputs: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raises UserError naming the first image whose label map has another size."""
+    for image, label, name in zip(inputs, labels, names, strict=True):
+        if image.shape[-2:] != label.shape:
+            raise UserError(
+                f'{name}: the image is {image.shape[-2]}x{image.shape[-1]} and its label map '
+                f'{label.shape[0]}x{label.shape[1]} (height x width); they must be of one size'
+            )
+
+
+def _bind_to_segmentor(module: nn.Module, name: str, submodule: nn.Module | None) -> None:
+    if isinstance(submodule, AdvSegDataPreProcessor) and isinstance(module, BaseSegmentor):
+        submodule.bind(module)
+
+
+FAITHFUL_PREPROCESSORS.append(AdvSegDataPreProcessor)
+# Binds at construction, wherever the model is built, without a hook in the config: a config's custom_hooks would
+# replace the user's own.
+register_module_module_registration_hook(_bind_to_segmentor)

@@ -1,0 +1,102 @@
+"""Checked conversion of mmseg's batches (lists of tensors and data samples) to images and labels of an attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmadv.errors import UserError
+
+
+def sample_names(data_samples: Sequence[SegDataSample]) -> list[str]:
+    """Returns what to call each sample in a message: its image file, or its position in the batch."""
+    return [
+        str(sample.metainfo.get('img_path') or f'image {index} of the batch')
+        for index, sample in enumerate(data_samples)
+    ]
+
+
+def check_pixels(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raises UserError naming the first image with a value outside [0, 255], NaN included."""
+    for image, name in zip(inputs, names, strict=True):
+        if image.dtype == torch.uint8:
+            continue
+        lowest, highest = (float(bound) for bound in torch.aminmax(image))
+        if not (lowest >= 0 and highest <= 255):
+            raise UserError(
+                f'{name}: pixels must be in [0, 255]; found values from {lowest:g} to {highest:g}; '
+                'take normalisation out of the pipeline, the data preprocessor does it'
+            )
+
+
+def check_labels(
+    labels: Sequence[Tensor], names: Sequence[str], num_classes: int, ignore_index: int
+) -> None:
+    """Raises UserError naming the first image with a label that is neither a class nor ``ignore_index``."""
+    for label, name in zip(labels, names, strict=True):
+        wrong = (label != ignore_index) & ((label < 0) | (label >= num_classes))
+        if bool(wrong.any()):
+            found = torch.unique(label[wrong]).tolist()
+            listed = ', '.join(map(str, found[:5])) + (', ...' if len(found) > 5 else '')
+            raise UserError(
+                f'{name}: labels must be below {num_classes}, the number of classes, or {ignore_index}, which is '
+                f'ignored; found {listed}; check num_classes, reduce_zero_label and the label files'
+            )
+
+
+def label_maps(data_samples: Sequence[SegDataSample]) -> list[Tensor]:
+    """Returns each sample's label map, (H, W) int64.
+
+    Raises:
+        UserError: a sample without a label map, or with more than one channel.
+    """
+    maps = []
+    for sample, name in zip(data_samples, sample_names(data_samples), strict=True):
+        if 'gt_sem_seg' not in sample:
+            raise UserError(f'{name}: there are no labels to attack; add LoadAnnotations to the pipeline')
+        data = sample.gt_sem_seg.data
+        if data.ndim != 3 or len(data) != 1:
+            raise UserError(f'{name}: labels must be of shape (1, H, W); found {tuple(data.shape)}')
+        maps.append(data[0].long())
+    return maps
+
+
+def stack_labels(data_samples: Sequence[SegDataSample]) -> Tensor:
+    """Returns the label maps of a batch as (N, H, W) int64.
+
+    Raises:
+        UserError: a sample without labels, or label maps of different sizes.
+    """
+    maps = label_maps(data_samples)
+    _check_equal_sizes(maps, sample_names(data_samples), 'label maps')
+    return torch.stack(maps)
+
+
+def stack_images(inputs: Sequence[Tensor], data_samples: Sequence[SegDataSample] | None = None) -> Tensor:
+    """Returns a batch's images as (N, C, H, W) in [0, 1], in the channel order and on the device they have.
+
+    Dividing by 255 and multiplying by 255 gives all 256 byte values back exactly.
+
+    Args:
+        inputs: (C, H, W) tensors, uint8 or float, in [0, 255], before normalisation.
+        data_samples: only for the names in messages.
+
+    Raises:
+        UserError: a value outside [0, 255], or images of different sizes.
+    """
+    names = [f'image {i} of the batch' for i in range(len(inputs))] if data_samples is None else sample_names(data_samples)
+    check_pixels(inputs, names)
+    _check_equal_sizes(inputs, names, 'images')
+    return torch.stack([image.float() for image in inputs]) / 255
+
+
+def _check_equal_sizes(tensors: Sequence[Tensor], names: Sequence[str], what: str) -> None:
+    for tensor, name in zip(tensors, names, strict=True):
+        if tensor.shape != tensors[0].shape:
+            raise UserError(
+                f'the {what} of a batch must have one size; found {tuple(tensors[0].shape)} for {names[0]} and '
+                f'{tuple(tensor.shape)} for {name}; use a batch size of 1 or group images of equal size'
+            )

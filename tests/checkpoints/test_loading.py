@@ -1,0 +1,270 @@
+"""Checkpoints are read as data: code in them is refused and not run."""
+
+import collections
+import hashlib
+import os
+import pickle
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mmadv
+from mmadv.checkpoints import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.errors import UserError
+
+
+class Payload:
+    """Unpickles by running a command that leaves a file behind."""
+
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.victim}',)
+
+
+class GetattrPayload:
+    """Reaches code through getattr alone, which mmengine's own allow-list holds."""
+
+    def __reduce__(self):
+        return getattr, (np.ndarray, 'tofile')
+
+
+def save_with(tmp_path, content, **options):
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(content, path, **options)
+    return path
+
+
+def network():
+    return nn.Sequential(collections.OrderedDict(conv=nn.Conv2d(3, 4, 1), norm=nn.BatchNorm2d(4)))
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_code_is_refused_and_not_run(tmp_path, zipped):
+    victim = tmp_path / 'victim'
+    path = save_with(tmp_path, {'state_dict': {}, 'x': Payload(victim)}, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r'holds code \(posix.system\) instead of weights'):
+        load_checkpoint_file(path)
+    with pytest.raises(UserError, match='holds code'):
+        load_weights(network(), path)
+    assert not victim.exists()
+
+
+def test_plain_pickles_and_getattr_and_torchscript_are_refused(tmp_path):
+    victim, path = tmp_path / 'victim', tmp_path / 'checkpoint.pth'
+    path.write_bytes(pickle.dumps(Payload(victim), protocol=2))
+    with pytest.raises(UserError, match='holds code|is no checkpoint'):
+        load_checkpoint_file(path)
+    assert not victim.exists()
+    with pytest.raises(UserError, match=r'holds code \(getattr\)'):
+        load_checkpoint_file(save_with(tmp_path, {'x': GetattrPayload()}))
+    torch.jit.script(nn.ReLU()).save(path)
+    with pytest.raises(UserError, match=r'holds code \(TorchScript\)'):
+        load_checkpoint_file(path)
+
+
+def test_whole_modules_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r'holds code \(torch.nn.modules.container.Sequential\)'):
+        load_checkpoint_file(save_with(tmp_path, network()))
+
+
+def test_damaged_files(tmp_path):
+    path = save_with(tmp_path, {'state_dict': network().state_dict()})
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:10], b'', b'model = dict()\n', b'\x80\x02}q\x00.'):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match='checkpoint.pth is no checkpoint, or was cut short'):
+            load_checkpoint_file(path)
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('something', 'else')
+    with pytest.raises(UserError, match='is no checkpoint, or was cut short'):
+        load_checkpoint_file(path)
+    with pytest.raises(UserError, match='missing.pth does not exist'):
+        load_checkpoint_file(tmp_path / 'missing.pth')
+    with pytest.raises(UserError, match='is a folder'):
+        load_checkpoint_file(tmp_path)
+    with pytest.raises(UserError, match='holds a Tensor, not a dict'):
+        load_checkpoint_file(save_with(tmp_path, torch.zeros(3)))
+
+
+def test_hash(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'abc' * 1000000)
+    assert file_sha256(path) == hashlib.sha256(b'abc' * 1000000).hexdigest()
+
+
+@pytest.mark.parametrize('wrap', [lambda state: state, lambda state: {'state_dict': state, 'meta': {'epoch': np.float64(3)}}])
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_weights_load(tmp_path, wrap, prefix):
+    source, target = network(), network()
+    nn.init.normal_(source.conv.weight)
+    state = {prefix + key: value for key, value in source.state_dict().items() if 'num_batches' not in key}
+    load_weights(target, save_with(tmp_path, wrap(state)))
+    assert torch.equal(target.conv.weight, source.conv.weight)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    state = network().state_dict()
+    renamed = {key.replace('conv', 'convolution'): value for key, value in state.items()}
+    message = r'2 missing, first conv.weight; 2 not in the model, first convolution.weight; use the config'
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_weights(network(), save_with(tmp_path, renamed))
+    resized = {**state, 'conv.bias': torch.zeros(7)}
+    model = network()
+    before = model.conv.weight.clone()
+    with pytest.raises(UserError, match=r'do not fit Sequential: 1 of another size, first conv.bias: \(7,\) in the file, \(4,\)'):
+        load_weights(model, save_with(tmp_path, resized))
+    assert torch.equal(model.conv.weight, before)
+    with pytest.raises(UserError, match='holds no weights'):
+        load_weights(network(), save_with(tmp_path, {'meta': {}}))
+
+
+# mmengine is patched for the whole process, so what follows runs in processes of its own.
+PRELUDE = '''
+import logging, os, sys
+import torch
+from torch import nn
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+from mmadv.checkpoints import use_safe_loading
+from mmadv.errors import UserError
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss=self.conv(torch.stack(inputs)).mean())
+
+def runner(work_dir, iterations, **options):
+    data = [dict(inputs=torch.ones(1, 2, 2) * i) for i in range(4)]
+    return Runner(
+        Model(), work_dir=work_dir, train_cfg=dict(by_epoch=False, max_iters=iterations), log_level='ERROR',
+        train_dataloader=dict(batch_size=2, dataset=data, sampler=dict(type='InfiniteSampler'), collate_fn=dict(type='pseudo_collate')),
+        optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)), param_scheduler=dict(type='ConstantLR'),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False)), custom_hooks=[dict(type='EMAHook')],
+        experiment_name=f'run{iterations}', cfg=dict(marker='x = 1'), **options)
+'''
+
+
+def run_python(tmp_path, body):
+    script = tmp_path / 'script.py'
+    script.write_text(PRELUDE + body)
+    environment = {**os.environ, 'PYTHONPATH': str(Path(mmadv.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_mmengine_refuses_code_however_it_loads(tmp_path):
+    for name, payload in (('code', Payload(tmp_path / 'victim')), ('getattr', GetattrPayload())):
+        torch.save({'state_dict': Model().state_dict(), 'meta': {}, 'x': payload}, tmp_path / f'{name}.pth')
+    out = run_python(
+        tmp_path,
+        '''
+from pathlib import Path
+from mmengine.model import PretrainedInit
+use_safe_loading()
+here = Path.cwd()
+for name in ('code', 'getattr'):
+    for load in (
+        lambda: load_checkpoint(Model(), f'{name}.pth'),
+        lambda: CheckpointLoader.load_checkpoint(f'{name}.pth', map_location='cpu'),
+        lambda: CheckpointLoader.load_checkpoint((here / f'{name}.pth').as_uri().replace('file://', ''), map_location='cpu'),
+        lambda: PretrainedInit(f'{name}.pth')(Model()),
+        lambda: runner('b', 1, load_from=f'{name}.pth').train(),
+        lambda: runner('c', 1, load_from=f'{name}.pth', resume=True).train(),
+        lambda: torch.load(f'{name}.pth', weights_only=False),
+    ):
+        try:
+            load()
+        except UserError as error:
+            print('refused', 'holds code' in str(error))
+        except Exception as error:
+            print('refused', type(error).__name__ == 'UnpicklingError')
+        else:
+            print('LOADED')
+''',
+    )
+    assert out.count('refused True') == 14, out
+    assert 'LOADED' not in out
+    assert not (tmp_path / 'victim').exists()
+
+
+def test_own_files_resume_and_the_config_in_them_is_not_evaluated(tmp_path):
+    victim = tmp_path / 'victim'
+    out = run_python(
+        tmp_path,
+        f'''
+from mmadv.checkpoints import load_checkpoint_file
+runner('a', 2).train()
+content = load_checkpoint_file('a/iter_2.pth')
+print(sorted(content), content['meta']['iter'])
+content = torch.load('a/iter_2.pth', weights_only=False)
+code = "open({str(victim)!r}, 'w').close()"
+content['meta']['config'] = content['meta']['cfg'] = content['message_hub']['runtime_info']['cfg'] = code
+torch.save(content, 'evil.pth')
+use_safe_loading()
+use_safe_loading()
+loaded = CheckpointLoader.load_checkpoint('evil.pth', map_location='cpu')
+print('config' in loaded['meta'], 'cfg' in loaded['meta'], 'cfg' in loaded['message_hub']['runtime_info'])
+for path in ('a/iter_2.pth', 'evil.pth'):
+    resumed = runner(path[0], 4, load_from=path, resume=True)
+    resumed.train()
+    print(path, 'resumed to', resumed.iter, len(resumed.message_hub.get_scalar('train/loss').data[0]))
+''',
+    )
+    assert "['ema_state_dict', 'message_hub', 'meta', 'optimizer', 'param_schedulers', 'state_dict'] 2" in out
+    assert 'False False False' in out
+    assert 'a/iter_2.pth resumed to 4 4' in out and 'evil.pth resumed to 4 4' in out
+    assert not victim.exists()
+
+
+def test_urls_load_as_weights_only(tmp_path):
+    torch.save({'state_dict': Model().state_dict(), 'meta': {}}, tmp_path / 'good.pth')
+    torch.save({'x': Payload(tmp_path / 'victim')}, tmp_path / 'code.pth')
+    out = run_python(
+        tmp_path,
+        '''
+import functools, http.server, threading
+os.environ['TORCH_HOME'] = 'hub'
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory='.')
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+use_safe_loading()
+url = f'http://127.0.0.1:{server.server_port}/'
+print(sorted(load_checkpoint(Model(), url + 'good.pth')))
+try:
+    load_checkpoint(Model(), url + 'code.pth')
+except UserError as error:
+    print(error)
+''',
+    )
+    assert "['meta', 'state_dict']" in out
+    assert 'code.pth holds code (posix.system)' in out
+    assert not (tmp_path / 'victim').exists()
+
+
+def test_contradicting_environment(monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    with pytest.raises(UserError, match='TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set'):
+        use_safe_loading()
+
+
+class Model(nn.Module):
+    """Stands for the model of the scripts, to write its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
