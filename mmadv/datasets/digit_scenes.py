@@ -15,13 +15,14 @@ from mmadv.errors import UserError, nearest
 
 SPLITS = ('train', 'val')
 SIDE = 64
-DIGIT_SIDES = (18, 22, 26, 30, 34)
+DIGIT_HEIGHTS = (20, 24, 28, 32, 36)
 CROP_SIDES = (64, 144)
-DIGITS_PER_SCENE = (2, 4)
-PLACEMENT_TRIES = 12
+DIGITS_PER_SCENE = (3, 5)
+PLACEMENT_TRIES = 40
+INK = 0.4  # the share from which a pixel belongs to its digit
 VAL_DIGITS = 360
 VAL_COLUMNS = 160
-CANDIDATE_COLOURS = 8
+DIMMING = 0.5  # of the photographs, so that every digit is brighter than what is behind it
 
 
 @functools.cache
@@ -49,8 +50,8 @@ def photo_regions(split: str) -> tuple[np.ndarray, ...]:
 def draw_scene(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Returns one scene: a (64, 64, 3) uint8 BGR image and its (64, 64) uint8 label map.
 
-    Up to four digits, 18 to 34 pixels wide, lie beside each other on a crop of a photograph, each in a colour that
-    differs from what is behind it. A pixel that is at least half ink has the class of its digit.
+    Up to five digits, 20 to 36 pixels high, lie beside each other on a dimmed crop of a photograph, each in a
+    bright colour. A pixel with at least 40 % ink has the class of its digit.
 
     Args:
         split: 'train' or 'val'; the two share neither digits nor parts of the photographs.
@@ -63,15 +64,14 @@ def draw_scene(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, np.nd
     inks, values = digit_images(split)
     taken = np.zeros((SIDE, SIDE), bool)
     for _ in range(rng.integers(DIGITS_PER_SCENE[0], DIGITS_PER_SCENE[1] + 1)):
-        side = rng.choice(DIGIT_SIDES)
         which = rng.integers(len(inks))
-        place = _free_place(rng, taken, side)
+        ink = _enlarged(inks[which], rng.choice(DIGIT_HEIGHTS))
+        place = _free_place(rng, taken, ink.shape)
         if place is None:  # a full scene has one digit fewer
             continue
         taken[place] = True
-        ink = np.clip(cv2.resize(inks[which], (side, side), interpolation=cv2.INTER_CUBIC), 0, 1)
-        scene[place] += ink[..., None] * (_contrasting_colour(rng, scene[place]) - scene[place])
-        labels[place][ink >= 0.5] = values[which] + 1
+        scene[place] += ink[..., None] * (_bright_colour(rng) - scene[place])
+        labels[place][ink >= INK] = values[which] + 1
     return np.rint(np.clip(scene, 0, 255)).astype(np.uint8), labels
 
 
@@ -84,21 +84,31 @@ def _draw_background(rng: np.random.Generator, split: str) -> np.ndarray:
     crop = photo[top : top + side, left : left + side]
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
-    return cv2.resize(np.ascontiguousarray(crop), (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return DIMMING * cv2.resize(np.ascontiguousarray(crop), (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
 
 
-def _free_place(rng: np.random.Generator, taken: np.ndarray, side: int) -> tuple[slice, slice] | None:
-    for top, left in rng.integers(0, SIDE - side + 1, size=(PLACEMENT_TRIES, 2)):
-        place = (slice(top, top + side), slice(left, left + side))
+def _enlarged(ink: np.ndarray, height: int) -> np.ndarray:
+    ink = ink[:, ink.any(axis=0)]  # without the empty columns beside narrow digits
+    width = round(ink.shape[1] * height / len(ink))
+    return np.clip(cv2.resize(ink, (width, int(height)), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+
+def _free_place(rng: np.random.Generator, taken: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | None:
+    height, width = size
+    room = (SIDE - height + 1, SIDE - width + 1)
+    for top, left in rng.integers(0, room, size=(PLACEMENT_TRIES, 2)):
+        place = (slice(top, top + height), slice(left, left + width))
         if not taken[place].any():
             return place
     return None
 
 
-def _contrasting_colour(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
-    candidates = rng.uniform(0, 255, size=(CANDIDATE_COLOURS, 3)).astype(np.float32)
-    distances = np.linalg.norm(candidates - behind.mean(axis=(0, 1)), axis=1)
-    return candidates[distances.argmax()]
+def _bright_colour(rng: np.random.Generator) -> np.ndarray:
+    """Returns a colour whose largest channel is 255 and whose smallest is at least 76, far above any background."""
+    channels = rng.uniform(0.3, 1, size=3)
+    return (255 * channels / channels.max()).astype(np.float32)
 
 
 @TRANSFORMS.register_module()

@@ -1,0 +1,40 @@
+# make demo: train a segmentor with and without adversarial training, attack both, write a report.
+# make test: lint, types, doctests and tests.
+# Both first install the project into .venv, again only when setup.py or pyproject.toml changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.mmadv-installed
+PURE := mmadv/attacks mmadv/robustness mmadv/registry.py mmadv/errors.py
+
+.PHONY: demo test setup lint types pytest clean
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: lint types pytest
+
+setup: $(STAMP)
+
+$(STAMP): setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed, this is %d.%d; name one with make PYTHON=..." % sys.version_info[:2])'
+	@echo "[install] mmadv and its dependencies into $(VENV), about 6 GB; takes 1 to 4 minutes"
+	@start=$$(date +%s); \
+	$(PYTHON) -m venv $(VENV) && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' && \
+	echo "[install] done after $$(($$(date +%s) - start)) s"
+	@touch $@
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup
+	$(BIN)/mypy $(PURE)
+
+pytest: setup
+	$(BIN)/python -m pytest --quiet --durations=15
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output

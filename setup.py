@@ -1,0 +1,47 @@
+"""Metadata and dependencies of mmadv."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmadv' / '__init__.py').read_text(encoding='utf-8')).group(1)
+
+setup(
+    name='mmadv',
+    version=VERSION,
+    description='Adversarial training and attack evaluation for MMSegmentation',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    keywords='adversarial robustness, semantic segmentation, mmsegmentation',
+    python_requires='>=3.10',
+    packages=find_packages(include=['mmadv', 'mmadv.*']),
+    # mmadv/.mim/configs is a link to configs/; a wheel holds the files themselves.
+    package_data={'mmadv': ['.mim/model-index.yml', '.mim/configs/**/*.py']},
+    include_package_data=False,
+    zip_safe=False,
+    install_requires=[
+        'torch',
+        'torchvision',
+        'timm',
+        'numpy',
+        'scipy',
+        'matplotlib',
+        'onedl-mmengine>=0.10.12',
+        'onedl-mmcv>=2.3.6',
+        'onedl-mmsegmentation>=1.4.2',
+        'opencv-python',
+        'scikit-learn',
+        'tensorboard',
+        'tqdm',
+    ],
+    extras_require={'dev': ['hypothesis', 'mypy', 'pre-commit', 'pytest', 'ruff']},
+)
