@@ -4,7 +4,7 @@ Images are float in [0, 1], (N, C, H, W); a model is a callable from images to l
 """
 
 from mmadv.attacks.apgd import APGD
-from mmadv.attacks.attack import Attack, AttackResult, NonFiniteLogits
+from mmadv.attacks.attack import Attack
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.objectives import (
     BalancedCrossEntropy,
@@ -18,9 +18,11 @@ from mmadv.attacks.objectives import (
 )
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
 from mmadv.attacks.presets import PRESETS, preset, sea
+from mmadv.attacks.problem import NonFiniteLogits
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.randomness import derive_seed
 from mmadv.attacks.restarts import Restarts
+from mmadv.attacks.result import AttackResult
 from mmadv.attacks.threat import L2, Linf, Threat, parse_radius
 
 __all__ = [

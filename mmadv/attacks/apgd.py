@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, Best, Found, Problem, build_parts, check_steps
+from mmadv.attacks.attack import Attack, build_parts, check_steps
 from mmadv.attacks.objectives import MaskedCrossEntropy, Objective
+from mmadv.attacks.problem import Best, Problem
+from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Threat
 from mmadv.registry import ATTACKS
 

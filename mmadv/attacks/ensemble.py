@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, AttackResult, Found, Problem
+from mmadv.attacks.attack import Attack
+from mmadv.attacks.problem import Problem
 from mmadv.attacks.restarts import evaluated
+from mmadv.attacks.result import AttackResult, Found
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build

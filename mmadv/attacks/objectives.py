@@ -28,7 +28,7 @@ def check_labels(labels: Tensor, num_classes: int, ignore_index: int) -> None:
         found = labels[index][wrong[index]].unique().tolist()[:5]
         raise UserError(
             f'image {index} of the batch holds the labels {found}, which are neither classes of the model '
-            f"(0 to {num_classes - 1}) nor ignore_index ({ignore_index}); check the dataset's classes and reduce_zero_label"
+            f'(0 to {num_classes - 1}) nor ignore_index ({ignore_index}); check the classes and reduce_zero_label'
         )
 
 

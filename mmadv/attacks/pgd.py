@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, Best, Found, Problem, build_parts, check_steps
+from mmadv.attacks.attack import Attack, build_parts, check_steps
 from mmadv.attacks.objectives import BalancedCrossEntropy, CosineCrossEntropy, CrossEntropy, Objective
+from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.randomness import uniform_scalars
+from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Threat, parse_radius
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS

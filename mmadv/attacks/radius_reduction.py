@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmadv.attacks.apgd import APGD
-from mmadv.attacks.attack import Attack, Found, Problem, build_parts
+from mmadv.attacks.attack import Attack, build_parts
 from mmadv.attacks.pgd import PGD
+from mmadv.attacks.problem import Problem
+from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS

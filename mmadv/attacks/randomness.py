@@ -6,7 +6,7 @@ Every image has a seed of its own; noise is drawn per image on the CPU in float6
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def uniform_scalars(images: Tensor, seeds: Sequence[int]) -> Tensor:
     return torch.stack(numbers).to(images).view(-1, 1, 1, 1)
 
 
-def _draw(images: Tensor, seeds, draw) -> Tensor:
+def _draw(images: Tensor, seeds: Sequence[int], draw: Callable[..., Tensor]) -> Tensor:
     shape = images.shape[1:]
     noise = [draw(shape, torch.Generator().manual_seed(int(seed))).to(images.dtype) for seed in seeds]
     return torch.stack(noise).to(images.device)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, Best, Evaluation, Found, Problem, build_parts
+from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.problem import Best, Problem
+from mmadv.attacks.result import Evaluation, Found
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS

@@ -35,7 +35,7 @@ def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
     Raises:
         UserError: not a number, not finite, or negative.
     """
-    hint = f"write it as '4/255', '0.03' or a number, in units of images in [0, 1]"
+    hint = "write it as '4/255', '0.03' or a number, in units of images in [0, 1]"
     if isinstance(radius, bool) or not isinstance(radius, (str, int, float)):
         raise UserError(f'{what} {radius!r} is not a number; {hint}')
     try:

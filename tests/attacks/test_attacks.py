@@ -215,7 +215,7 @@ def test_reaches_the_closed_form_optimum_of_a_linear_model_linf(kind):
 
 
 def test_reaches_the_closed_form_optimum_of_a_linear_model_l2():
-    """One pixel: the worst image is x - r w / |w|, and the prediction flips just beyond the distance |w·x + b| / |w|."""
+    """One pixel: the worst image is x - r w / |w|, and the prediction flips just beyond |w·x + b| / |w|."""
     weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     images = torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64)
     bias = 0.1 * float(weight.norm()) - float(images.flatten() @ weight)  # at distance 0.1 from the boundary
