@@ -6,11 +6,13 @@ Images are float in [0, 1], (N, C, H, W); a model is a callable from images to l
 from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.ensemble import WorstCase
+from mmadv.attacks.fast_newton import FastNewton
 from mmadv.attacks.objectives import (
     BalancedCrossEntropy,
     CosineCrossEntropy,
     CrossEntropy,
     JensenShannon,
+    LogitMargin,
     MaskedBalancedCrossEntropy,
     MaskedCrossEntropy,
     MaskedSpherical,
@@ -38,8 +40,10 @@ __all__ = [
     'CosPGD',
     'CosineCrossEntropy',
     'CrossEntropy',
+    'FastNewton',
     'JensenShannon',
     'Linf',
+    'LogitMargin',
     'MaskedBalancedCrossEntropy',
     'MaskedCrossEntropy',
     'MaskedSpherical',

@@ -241,6 +241,17 @@ class MaskedSpherical(Objective):
         return spherical_loss(scores)
 
 
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class LogitMargin(Objective):
+    """max_{i≠y} u_i - u_y, the negative gain of Fast Newton (equation 14): positive where a pixel is wrong."""
+
+    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
+        label_logit = scores.logits.gather(1, scores.indices).squeeze(1)
+        others = scores.logits.scatter(1, scores.indices, -torch.inf)
+        return others.amax(1) - label_logit
+
+
 def spherical_loss(scores: PixelScores) -> Tensor:
     """Returns -u_y / |u|_2, (N, H, W); 0 where every logit is 0."""
     tiny = torch.finfo(scores.logits.dtype).tiny

@@ -17,6 +17,7 @@ from mmadv.attacks import (
     PRESETS,
     CosPGD,
     CrossEntropy,
+    FastNewton,
     JensenShannon,
     Linf,
     MaskedCrossEntropy,
@@ -38,6 +39,7 @@ LINF, EUCLID = Linf(radius='8/255'), L2(radius=0.5)
 ALL = [
     FGSM(threat=LINF),
     RandomFGSM(threat=LINF),
+    FastNewton(),
     BIM(threat=LINF, steps=4),
     PGD(threat=EUCLID, steps=4),
     PGD(threat=LINF, steps=4, keep='best_loss'),

@@ -1,0 +1,79 @@
+"""Fast Newton (Wiens and Hammer, 2022): one gradient, and a step as long as the boundary seems far."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack
+from mmadv.attacks.objectives import LogitMargin
+from mmadv.attacks.problem import Problem
+from mmadv.attacks.result import Found
+from mmadv.attacks.threat import Linf, Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class FastNewton(Attack):
+    """The step x - ε sign(∇ḡ) with ε = ḡ / |∇ḡ|_1, for each image by itself (equations 17 to 19).
+
+    ḡ is the mean over the valid pixels of the gain u_y - max_{i≠y} u_i: the step leads to where its linear
+    approximation is zero, with no radius or step size to choose. Two cases the equations leave open:
+
+    - ḡ ≤ 0: the image is fooled on average already, and Newton's step would make it easier. It stays clean.
+    - ∇ḡ = 0: the step is not defined. The image stays clean.
+
+    A small gradient gives a long step; the image is clipped to [0, 1], and to ``max_radius`` if there is one.
+
+    Args:
+        max_radius: bound of ε, as a radius is written; None, as in the paper, for no bound.
+    """
+
+    max_radius: str | float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_radius is not None:
+            object.__setattr__(self, 'max_radius', Linf(radius=self.max_radius).radius)  # type: ignore[arg-type]
+
+    @property
+    def threat(self) -> Threat:  # type: ignore[override]
+        """The bound of ε, or the whole range of images."""
+        return Linf(radius=1.0 if self.max_radius is None else float(self.max_radius))
+
+    @property
+    def targeted(self) -> bool:
+        return False
+
+    @property
+    def is_random(self) -> bool:
+        return False
+
+    def with_threat(self, threat: Threat) -> FastNewton:
+        """Returns the attack with its step bounded by a Linf radius."""
+        if not isinstance(threat, Linf):
+            raise UserError(f'FastNewton steps by signs and takes a Linf bound; found {threat}')
+        return dataclasses.replace(self, max_radius=threat.radius)
+
+    def with_steps(self, steps: int) -> FastNewton:
+        """Raises UserError unless ``steps`` is 1."""
+        if steps != 1:
+            raise UserError(f'FastNewton takes one step; found steps={steps}')
+        return self
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        centre = problem.images if start is None else start
+        evaluation = problem.evaluate(centre, LogitMargin(), gradient=True)
+        assert evaluation.loss is not None and evaluation.gradient is not None
+        gain, gradient = -evaluation.loss, evaluation.gradient
+        length = gradient.abs().flatten(1).sum(1)
+        defined = (gain > 0) & (length > 0)
+        step_size = torch.where(defined, gain / torch.where(defined, length, 1), 0)
+        if self.max_radius is not None:
+            step_size = step_size.clamp_max(float(self.max_radius))
+        moved = centre + step_size.view(-1, 1, 1, 1) * gradient.sign()
+        return Found(self.threat.project(moved, problem.images))

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from mmadv.attacks import L2, FastNewton, Linf, LogitMargin
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS, build
+from tests.attacks.models import PixelLinear, batch, conv_net
+
+
+def test_lands_on_the_boundary_of_a_linear_model():
+    """One pixel each: ε = (w·x + b) / |w|_1, and the gain at the result is zero (equations 11 and 8)."""
+    weight = torch.tensor([0.8, -1.5, 0.4], dtype=torch.float64)
+    images = torch.tensor([[0.5, 0.4, 0.5], [0.6, 0.3, 0.5]], dtype=torch.float64).view(2, 3, 1, 1)
+    model, labels = PixelLinear(weight, 0.1), torch.ones(2, 1, 1, dtype=torch.int64)
+    gain = images.flatten(1) @ weight + 0.1
+    assert (gain > 0).all()
+    result = FastNewton()(model, images, labels, ignore_index=255)
+    step = (gain / weight.abs().sum()).view(2, 1, 1, 1)
+    torch.testing.assert_close(result.images, images - step * weight.sign().view(1, 3, 1, 1))
+    torch.testing.assert_close(result.images.flatten(1) @ weight + 0.1, torch.zeros(2, dtype=torch.float64))
+    assert result.forward_passes.tolist() == [2, 2] and result.backward_passes.tolist() == [1, 1]
+
+
+def test_equals_the_equations_written_out():
+    """Equations 14, 17 to 19, one image at a time, with autograd on the mean gain over labelled pixels."""
+    model, (images, labels) = conv_net(0).eval(), batch(0)
+    labels = torch.where(labels == 255, 255, model(images).argmax(1))  # most pixels right, some void
+    found = FastNewton()(model, images, labels).images
+    for n in range(len(images)):
+        x = images[n : n + 1].clone().requires_grad_()
+        logits = model(x)[0]
+        gains = []
+        for h in range(labels.shape[1]):
+            for w in range(labels.shape[2]):
+                y = int(labels[n, h, w])
+                if y != 255:
+                    others = torch.cat([logits[:y, h, w], logits[y + 1 :, h, w]])
+                    gains.append(logits[y, h, w] - others.max())
+        gain = torch.stack(gains).mean()
+        (gradient,) = torch.autograd.grad(gain, x)
+        expected = (x - gain / gradient.abs().sum() * gradient.sign()).clamp(0, 1).detach()
+        torch.testing.assert_close(found[n : n + 1], expected)
+
+
+def test_stays_clean_where_the_step_is_not_defined():
+    images = torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64)
+    labels = torch.ones(1, 1, 1, dtype=torch.int64)
+    fooled = PixelLinear([1.0, 1.0, 1.0], -2.0)  # mean gain -0.5
+    assert torch.equal(FastNewton()(fooled, images, labels).images, images)
+    flat = PixelLinear([0.0, 0.0, 0.0], 1.0)  # mean gain 1, gradient 0
+    assert torch.equal(FastNewton()(flat, images, labels).images, images)
+
+
+def test_cap_and_range():
+    images = torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64)
+    labels = torch.ones(1, 1, 1, dtype=torch.int64)
+    steep = PixelLinear([0.01, 0.01, 0.01], 1.0)  # ε would be about 33
+    assert torch.equal(FastNewton()(steep, images, labels).images, torch.zeros_like(images))
+    capped = FastNewton(max_radius='4/255')
+    torch.testing.assert_close(capped(steep, images, labels).images, images - 4 / 255)
+    assert capped.threat == Linf(radius='4/255') and FastNewton().with_radius('4/255') == capped
+    assert build(capped.describe(), ATTACKS) == capped
+
+
+def test_margin_is_the_negative_gain():
+    logits = torch.tensor([2.0, 0.5, -1.0]).view(1, 3, 1, 1)
+    for label, margin in ((0, -1.5), (1, 1.5), (2, 3.0)):
+        assert LogitMargin()(logits, torch.full((1, 1, 1), label)).item() == margin
+
+
+def test_refuses_what_it_has_not():
+    with pytest.raises(UserError, match='takes one step; found steps=3'):
+        FastNewton().with_steps(3)
+    with pytest.raises(UserError, match='takes a Linf bound; found L2'):
+        FastNewton().with_threat(L2(radius=0.1))
+    with pytest.raises(UserError, match="'-1' is negative"):
+        FastNewton(max_radius=-1)
