@@ -15,5 +15,7 @@ if is_importable('mmseg'):
     import mmadv.datasets
     import mmadv.engine
     import mmadv.evaluation
-    import mmadv.mm_registry
-    import mmadv.models  # noqa: F401
+    import mmadv.models  # noqa: F401  (imported to register)
+    from mmadv.mm_registry import adopt_components
+
+    adopt_components()

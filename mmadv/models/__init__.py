@@ -1,12 +1,14 @@
-"""The adapter from mmseg's segmentors to attacks, and the data preprocessor of adversarial training."""
+"""The adapter from mmseg's segmentors to attacks, the data preprocessor of adversarial training, and backbones."""
 
 from mmadv.models.adapter import SegmentorAdapter, TrainingAdapter, geometry, unwrap
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
+from mmadv.models.backbones import TimmConvNeXt
 from mmadv.models.batches import sample_names, stack_images, stack_labels
 
 __all__ = [
     'AdvSegDataPreProcessor',
     'SegmentorAdapter',
+    'TimmConvNeXt',
     'TrainingAdapter',
     'geometry',
     'sample_names',

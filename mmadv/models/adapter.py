@@ -53,9 +53,7 @@ def unwrap(model: nn.Module) -> EncoderDecoder:
         head = next(type(module).__name__ for module in model.modules() if isinstance(module, PROBABILITY_HEADS))
         raise UserError(f'{head} returns probabilities, not logits: such models cannot be attacked here')
     if not isinstance(model, EncoderDecoder):
-        raise UserError(
-            f'the segmentor must be an EncoderDecoder or CascadeEncoderDecoder, or a subclass; found {type(model).__name__}'
-        )
+        raise UserError(f'the segmentor must be an EncoderDecoder or a subclass of it; found {type(model).__name__}')
     return model
 
 
@@ -88,8 +86,8 @@ class PixelModel(nn.Module):
         preprocessor = segmentor.data_preprocessor
         if type(preprocessor).forward not in {kind.forward for kind in FAITHFUL_PREPROCESSORS}:
             raise UserError(
-                f'the data preprocessor must be a SegDataPreProcessor; found {type(preprocessor).__name__}, which mmadv '
-                'cannot replace'
+                f'the data preprocessor must be a SegDataPreProcessor; found {type(preprocessor).__name__}, '
+                'which mmadv cannot replace'
             )
         head = segmentor.decode_head
         self.segmentor = segmentor
@@ -114,9 +112,7 @@ class PixelModel(nn.Module):
     def padded(self, pixels: Tensor, size: Sequence[int] | None, size_divisor: int | None) -> tuple[Tensor, dict]:
         """Returns normalised pixels padded as mmseg pads them, and the metadata of the padding."""
         preprocessor = self.segmentor.data_preprocessor
-        inputs, infos = stack_batch(
-            list(pixels), size=size, size_divisor=size_divisor, pad_val=preprocessor.pad_val
-        )
+        inputs, infos = stack_batch(list(pixels), size=size, size_divisor=size_divisor, pad_val=preprocessor.pad_val)
         return inputs, infos[0]
 
     def class_logits(self, logits: Tensor) -> Tensor:
@@ -150,11 +146,18 @@ class SegmentorAdapter(PixelModel):
     def __init__(self, model: nn.Module, data_samples: Sequence[SegDataSample]) -> None:
         super().__init__(model)
         kind = type(self.segmentor)
-        if kind.predict is not EncoderDecoder.predict or kind.postprocess_result is not BaseSegmentor.postprocess_result:
-            raise UserError(f'{kind.__name__} predicts in a way of its own (predict or postprocess_result) and cannot be attacked')
+        if (
+            kind.predict is not EncoderDecoder.predict
+            or kind.postprocess_result is not BaseSegmentor.postprocess_result
+        ):
+            raise UserError(
+                f'{kind.__name__} predicts in a way of its own (predict or postprocess_result) and cannot be attacked'
+            )
         found = {geometry(sample) for sample in data_samples}
         if len(found) != 1:
-            raise UserError(f'an adapter takes samples of one geometry; found {len(found)}; group the samples by size and flip')
+            raise UserError(
+                f'an adapter takes samples of one geometry; found {len(found)}; group the samples by size and flip'
+            )
         self._meta = dict(data_samples[0].metainfo)
         if 'ori_shape' not in self._meta:
             raise UserError("the samples have no 'ori_shape'; keep it in the meta_keys of PackSegInputs")
@@ -222,7 +225,8 @@ class TrainingAdapter(PixelModel):
         # In training metadata img_shape is the size before padding, to which heads would resize their logits.
         size = inputs.shape[2:]
         metas = [
-            {'ori_shape': size, 'img_shape': size, 'pad_shape': size, 'padding_size': [0, 0, 0, 0]} for _ in range(len(images))
+            {'ori_shape': size, 'img_shape': size, 'pad_shape': size, 'padding_size': [0, 0, 0, 0]}
+            for _ in range(len(images))
         ]
         with without_checkpointing(self.segmentor):
             logits = self.segmentor.encode_decode(inputs, metas)

@@ -67,8 +67,8 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
     ) -> None:
         if unknown:
             raise UserError(
-                f'AdvSegDataPreProcessor has no argument {", ".join(sorted(unknown))}; it replaces a SegDataPreProcessor, '
-                'and the data_preprocessor of this config is of another kind'
+                f'AdvSegDataPreProcessor has no argument {", ".join(sorted(unknown))}; it replaces a '
+                'SegDataPreProcessor, and the data_preprocessor of this config is of another kind'
             )
         if isinstance(prob, bool) or not isinstance(prob, (int, float)) or math.isnan(prob) or not 0 <= prob <= 1:
             raise UserError(f'data_preprocessor.prob must be a number from 0 to 1; found {prob!r}')
@@ -143,9 +143,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         # Low precision flips the sign of many input gradients: attack in float32, whatever the training does.
         with torch.autocast(images.device.type, enabled=False):
             try:
-                adversarial = self.attack.perturb(
-                    model, images, labels, seeds=seeds, ignore_index=model.ignore_index
-                )
+                adversarial = self.attack.perturb(model, images, labels, seeds=seeds, ignore_index=model.ignore_index)
             except NonFiniteLogits as error:
                 raise UserError(
                     f'{names[chosen[error.index]]}: the model returned NaN or infinite logits at iteration '

@@ -32,9 +32,7 @@ def check_pixels(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
             )
 
 
-def check_labels(
-    labels: Sequence[Tensor], names: Sequence[str], num_classes: int, ignore_index: int
-) -> None:
+def check_labels(labels: Sequence[Tensor], names: Sequence[str], num_classes: int, ignore_index: int) -> None:
     """Raises UserError naming the first image with a label that is neither a class nor ``ignore_index``."""
     for label, name in zip(labels, names, strict=True):
         wrong = (label != ignore_index) & ((label < 0) | (label >= num_classes))
@@ -87,7 +85,9 @@ def stack_images(inputs: Sequence[Tensor], data_samples: Sequence[SegDataSample]
     Raises:
         UserError: a value outside [0, 255], or images of different sizes.
     """
-    names = [f'image {i} of the batch' for i in range(len(inputs))] if data_samples is None else sample_names(data_samples)
+    names = (
+        [f'image {i} of the batch' for i in range(len(inputs))] if data_samples is None else sample_names(data_samples)
+    )
     check_pixels(inputs, names)
     _check_equal_sizes(inputs, names, 'images')
     return torch.stack([image.float() for image in inputs]) / 255

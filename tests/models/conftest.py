@@ -13,15 +13,25 @@ import mmadv  # noqa: F401  (registers the components)
 
 NORM = dict(type='BN', requires_grad=True)
 RESNET = dict(
-    type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, num_stages=4, out_indices=(0, 1, 2, 3), style='pytorch',
-    strides=(1, 2, 1, 1), dilations=(1, 1, 2, 2), norm_cfg=NORM, norm_eval=False, contract_dilation=True,
-)  # fmt: skip
+    type='ResNetV1c',
+    depth=18,
+    base_channels=8,
+    stem_channels=8,
+    num_stages=4,
+    out_indices=(0, 1, 2, 3),
+    style='pytorch',
+    strides=(1, 2, 1, 1),
+    dilations=(1, 1, 2, 2),
+    norm_cfg=NORM,
+    norm_eval=False,
+    contract_dilation=True,
+)
 LOSS = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
 
 
 def head(kind, **changes):
     return {
-        **dict(type=kind, in_channels=64, in_index=3, channels=8, num_classes=5, norm_cfg=NORM, dropout_ratio=0.1),
+        **dict(type=kind, in_channels=64, in_index=3, channels=8, num_classes=5, norm_cfg=NORM, dropout_ratio=0),
         **dict(align_corners=False, loss_decode=LOSS),
         **changes,
     }
@@ -35,10 +45,14 @@ def model_config(name):
         'psp': head('PSPHead', pool_scales=(1, 2)),
         'uper': head('UPerHead', in_channels=[8, 16, 32, 64], in_index=[0, 1, 2, 3], pool_scales=(1, 2)),
         'sigmoid': head(
-            'FCNHead', num_convs=1, num_classes=2, out_channels=1, threshold=0.4,
+            'FCNHead',
+            num_convs=1,
+            num_classes=2,
+            out_channels=1,
+            threshold=0.4,
             loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
         ),
-    }  # fmt: skip
+    }
     if name in single:
         return dict(type='EncoderDecoder', backbone=RESNET, decode_head=single[name])
     if name == 'ocr':
@@ -49,13 +63,28 @@ def model_config(name):
         return dict(type='CascadeEncoderDecoder', num_stages=2, backbone=RESNET, decode_head=heads)
     assert name == 'segmenter'
     backbone = dict(
-        type='VisionTransformer', img_size=(32, 32), patch_size=8, in_channels=3, embed_dims=16, num_layers=2, num_heads=2,
-        out_indices=(1,), final_norm=True, interpolate_mode='bicubic',
-    )  # fmt: skip
+        type='VisionTransformer',
+        img_size=(32, 32),
+        patch_size=8,
+        in_channels=3,
+        embed_dims=16,
+        num_layers=2,
+        num_heads=2,
+        out_indices=(1,),
+        final_norm=True,
+        interpolate_mode='bicubic',
+    )
     mask = dict(
-        type='SegmenterMaskTransformerHead', in_channels=16, channels=16, num_classes=5, num_layers=1, num_heads=2,
-        embed_dims=16, dropout_ratio=0.0, loss_decode=LOSS,
-    )  # fmt: skip
+        type='SegmenterMaskTransformerHead',
+        in_channels=16,
+        channels=16,
+        num_classes=5,
+        num_layers=1,
+        num_heads=2,
+        embed_dims=16,
+        dropout_ratio=0.0,
+        loss_decode=LOSS,
+    )
     return dict(type='EncoderDecoder', backbone=backbone, decode_head=mask)
 
 
@@ -70,7 +99,11 @@ def build_model():
         torch.manual_seed(seed)
         config = model_config(name)
         mean_std = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True, seg_pad_val=255)
-        config['data_preprocessor'] = {**dict(type='SegDataPreProcessor', size_divisor=1), **mean_std, **(preprocessor or {})}
+        config['data_preprocessor'] = {
+            **dict(type='SegDataPreProcessor', size_divisor=1),
+            **mean_std,
+            **(preprocessor or {}),
+        }
         config['test_cfg'] = {'mode': 'whole', **test_cfg}
         config.setdefault('train_cfg', {})
         with DefaultScope.overwrite_default_scope('mmseg'):

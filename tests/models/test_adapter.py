@@ -67,9 +67,15 @@ def test_padding_flip_and_resize(build_model, make_batch, name, mode, padding, s
     assert torch.equal(logits.argmax(1), expected)
 
 
-@pytest.mark.parametrize('preprocessor', [
-    dict(bgr_to_rgb=False, rgb_to_bgr=True), dict(bgr_to_rgb=False), dict(mean=None, std=None), dict(mean=[7], std=[50.0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'preprocessor',
+    [
+        dict(bgr_to_rgb=False, rgb_to_bgr=True),
+        dict(bgr_to_rgb=False),
+        dict(mean=None, std=None),
+        dict(mean=[7], std=[50.0]),
+    ],
+)
 def test_normalisation_is_mmsegs_bit_for_bit(build_model, make_batch, preprocessor):
     model = build_model('fcn', preprocessor)
     batch = make_batch([(24, 32)] * 2)
@@ -112,7 +118,9 @@ def test_training_adapter_leaves_padding_out(build_model, make_batch):
     images = stack_images(make_batch([(27, 30)] * 2)['inputs'])
     with torch.no_grad():
         logits = TrainingAdapter(model, (32, 48))(images)
-        padded = torch.nn.functional.pad(SegmentorAdapter(model, make_batch([(27, 30)])['data_samples']).normalised(images), (0, 18, 0, 5))
+        padded = torch.nn.functional.pad(
+            SegmentorAdapter(model, make_batch([(27, 30)])['data_samples']).normalised(images), (0, 18, 0, 5)
+        )
         expected = model.encode_decode(padded, [dict(img_shape=padded.shape[2:])] * 2)
     assert torch.equal(logits, expected[:, :, :27, :30])
 

@@ -45,7 +45,10 @@ def stock(model, batch, training=True):
     own = model.data_preprocessor
     names = ('size', 'size_divisor', 'pad_val', 'seg_pad_val', 'batch_augments', 'test_cfg')
     same = SegDataPreProcessor(
-        mean=own.mean.flatten().tolist(), std=own.std.flatten().tolist(), bgr_to_rgb=True, **{name: getattr(own, name) for name in names}
+        mean=own.mean.flatten().tolist(),
+        std=own.std.flatten().tolist(),
+        bgr_to_rgb=True,
+        **{name: getattr(own, name) for name in names},
     )
     return same(copy.deepcopy(batch), training)
 
@@ -109,9 +112,11 @@ def test_is_the_attack_on_the_eval_mode_model(build_model, make_batch):
     batch = make_batch([(32, 32)] * 2)
     own = model.data_preprocessor
     result = own.attack(
-        SegmentorAdapter(model, batch['data_samples']), stack_images(batch['inputs']), stack_labels(batch['data_samples']),
+        SegmentorAdapter(model, batch['data_samples']),
+        stack_images(batch['inputs']),
+        stack_labels(batch['data_samples']),
         seeds=[derive_seed('noise', 5, 0, 7, 0, index) for index in range(2)],
-    )  # fmt: skip
+    )
     at_iteration(MessageHub.get_current_instance(), 7, seed=5)
     model.train()
     torch.testing.assert_close(pixels(model, run(model, batch)['inputs']), result.images, atol=1e-6, rtol=0)
