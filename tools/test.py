@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from mmadv.engine.command_line import guarded
-from mmadv.engine.test_command import run_test
+from mmadv.engine.testing import run_test
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from mmadv.engine.command_line import guarded
-from mmadv.engine.train_command import run_train
+from mmadv.engine.training import run_train
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,8 +13,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import LOOPS
 from torch import Tensor
 
-from mmadv.attacks import WorstCase, derive_seed, parse_radius, sea
-from mmadv.attacks.attack import Attack, NonFiniteLogits
+from mmadv.attacks import Attack, NonFiniteLogits, WorstCase, derive_seed, parse_radius, sea
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
 from mmadv.engine.progress import Progress
 from mmadv.errors import UserError
@@ -29,8 +28,9 @@ class AttackTestLoop(TestLoop):
     """Attacks the test images, and hands clean and attacked predictions to the evaluator.
 
     Every data sample gets ``pred_sem_seg``, the clean prediction; ``adversarial``, radius -> member -> (H, W)
-    prediction, where a single attack has the one member 'attack'; and ``attack``, a dict of ``title`` and ``passes``, radius ->
-    (forward, backward). The evaluator needs ``AttackMetric`` or, for ensembles, ``SEAMetric``.
+    prediction, where a single attack has the one member 'attack'; and ``attack``, a dict of ``title``,
+    ``ignore_index`` and ``passes``, radius -> (forward, backward).
+    The evaluator needs ``AttackMetric`` or, for ensembles, ``SEAMetric``.
 
     Noise is keyed by ``seed`` and the image's name, so that results depend neither on batch size nor on order
     or number of processes, beyond the arithmetic of the model. At radius 0 the clean prediction is reported as it is.

@@ -50,7 +50,8 @@ class AttackMetric(BaseMetric):
         for sample in data_samples:
             if 'adversarial' not in sample:
                 raise UserError(
-                    f"{type(self).__name__} found no attacked predictions; set test_cfg = dict(type='AttackTestLoop', ...)"
+                    f'{type(self).__name__} found no attacked predictions; '
+                    "set test_cfg = dict(type='AttackTestLoop', ...)"
                 )
             label, ignore_index = sample['gt_sem_seg']['data'].squeeze(0), sample['attack']['ignore_index']
             self.results.append(

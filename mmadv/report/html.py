@@ -67,7 +67,8 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n' + '\n'.join(body) + '\n</body></html>\n'
+        f'<title>{escape(title)}</title><style>{STYLE}</style></head>\n'
+        '<body>\n' + '\n'.join(body) + '\n</body></html>\n'
     )
     return _write_whole(Path(out), page)
 
@@ -98,7 +99,8 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> str:
             notes.append(f'<li>{escape(setting + detail)}</li>')
     if not notes:
         return ''
-    return f'<div class="note">The runs differ in<ul>{"".join(notes)}</ul>so their numbers do not compare directly.</div>'
+    listed = ''.join(notes)
+    return f'<div class="note">The runs differ in<ul>{listed}</ul>so their numbers do not compare directly.</div>'
 
 
 def _pictures(name: str, results: Mapping[str, Any], folder: Path) -> str:
@@ -142,11 +144,12 @@ def _settings(name: str, results: Mapping[str, Any]) -> str:
         f'{attacked["passes"]["backward"]["mean_per_image"]:.1f} backward'
         for radius, attacked in results['evaluation']['attacked'].items()
     }
+    dataset = results['dataset']
     table = {
         'date': results['created'],
         'config': results['config']['file'],
         'checkpoint': f'{results["checkpoint"]["file"]}, sha256 {results["checkpoint"]["sha256"]}',
-        'dataset': f'{results["dataset"]["type"]}, {results["evaluation"]["images"]} of {results["dataset"]["size"]} images',
+        'dataset': f'{dataset["type"]}, {results["evaluation"]["images"]} of {dataset["size"]} images',
         'seed': results['seed'],
         'passes per image': '; '.join(f'{radius}: {text}' for radius, text in passes.items()) or 'none',
         'seconds': f'{results["seconds"]["total"]:.1f}',

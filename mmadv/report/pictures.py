@@ -94,7 +94,8 @@ def draw_example(
             axes.set_title(title, fontsize=12)
     present = np.unique(np.concatenate([m[~void] for m in (example.label, example.clean, *example.attacked.values())]))
     handles = [Patch(facecolor=np.divide(palette[k], 255), edgecolor='black', label=classes[k]) for k in present]
-    handles = handles[:LEGEND_CLASSES] + [Patch(facecolor=np.divide(VOID, 255), edgecolor='black', label='void')]
+    void_patch = Patch(facecolor=np.divide(VOID, 255), edgecolor='black', label='void')
+    handles = [*handles[:LEGEND_CLASSES], void_patch]
     figure.legend(handles=handles, loc='outside lower center', ncols=min(8, len(handles)), fontsize=11)
     figure.suptitle(example.name, fontsize=13)
     figure.savefig(path, dpi=80)

@@ -29,7 +29,9 @@ def load_results(folder: str | Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
-        raise UserError(f'results {path} cannot be read: {error.strerror}; give a folder that tools/test.py wrote') from None
+        raise UserError(
+            f'results {path} cannot be read: {error.strerror}; give a folder that tools/test.py wrote'
+        ) from None
     except ValueError as error:
         raise UserError(f'results {path} is not JSON ({error}); run tools/test.py again') from None
     if not isinstance(results, dict) or results.get('schema') != SCHEMA:
@@ -60,8 +62,8 @@ def check_writable(folder: str | Path) -> None:
 def staged(folder: str | Path) -> Iterator[Path]:
     """Gives a temporary folder whose content replaces that of ``folder`` when the block ends without an error.
 
-    A new ``folder`` appears whole, by one rename. In an existing one the old results.json goes first and the new one comes
-    last, so that a folder with a results.json is complete; files of other names stay.
+    A new ``folder`` appears whole, by one rename. In an existing one the old results.json goes first and the new
+    one comes last, so that a folder with a results.json is complete; files of other names stay.
     """
     folder = Path(folder).absolute()
     try:

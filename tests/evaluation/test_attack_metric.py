@@ -113,7 +113,7 @@ def test_refused():
         evaluate(AttackMetric, [sample(0, [0] * 4, {'attack': [0] * 4}, torch.full((1, 1, 4), 255))])
     plain = sample(0, [0] * 4, {'attack': [0] * 4})
     del plain['adversarial']
-    with pytest.raises(UserError, match="AttackMetric found no attacked predictions; set test_cfg = dict"):
+    with pytest.raises(UserError, match='AttackMetric found no attacked predictions; set test_cfg = dict'):
         evaluate(AttackMetric, [plain])
 
 

@@ -30,9 +30,7 @@ def naive_counts(predictions, labels, num_classes):
 
 def naive_metrics(predictions, labels, num_classes):
     """The definitions over lists of pixels, in plain Python."""
-    pairs = [
-        (p, y) for p, y in zip(predictions.ravel().tolist(), labels.ravel().tolist(), strict=True) if y != IGNORE
-    ]
+    pairs = [(p, y) for p, y in zip(predictions.ravel().tolist(), labels.ravel().tolist(), strict=True) if y != IGNORE]
     ious, accuracies = [], []
     for k in range(num_classes):
         both = sum(p == k and y == k for p, y in pairs)

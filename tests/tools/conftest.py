@@ -1,5 +1,6 @@
 """Fixtures of a tiny dataset, config and trained checkpoint."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'engine'))
 import tiny_project
+
+from mmadv.engine.command_line import TRACEBACK_VARIABLE
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -27,3 +30,34 @@ def tiny(tmp_path_factory):
     tiny_project.train(config, root / 'work')
     (root / 'work' / 'iter_60.pth').rename(root / 'trained.pth')
     return root
+
+
+def _main(tool):
+    path = Path(__file__).parents[2] / 'tools' / f'{tool}.py'
+    specification = importlib.util.spec_from_file_location(f'mmadv_tools_{tool}', path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope='session')
+def attack_tool():
+    """The main function of tools/test.py."""
+    return _main('test')
+
+
+@pytest.fixture(scope='session')
+def train_tool():
+    """The main function of tools/train.py."""
+    return _main('train')
+
+
+@pytest.fixture
+def project(tiny, tmp_path, monkeypatch):
+    """A fresh folder with its own data and config, and the trained checkpoint; the current folder."""
+    tiny_project.write_dataset(tmp_path / 'data')
+    tiny_project.write_config(tmp_path / 'config.py', tmp_path / 'data')
+    (tmp_path / 'trained.pth').write_bytes((tiny / 'trained.pth').read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(TRACEBACK_VARIABLE, raising=False)
+    return tmp_path

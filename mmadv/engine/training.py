@@ -10,12 +10,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmseg.registry import MODELS, RUNNERS
+from torch import nn
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, work_dir
 from mmadv.engine.data import build_dataset
 from mmadv.errors import UserError
-from mmadv.models.adapter import unwrap
 from mmadv.report.results import check_writable
 
 
@@ -53,11 +53,12 @@ def run_train(argv: Sequence[str]) -> None:
         _use_amp(config)
     use_safe_loading()
     checkpoint = _choose_start(config, arguments)
-    _check_parts(config)
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    model = _check_parts(config)
     if checkpoint is not None:
         # Resuming loads without strictness: weights that do not fit would leave a part of the model random.
-        load_weights(unwrap(runner.model), checkpoint)
+        load_weights(model, checkpoint)
+    del model
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     _name_unreadable_files(runner)
     runner.train()
 
@@ -94,8 +95,8 @@ def _latest(config: Config) -> str | None:
     return latest
 
 
-def _check_parts(config: Config) -> None:
-    """Builds datasets and model once, so that what cannot be built is told before the work folder is made."""
+def _check_parts(config: Config) -> nn.Module:
+    """Builds datasets and model, so that what cannot be built is told before the work folder is; returns the model."""
     for key in ('train_dataloader', 'val_dataloader'):
         if config.get(key) is not None:
             if config[key].get('dataset') is None:
@@ -107,7 +108,7 @@ def _check_parts(config: Config) -> None:
     model = config.model.to_dict()
     if config.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', config.data_preprocessor.to_dict())
-    MODELS.build(model)
+    return MODELS.build(model)
 
 
 def pretrained(model: Any) -> Iterator[str]:

@@ -41,7 +41,7 @@ def parser() -> Parser:
         help=f'none, {", ".join(PRESETS)}, or a config file that defines attack = dict(...)',
     )
     result.add_argument('--eps', nargs='+', metavar='RADIUS', default=[], help="radii in [0, 1] units, such as '4/255'")
-    result.add_argument('--iterations', type=int, help="of the attack, instead of its own number (SEA: of each loss)")
+    result.add_argument('--iterations', type=int, help='of the attack, instead of its own number (SEA: of each loss)')
     result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
     result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
     result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
@@ -71,7 +71,7 @@ def run_test(argv: Sequence[str]) -> None:
     load_checkpoint_file(arguments.checkpoint)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix='mmadv-test-') as scratch:
-        runner = Runner.from_cfg(test_config(config, arguments, attack, scratch))
+        runner = Runner.from_cfg(config_for_testing(config, arguments, attack, scratch))
         load_weights(unwrap(runner.model), arguments.checkpoint)
         runner.test()
     if is_main_process():
@@ -79,7 +79,7 @@ def run_test(argv: Sequence[str]) -> None:
         _write(out, arguments, argv, text, attack, runner.test_loop, seconds)
 
 
-def test_config(config: Config, arguments: Namespace, attack: Attack | None, scratch: str) -> Config:
+def config_for_testing(config: Config, arguments: Namespace, attack: Attack | None, scratch: str) -> Config:
     """Returns the config of a run that only tests, with mmadv's loop and metric instead of the config's own.
 
     Args:
@@ -96,7 +96,8 @@ def test_config(config: Config, arguments: Namespace, attack: Attack | None, scr
     config.load_from, config.resume = None, False
     for key in ('dataloader', 'cfg', 'evaluator'):
         config[f'train_{key}'] = config[f'val_{key}'] = None
-    config.optim_wrapper = config.param_scheduler = config.visualizer = None
+    config.optim_wrapper = config.param_scheduler = None
+    config.visualizer = {'type': 'mmengine.Visualizer', 'name': 'mmadv', 'vis_backends': []}
     hooks = config.get('default_hooks') or {}
     config.default_hooks = {name: hook for name, hook in hooks.items() if name != 'visualization'}
     # Checkpoints of EMAHook hold the averaged weights as the model's; the hook itself would swap them out.
@@ -140,7 +141,7 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
     if name not in PRESETS:
         raise UserError(f"unknown attack '{name}'{nearest(name, ['none', *PRESETS])}")
     if not radii:
-        raise UserError(f"--attack {name} needs --eps, such as --eps 4/255 8/255")
+        raise UserError(f'--attack {name} needs --eps, such as --eps 4/255 8/255')
     positive = [radius for radius in radii if parse_radius(radius) > 0]
     if not positive:
         raise UserError('--eps 0 leaves the attack nothing to change; give a positive radius, or --attack none')
@@ -175,8 +176,7 @@ def _write(
         'command': shlex.join(['python', 'tools/test.py', *argv]),
         'config': {'file': arguments.config, 'text': text},
         'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
-        'attack': attack
-        and {'name': arguments.attack, 'title': attack_title(attack), 'parameters': attack.describe()},
+        'attack': attack and {'name': arguments.attack, 'title': attack_title(attack), 'parameters': attack.describe()},
         'radii': [{'text': radius, 'value': parse_radius(radius)} for radius in loop.attacks],
         'seed': arguments.seed,
         'batch_size': loop.dataloader.batch_size,

@@ -1,0 +1,51 @@
+"""Which errors become sentences."""
+
+import pytest
+
+from mmadv.engine.command_line import guarded, user_sentence
+from mmadv.engine.training import pretrained
+from mmadv.errors import UserError
+
+
+def test_sentence_of_a_worker_process():
+    error = UserError(
+        'Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
+        '  File "x.py", line 1\nmmadv.errors.UserError: image a.png does not exist; mend or remove it\n'
+    )
+    assert user_sentence(error) == 'image a.png does not exist; mend or remove it'
+    assert user_sentence(UserError('plain')) == 'plain'
+
+
+@pytest.mark.parametrize(
+    ('error', 'sentence'),
+    [
+        (
+            KeyError('FooHead is not in the mmseg::model registry. Please check'),
+            "the type 'FooHead', which the registry",
+        ),
+        (IndexError('Target 17 is out of bounds.'), 'a training label holds the value 17'),
+        (IndexError('list index out of range'), None),
+        (RuntimeError('anything'), None),
+    ],
+)
+def test_sentences(error, sentence):
+    found = user_sentence(error)
+    assert found is None if sentence is None else sentence in found
+
+
+def test_status_and_stderr(capsys, monkeypatch):
+    monkeypatch.delenv('MMADV_TRACEBACK', raising=False)
+
+    def refuse(argv):
+        raise UserError(f'no {argv[0]}')
+
+    assert guarded(lambda argv: None, []) == 0
+    assert guarded(refuse, ['luck']) == 2
+    assert capsys.readouterr().err == 'error: no luck\n'
+    with pytest.raises(ZeroDivisionError):
+        guarded(lambda argv: 1 / 0, [])
+
+
+def test_pretrained_checkpoints_are_found_at_any_depth():
+    model = {'a': [{'init_cfg': {'type': 'Pretrained', 'checkpoint': 'x.pth'}}], 'init_cfg': {'type': 'Normal'}}
+    assert list(pretrained(model)) == ['x.pth']

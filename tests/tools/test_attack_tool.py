@@ -1,0 +1,181 @@
+"""tools/test.py on a stock mmseg config: the table, the result folder, and runs in several processes."""
+
+import csv
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from refusals import configure
+
+from mmadv.registry import ATTACKS, build
+from mmadv.report import load_results
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+SEA = ['config.py', 'trained.pth', '--attack', 'sea', '--eps', '0', '4/255', '16/255', '--iterations', '10']
+
+
+def test_sea(attack_tool, project, capsys):
+    before = {path.name for path in project.iterdir()}
+    assert attack_tool([*SEA, '--out', 'out', '--show', '2', '--limit', '5', '--seed', '7']) == 0
+    table = capsys.readouterr()
+    assert {path.name for path in project.iterdir()} - before == {'out'}
+    results = load_results('out')
+    evaluation = results['evaluation']
+    assert 'SEA (paper: 4 losses)' in table.out
+    assert f'{100 * evaluation["attacked"]["16/255"]["worst_case"]["mIoU"]:.2f}' in table.out
+    assert 'clean ' in table.err and '16/255 ' in table.err
+
+    assert results['schema_version'] == 1
+    assert results['command'].startswith('python tools/test.py config.py trained.pth --attack sea')
+    assert results['checkpoint']['sha256'] == hashlib.sha256((project / 'trained.pth').read_bytes()).hexdigest()
+    assert "type='FCNHead'" in results['config']['text']
+    assert [radius['text'] for radius in results['radii']] == ['0', '4/255', '16/255']
+    assert [radius['value'] for radius in results['radii']] == [0, 4 / 255, 16 / 255]
+    assert (results['seed'], results['dataset']['size'], results['dataset']['limit']) == (7, 6, 5)
+    assert results['attack']['title'] == 'SEA (paper: 4 losses)'
+    rebuilt = build(results['attack']['parameters'], ATTACKS)
+    assert rebuilt.describe() == results['attack']['parameters']
+    assert {'mmadv', 'torch', 'mmseg'} <= set(results['versions'])
+    assert results['hardware']['processes'] == 1
+    assert results['seconds']['total'] > results['seconds']['16/255'] > 0
+    assert list(evaluation['attacked']['4/255']['members']) == ['masked_ce', 'balanced_ce', 'js', 'masked_spherical']
+
+    with open('out/per_image.csv', newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row['image'] for row in rows] == ['0.png', '1.png', '2.png', '3.png', '4.png']
+    members = [float(rows[0][f'16/255 {name}']) for name in evaluation['attacked']['16/255']['members']]
+    assert float(rows[0]['16/255 worst_case']) == min(members)
+    mean = np.mean([float(row['16/255 worst_case']) for row in rows])
+    assert mean == pytest.approx(evaluation['attacked']['16/255']['worst_case']['aAcc_image_mean'])
+
+    assert [picture['image'] for picture in results['pictures']] == ['0.png', '2.png']
+    for picture in results['pictures']:
+        assert Image.open(project / 'out' / picture['file']).width == 1200
+
+
+@pytest.mark.parametrize('name', ['none', 'fgsm', 'bim', 'pgd', 'segpgd', 'cospgd', 'apgd', 'sea-eccv'])
+def test_every_attack_name(attack_tool, project, name):
+    argv = ['config.py', 'trained.pth', '--attack', name, '--out', 'out', '--show', '0', '--limit', '2']
+    argv += [] if name == 'none' else ['--eps', '32/255']
+    argv += [] if name in ('none', 'fgsm') else ['--iterations', '8']
+    assert attack_tool(argv) == 0
+    results = load_results('out')
+    assert results['pictures'] == []
+    if name == 'none':
+        assert results['attack'] is None and results['evaluation']['attacked'] == {}
+        return
+    evaluation = results['evaluation']
+    assert evaluation['attacked']['32/255']['worst_case']['aAcc'] < evaluation['clean']['aAcc']
+    expected = {'sea-eccv': 'SEA (eccv: 3 losses)', 'cospgd': 'CosPGD', 'segpgd': 'SegPGD'}.get(name, name.upper())
+    assert evaluation['title'] == expected
+
+
+def test_attack_file_with_and_without_eps(attack_tool, project):
+    (project / 'weak.py').write_text(
+        "attack = dict(type='PGD', threat=dict(type='L2', radius='1/2'), steps=2, step_size=0.2)\n"
+    )
+    argv = ['config.py', 'trained.pth', '--attack', 'weak.py', '--limit', '2', '--show', '0']
+    assert attack_tool([*argv, '--out', 'own']) == 0
+    assert [radius['value'] for radius in load_results('own')['radii']] == [0.5]
+    assert attack_tool([*argv, '--out', 'given', '--eps', '0.25', '--iterations', '3']) == 0
+    given = load_results('given')
+    assert list(given['evaluation']['attacked']) == ['0.25']
+    assert given['attack']['parameters']['steps'] == 3
+    assert given['attack']['parameters']['threat']['type'] == 'L2'
+
+
+def test_batch_size_does_not_change_the_result(attack_tool, project):
+    for size in ('1', '3'):
+        assert attack_tool([*SEA, '--batch-size', size, '--out', f'out{size}', '--show', '0']) == 0
+    one, three = (load_results(f'out{size}')['evaluation'] for size in ('1', '3'))
+    assert one['excluded'] == three['excluded'] == ['5.png']
+    for radius in one['attacked']:
+        for name in ('aAcc', 'mIoU'):
+            assert three['attacked'][radius]['worst_case'][name] == pytest.approx(
+                one['attacked'][radius]['worst_case'][name], abs=5e-3
+            )
+
+
+def test_an_earlier_result_is_replaced_and_other_files_stay(attack_tool, project):
+    argv = ['config.py', 'trained.pth', '--attack', 'none', '--out', 'out', '--limit', '1']
+    assert attack_tool([*argv, '--show', '1']) == 0
+    (project / 'out' / 'notes.txt').write_text('mine')
+    assert attack_tool([*argv, '--show', '0', '--seed', '5']) == 0
+    assert load_results('out')['seed'] == 5
+    assert sorted(path.name for path in (project / 'out').iterdir()) == [
+        'notes.txt',
+        'per_image.csv',
+        'pictures',
+        'results.json',
+    ]
+    assert list((project / 'out' / 'pictures').iterdir()) == []
+    assert not [path for path in project.iterdir() if path.name.startswith('.')]
+
+
+def test_default_output_folder(attack_tool, project, capsys):
+    assert attack_tool(['config.py', 'trained.pth', '--attack', 'none', '--limit', '1', '--show', '0']) == 0
+    (folder,) = (project / 'work_dirs' / 'config').iterdir()
+    assert folder.name.startswith('none_')
+    assert f'results: {folder.relative_to(project)}' in capsys.readouterr().out
+
+
+def test_weights_averaged_by_a_hook_are_those_evaluated(attack_tool, project):
+    argv = ['config.py', 'trained.pth', '--attack', 'none', '--show', '0']
+    assert attack_tool([*argv, '--out', 'plain']) == 0
+    configure(project, "custom_hooks = [dict(type='EMAHook')]\nload_from = 'elsewhere.pth'\n")
+    assert attack_tool([*argv, '--out', 'averaged']) == 0
+    assert load_results('averaged')['evaluation'] == load_results('plain')['evaluation']
+
+
+PROCESS = """
+import os, sys
+import torch
+torch.set_num_threads(1)
+torch.distributed.init_process_group('gloo')
+sys.argv = ['test.py', *sys.argv[1:]]
+import runpy
+runpy.run_path({tool!r}, run_name='__main__')
+"""
+
+
+def test_two_processes_give_the_result_of_one(attack_tool, project):
+    argv = ['config.py', 'trained.pth', '--attack', 'sea', '--eps', '8/255', '--iterations', '4']
+    argv += ['--show', '3', '--limit', '5']
+    assert attack_tool([*argv, '--out', 'one', '--batch-size', '1']) == 0
+    (project / 'process.py').write_text(PROCESS.format(tool=str(TOOLS / 'test.py')))
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    options = ['model_wrapper_cfg.type=MMDistributedDataParallel', 'model_wrapper_cfg.device_ids=None']
+    processes = []
+    for rank in ('0', '1'):
+        environment = {**os.environ, 'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': '2', 'MASTER_PORT': port}
+        environment.update(MASTER_ADDR='127.0.0.1', OMP_NUM_THREADS='1')
+        command = [
+            sys.executable,
+            'process.py',
+            *argv,
+            '--out',
+            'two',
+            '--launcher',
+            'pytorch',
+            '--cfg-options',
+            *options,
+        ]
+        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()[-2000:]
+    one, two = load_results('one'), load_results('two')
+    assert two['hardware']['processes'] == 2
+    assert two['evaluation'] == one['evaluation']
+    assert two['pictures'] == one['pictures']
+    assert (project / 'two/per_image.csv').read_text() == (project / 'one/per_image.csv').read_text()
+    json.dumps(two, allow_nan=False)

@@ -1,0 +1,63 @@
+"""tools/train.py: training, adversarial training, resuming."""
+
+import pytest
+import torch
+from refusals import configure
+
+from mmadv.checkpoints import load_checkpoint_file
+
+AT = """
+model['data_preprocessor'].update(
+    type='AdvSegDataPreProcessor',
+    attack=dict(type='PGD', threat=dict(type='Linf', radius='4/255'), steps=2, step_size=0.01),
+)
+"""
+SHORT = ['--cfg-options', 'train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=2']
+
+
+def weights(path):
+    return load_checkpoint_file(path)['state_dict']
+
+
+def test_trains_and_resumes(train_tool, project, capsys):
+    assert train_tool(['config.py', '--work-dir', 'work', *SHORT]) == 0
+    assert (project / 'work' / 'iter_4.pth').is_file()
+    longer = ['--cfg-options', 'train_cfg.max_iters=6', *SHORT[2:]]
+    for resume in (['--resume'], ['--resume', 'auto'], ['--resume', 'work/iter_4.pth']):
+        (project / 'work' / 'iter_6.pth').unlink(missing_ok=True)
+        (project / 'work' / 'last_checkpoint').write_text(str(project / 'work' / 'iter_4.pth'))
+        assert train_tool(['config.py', '--work-dir', 'work', *resume, *longer]) == 0
+        assert load_checkpoint_file('work/iter_6.pth')['meta']['iter'] == 6
+    before, after = weights('work/iter_4.pth'), weights('work/iter_6.pth')
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_adversarial_training_changes_the_weights_but_not_their_names(train_tool, project):
+    assert train_tool(['config.py', '--work-dir', 'clean', *SHORT]) == 0
+    configure(project, AT)
+    assert train_tool(['config.py', '--work-dir', 'adversarial', *SHORT]) == 0
+    clean, adversarial = weights('clean/iter_4.pth'), weights('adversarial/iter_4.pth')
+    assert list(clean) == list(adversarial)
+    assert any(not torch.equal(clean[name], adversarial[name]) for name in clean)
+
+
+def test_default_work_folder(train_tool, project):
+    assert train_tool(['config.py', *SHORT]) == 0
+    assert (project / 'work_dirs' / 'config' / 'iter_4.pth').is_file()
+
+
+def test_amp_sets_the_optimiser_wrapper(train_tool, project, monkeypatch):
+    from mmengine.runner import Runner
+
+    built = []
+
+    def from_cfg(config):
+        built.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, 'from_cfg', from_cfg)
+    with pytest.raises(KeyboardInterrupt):
+        train_tool(['config.py', '--amp', '--work-dir', 'work'])
+    assert built[0].optim_wrapper.type == 'AmpOptimWrapper'
+    assert built[0].optim_wrapper.loss_scale == 'dynamic'
+    assert built[0].launcher == 'none'
