@@ -1,0 +1,16 @@
+"""Cityscapes with its 19 evaluated classes."""
+
+from __future__ import annotations
+
+from mmseg.datasets import CityscapesDataset
+from mmseg.registry import DATASETS
+
+from mmadv.datasets.checks import CheckedFiles
+
+
+@DATASETS.register_module()
+class Cityscapes19Dataset(CheckedFiles, CityscapesDataset):
+    """mmseg's ``CityscapesDataset`` that names the folder, image or label map that is missing.
+
+    The label maps are the ``_gtFine_labelTrainIds.png`` that ``tools/prepare_data.py cityscapes`` writes.
+    """

@@ -1,0 +1,21 @@
+"""COCO 2017 reduced to the 21 classes of PASCAL VOC."""
+
+from __future__ import annotations
+
+from mmseg.datasets import BaseSegDataset, PascalVOCDataset
+from mmseg.registry import DATASETS
+
+from mmadv.datasets.checks import CheckedFiles
+
+
+@DATASETS.register_module()
+class COCOVOC21Dataset(CheckedFiles, BaseSegDataset):
+    """COCO 2017 with VOC's 20 object classes; everything else is background.
+
+    The label maps and lists are those that ``tools/prepare_data.py coco`` draws from COCO's instances.
+    """
+
+    METAINFO = dict(
+        classes=PascalVOCDataset.METAINFO['classes'],
+        palette=PascalVOCDataset.METAINFO['palette'],
+    )

@@ -1,0 +1,53 @@
+"""Gaussian blur of random strength, an augmentation that mmseg lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmseg.registry import TRANSFORMS
+
+from mmadv.errors import UserError
+
+
+@TRANSFORMS.register_module()
+class RandomGaussianBlur(BaseTransform):
+    """Blurs the image, not the label map, with a Gaussian of random standard deviation.
+
+    Args:
+        prob: probability that an image is blurred.
+        sigma: lowest and highest standard deviation in pixels; drawn uniformly.
+
+    Raises:
+        UserError: a probability outside [0, 1], a negative or descending sigma.
+    """
+
+    def __init__(self, prob: float = 0.5, sigma: Sequence[float] = (0.0, 1.0)) -> None:
+        if not 0 <= prob <= 1:
+            raise UserError(f'RandomGaussianBlur: prob must be in [0, 1], found {prob}')
+        if len(sigma) != 2 or not 0 <= sigma[0] <= sigma[1]:
+            raise UserError(f'RandomGaussianBlur: sigma must be two values, 0 <= lowest <= highest, found {sigma}')
+        self.prob = prob
+        self.sigma = tuple(sigma)
+
+    @cache_randomness
+    def draw_sigma(self) -> float:
+        """Returns this image's standard deviation in pixels; 0 leaves it as it is."""
+        blurred = np.random.rand() < self.prob
+        sigma = np.random.uniform(*self.sigma)
+        return sigma if blurred else 0.0
+
+    def transform(self, results: dict) -> dict:
+        """Returns ``results`` with ``img`` blurred or not."""
+        sigma = self.draw_sigma()
+        if sigma > 0:
+            # A kernel of at least three standard deviations to each side, and of three pixels.
+            side = 2 * max(1, int(np.ceil(3 * sigma))) + 1
+            results['img'] = cv2.GaussianBlur(results['img'], (side, side), sigma)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(prob={self.prob}, sigma={self.sigma})'
