@@ -43,5 +43,8 @@ setup(
         'tensorboard',
         'tqdm',
     ],
-    extras_require={'dev': ['hypothesis', 'mypy', 'pre-commit', 'pytest', 'ruff']},
+    extras_require={
+        'coco': ['pycocotools'],
+        'dev': ['hypothesis', 'mypy', 'pre-commit', 'pycocotools', 'pytest', 'ruff'],
+    },
 )

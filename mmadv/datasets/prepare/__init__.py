@@ -1,0 +1,9 @@
+"""Preparation of downloaded datasets: each is checked, converted and counted by one function."""
+
+from mmadv.datasets.prepare.ade20k import prepare_ade20k
+from mmadv.datasets.prepare.camvid import prepare_camvid
+from mmadv.datasets.prepare.cityscapes import prepare_cityscapes
+from mmadv.datasets.prepare.coco import prepare_coco
+from mmadv.datasets.prepare.voc import prepare_voc
+
+__all__ = ['prepare_ade20k', 'prepare_camvid', 'prepare_cityscapes', 'prepare_coco', 'prepare_voc']

@@ -1,0 +1,46 @@
+"""The command line of the preparations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmadv.datasets.prepare import prepare_ade20k, prepare_camvid, prepare_cityscapes, prepare_coco, prepare_voc
+from mmadv.datasets.prepare.files import need_folder
+from mmadv.engine.command_line import Parser
+from mmadv.errors import UserError, nearest
+
+# Those that can take their originals from a second folder.
+WITH_SOURCE: dict[str, Callable[[Path, Path | None], list[str]]] = {'camvid': prepare_camvid, 'voc': prepare_voc}
+ALONE: dict[str, Callable[[Path], list[str]]] = {
+    'ade20k': prepare_ade20k,
+    'cityscapes': prepare_cityscapes,
+    'coco': prepare_coco,
+}
+
+
+def run_prepare(argv: Sequence[str]) -> None:
+    """Prepares a dataset and prints what is there.
+
+    Args:
+        argv: name of the dataset, its folder, and ``--source FOLDER`` for VOC's SBD and CamVid's originals.
+
+    Raises:
+        UserError: an unknown dataset, or data that is missing or broken.
+    """
+    parser = Parser(prog='prepare_data.py', description='Check, convert and count a downloaded dataset.')
+    parser.add_argument('name', metavar='NAME', help=', '.join(sorted({*WITH_SOURCE, *ALONE})))
+    parser.add_argument(
+        'root', metavar='ROOT', type=Path, help='folder of the dataset; docs/datasets.md has the layouts'
+    )
+    parser.add_argument('--source', type=Path, metavar='FOLDER', help="SBD's folder for voc, the originals for camvid")
+    arguments = parser.parse_args(argv)
+    name, root, source = arguments.name, arguments.root, arguments.source
+    if name not in WITH_SOURCE and name not in ALONE:
+        raise UserError(f"unknown dataset '{name}'{nearest(name, [*WITH_SOURCE, *ALONE])}")
+    if name in ALONE and source is not None:
+        raise UserError(f'{name} takes no --source: its originals lie in ROOT; only voc and camvid take it')
+    # CamVid's folder may be made by its conversion; every other one holds the originals.
+    need_folder(source if name == 'camvid' and source is not None else root, name)
+    lines = WITH_SOURCE[name](root, source) if name in WITH_SOURCE else ALONE[name](root)
+    print('\n'.join(lines))
