@@ -23,7 +23,7 @@ from mmadv.registry import THREATS
 def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
     """Returns a radius (or step size) as a float, from '4/255', '0.03', 0.03 or 4/255.
 
-    >>> parse_radius('4/255') == 4 / 255
+    >>> parse_radius('4/255') == 4 / 255 and parse_radius('0.5/255') == 0.5 / 255
     True
     >>> parse_radius('0.03')
     0.03
@@ -39,7 +39,7 @@ def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
     if isinstance(radius, bool) or not isinstance(radius, (str, int, float)):
         raise UserError(f'{what} {radius!r} is not a number; {hint}')
     try:
-        value = float(Fraction(radius.replace(' ', ''))) if isinstance(radius, str) else float(radius)
+        value = _quotient(radius) if isinstance(radius, str) else float(radius)
     except ZeroDivisionError:
         raise UserError(f"{what} '{radius}' divides by zero; {hint}") from None
     except (ValueError, OverflowError):
@@ -49,6 +49,11 @@ def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
     if value < 0:
         raise UserError(f"{what} '{radius}' is negative; {hint}")
     return value
+
+
+def _quotient(text: str) -> float:
+    numerator, slash, denominator = text.partition('/')
+    return float(Fraction(numerator.strip()) / Fraction(denominator.strip() if slash else 1))
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -18,7 +18,15 @@ def images(seed, n=3):
 
 @pytest.mark.parametrize(
     ('text', 'value'),
-    [('4/255', 4 / 255), (' 4 / 255 ', 4 / 255), ('0.03', 0.03), (0.25, 0.25), ('1e-3', 1e-3), (0, 0)],
+    [
+        ('4/255', 4 / 255),
+        ('0.5/255', 0.5 / 255),
+        (' 4 / 255 ', 4 / 255),
+        ('0.03', 0.03),
+        (0.25, 0.25),
+        ('1e-3', 1e-3),
+        (0, 0),
+    ],
 )
 def test_parse_radius(text, value):
     assert parse_radius(text) == value
@@ -30,6 +38,8 @@ def test_parse_radius(text, value):
         ('4/0', "'4/0' divides by zero"),
         ('-1/255', "'-1/255' is negative"),
         (-0.1, "'-0.1' is negative"),
+        ('1/2/255', 'is not a number'),
+        ('4/', 'is not a number'),
         ('four', "'four' is not a number"),
         ('', "'' is not a number"),
         (None, 'None is not a number'),
