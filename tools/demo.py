@@ -1,0 +1,94 @@
+"""Trains a toy segmentor with and without adversarial training, attacks both with SEA, and writes a report.
+
+What ``make demo`` runs: python tools/demo.py [--out DIR]. Everything it does are calls of tools/train.py and
+tools/test.py, whose output is kept beside the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mmadv.report import draw_curve, load_results, write_report
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = {
+    'standard training': 'configs/demo/pspnet_clean_digits.py',
+    'adversarial training': 'configs/demo/pspnet_pgd2_digits.py',
+}
+RADII = ('2/255', '4/255', '8/255')
+ITERATIONS = 30
+IMAGES = 64
+PROGRESS = re.compile(r'Iter\((train)\) *\[ *(\d+)/(\d+)\].*?loss: ([\d.]+)')
+
+
+def main() -> int:
+    """Returns the exit status: 0, or that of the first stage that failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--out', type=Path, default=ROOT / 'demo_output', help='default: demo_output')
+    out = parser.parse_args().out.resolve()
+    start = time.perf_counter()
+    results = {}
+    for name, config in RUNS.items():
+        folder = out / Path(config).stem
+        weights = folder / 'training' / 'last.pth'
+        stages = {
+            f'{name}: train {config}': ['tools/train.py', config, '--work-dir', str(folder / 'training')],
+            f'{name}: attack with SEA at {", ".join(RADII)}': [
+                *('tools/test.py', config, str(weights), '--attack', 'sea', '--eps', *RADII),
+                *('--iterations', str(ITERATIONS), '--limit', str(IMAGES), '--batch-size', str(IMAGES)),
+                *('--out', str(folder / 'attack')),
+            ],
+        }
+        for title, command in stages.items():
+            status = run_stage(title, command, folder)
+            if status:
+                return status
+            if 'train.py' in command[0]:
+                checkpoint = Path((folder / 'training' / 'last_checkpoint').read_text(encoding='utf-8').strip())
+                checkpoint.replace(weights)
+        results[name] = folder / 'attack'
+    draw_curve({name: load_results(folder) for name, folder in results.items()}, out / 'curve.png')
+    report = write_report(results, out / 'report.html', title='mmadv demo: digit scenes under SEA')
+    print(f'[demo] everything took {time.perf_counter() - start:.0f} s; open the report:\n{report}')
+    return 0
+
+
+def run_stage(title: str, command: list[str], folder: Path) -> int:
+    """Runs one tool, shows how it goes on, keeps its output in a log, and returns its exit status."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f'{Path(command[0]).stem}.log'
+    print(f'[demo] {title}\n       $ {shlex.join(["python", *command])}', flush=True)
+    start = time.perf_counter()
+    with log.open('w', encoding='utf-8') as file:
+        process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', *command],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding='utf-8',
+        )
+        for line in process.stdout:
+            file.write(line)
+            match = PROGRESS.search(line)
+            if match:
+                _, done, of, loss = match.groups()
+                print(f'       iteration {done} of {of}, loss {loss}', flush=True)
+            elif line.startswith(('|', '+')) and 'test.py' in command[0]:
+                print(f'       {line}', end='', flush=True)
+        status = process.wait()
+    print(f'       took {time.perf_counter() - start:.0f} s', flush=True)
+    if status:
+        tail = log.read_text(encoding='utf-8').splitlines()[-5:]
+        print('\n'.join(tail), f'error: this stage failed; its whole output is in {log}', sep='\n', file=sys.stderr)
+    return status
+
+
+if __name__ == '__main__':
+    sys.exit(main())
