@@ -52,8 +52,11 @@ def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
 
 
 def _quotient(text: str) -> float:
-    numerator, slash, denominator = text.partition('/')
-    return float(Fraction(numerator.strip()) / Fraction(denominator.strip() if slash else 1))
+    # Not Fraction(text) at once, which takes '4/255' but not '0.5/255'.
+    numerator, *denominators = text.split('/')
+    if len(denominators) > 1:
+        raise ValueError(text)
+    return float(Fraction(numerator.strip()) / Fraction(denominators[0].strip() if denominators else 1))
 
 
 def _per_image(values: Tensor) -> Tensor:
