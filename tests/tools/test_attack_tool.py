@@ -171,7 +171,7 @@ def test_two_processes_give_the_result_of_one(attack_tool, project):
         ]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     for process in processes:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors.decode()[-2000:]
     one, two = load_results('one'), load_results('two')
     assert two['hardware']['processes'] == 2
