@@ -10,23 +10,37 @@ from timm.layers import LayerNorm2d
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from mmadv.checkpoints.conventions import convention
+from mmadv.errors import UserError
+from mmadv.models.backbones.conv_stem import ConvStem
+
 
 @MODELS.register_module()
 class TimmConvNeXt(BaseModule):
     """The stem and the four stages of timm's ConvNeXt, with a LayerNorm on each output.
 
     Parameters of the stem and the stages have the names that timm gives them (``stem.0.weight``,
-    ``stages.0.blocks.0.conv_dw.weight``, ...); the norms on the outputs are ``output_norms.0`` to ``3``.
+    ``stages.0.blocks.0.conv_dw.weight``, ...), those of a ConvStem the names of the public robust weights
+    (``stem.stem.0.weight``, ...); the norms on the outputs are ``output_norms.0`` to ``3``. Every layer can be
+    differentiated twice.
 
     Args:
         depths: blocks per stage.
         dims: channels per stage.
         patch_size: stride of the stem.
+        stem_widths: channels of a ConvStem, (48, 96) in the tiny and small robust models, (64, 96, 128) in the base
+            one; None for the patch stem.
         drop_path_rate: the last block's rate of stochastic depth; it rises linearly to this.
         layer_scale: initial value of the layer scale, ``None`` for no layer scale.
         out_indices: the stages whose features are returned.
+        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
         init_cfg: mmengine's initialisation config.
+
+    Raises:
+        UserError: stem_widths that do not end in the first stage's channels, or an unknown convention.
     """
+
+    fresh_parameters = {'output_norms.': 'norms of the outputs, which classifiers do not have'}
 
     def __init__(
         self,
@@ -37,6 +51,9 @@ class TimmConvNeXt(BaseModule):
         layer_scale: float | None = 1e-6,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         init_cfg: dict | list[dict] | None = None,
+        *,
+        stem_widths: Sequence[int] | None = None,
+        input_convention: str | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         convnext = ConvNeXt(
@@ -47,8 +64,16 @@ class TimmConvNeXt(BaseModule):
             drop_path_rate=drop_path_rate,
             ls_init_value=layer_scale,
         )
+        self.input_convention = None if input_convention is None else convention(input_convention).name
         self.out_indices = tuple(out_indices)
-        self.stem = convnext.stem
+        if stem_widths is None:
+            self.stem = convnext.stem
+        else:
+            if stem_widths[-1] != dims[0]:
+                raise UserError(
+                    f'stem_widths {tuple(stem_widths)} must end in {dims[0]}, the channels of the first stage'
+                )
+            self.stem = ConvStem(stem_widths, stride=patch_size)
         self.stages = convnext.stages
         self.output_norms = nn.ModuleDict({str(index): LayerNorm2d(dims[index]) for index in self.out_indices})
 

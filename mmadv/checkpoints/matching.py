@@ -1,0 +1,177 @@
+"""Strict matching of a checkpoint's weights with a backbone's: every key of either is accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmadv.checkpoints.families import Dropped
+from mmadv.errors import UserError
+
+POSITION_EMBEDDING = 'pos_embed'
+# Not in files of torch before 0.4.1, and used only by batch norms without momentum.
+BATCH_COUNTER = 'num_batches_tracked'
+
+
+@dataclasses.dataclass(kw_only=True)
+class Account:
+    """What became of every key of a file, and of every key of a backbone.
+
+    Attributes:
+        weights: the backbone's weights from the file, by the backbone's keys.
+        matched: keys that both share.
+        renamed: key of the file -> key of the backbone.
+        dropped: key of the file -> reason.
+        resized: key of the backbone -> what was done.
+        fresh: key of the backbone that no file holds -> reason.
+        missing: keys of the backbone without weights. A gap.
+        unexpected: keys of the file without a place. A gap.
+        misshapen: key of the backbone -> sizes in the file and in the backbone. A gap.
+    """
+
+    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    matched: list[str] = dataclasses.field(default_factory=list)
+    renamed: dict[str, str] = dataclasses.field(default_factory=dict)
+    dropped: dict[str, str] = dataclasses.field(default_factory=dict)
+    resized: dict[str, str] = dataclasses.field(default_factory=dict)
+    fresh: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    unexpected: list[str] = dataclasses.field(default_factory=list)
+    misshapen: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def gaps(self) -> int:
+        """Number of keys that are not accounted for."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
+    def summary(self) -> str:
+        """Returns a few lines that account for every key."""
+        lines = [f'{len(self.weights)} weights taken: {len(self.matched)} by name, {len(self.renamed)} renamed']
+        if self.renamed:
+            old, new = next(iter(self.renamed.items()))
+            lines.append(f'  renamed such as {old} -> {new}')
+        for kind, keys in (('dropped', self.dropped), ('not in the file', self.fresh)):
+            for reason in dict.fromkeys(keys.values()):
+                named = [key for key, why in keys.items() if why == reason]
+                lines.append(f'  {kind} ({reason}): {listed(named)}')
+        lines.extend(f'  resized: {key} {what}' for key, what in self.resized.items())
+        return '\n'.join(lines)
+
+    def require_complete(self, file: str, target: str) -> None:
+        """Raises UserError that names the keys of every gap, if there is one."""
+        if not self.gaps:
+            return
+        problems = []
+        if self.missing:
+            problems.append(f'{len(self.missing)} missing in the file, {listed(self.missing)}')
+        if self.unexpected:
+            problems.append(f'{len(self.unexpected)} without a place in the backbone, {listed(self.unexpected)}')
+        if self.misshapen:
+            sizes = [f'{key} {what}' for key, what in self.misshapen.items()]
+            problems.append(f'{len(self.misshapen)} of another size, {listed(sizes)}')
+        raise UserError(
+            f'the weights in {file} do not fit {target}: {"; ".join(problems)}; check the source and the architecture'
+        )
+
+
+def listed(keys: Sequence[str], most: int = 6) -> str:
+    """Returns keys joined, the first few if there are many.
+
+    >>> listed(['a', 'b', 'c'], most=2)
+    'a, b and 1 more'
+    """
+    more = f' and {len(keys) - most} more' if len(keys) > most else ''
+    return ', '.join(keys[:most]) + more
+
+
+def match(
+    weights: Mapping[str, Tensor],
+    map_key: Callable[[str], str | Dropped],
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    fresh: Mapping[str, str] | None = None,
+    grid: tuple[int, int] | None = None,
+) -> Account:
+    """Returns the account of a file's weights against a backbone's.
+
+    Args:
+        weights: of the file.
+        map_key: the family's key mapping.
+        shapes: of the backbone's state dict.
+        fresh: prefix of backbone keys that no file holds -> reason.
+        grid: rows and columns of the backbone's position embedding, to which the file's is resized.
+
+    Raises:
+        UserError: two keys of the file map to one of the backbone, or a position embedding cannot be resized.
+    """
+    account = Account()
+    origin: dict[str, str] = {}
+    for old, value in weights.items():
+        new = map_key(old)
+        if isinstance(new, Dropped):
+            account.dropped[old] = new.reason
+            continue
+        if new not in shapes:
+            account.unexpected.append(old)
+            continue
+        if new in origin:
+            raise UserError(f'the keys {origin[new]} and {old} of the checkpoint both stand for {new}')
+        origin[new] = old
+        shape = tuple(shapes[new])
+        if new == POSITION_EMBEDDING and grid is not None and value.ndim == 3 and value.shape[2] == shape[-1]:
+            value, what = resize_position_embedding(value, grid)
+            if what:
+                account.resized[new] = what
+        if tuple(value.shape) != shape:
+            account.misshapen[new] = f'{tuple(value.shape)} in the file, {shape} in the backbone'
+            continue
+        account.weights[new] = value
+        if new == old:
+            account.matched.append(new)
+        else:
+            account.renamed[old] = new
+    for key in shapes:
+        if key in origin:
+            continue
+        reason = next((reason for prefix, reason in (fresh or {}).items() if key.startswith(prefix)), None)
+        if key.rpartition('.')[2] == BATCH_COUNTER:
+            reason = 'a counter that old files lack'
+        if reason is None:
+            account.missing.append(key)
+        else:
+            account.fresh[key] = reason
+    return account
+
+
+def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> tuple[Tensor, str]:
+    """Returns a position embedding of another grid, and a message that says so, '' if its grid is that already.
+
+    Bicubic with antialiasing, as timm's; the class token's embedding stays. The file's grid is taken to be
+    square, as that of every ImageNet classifier.
+
+    Args:
+        embedding: (1, 1 + n * n, C): the class token, then the patches row by row.
+        grid: rows and columns.
+
+    Raises:
+        UserError: the patches make no square grid.
+    """
+    patches = embedding.shape[1] - 1
+    side = math.isqrt(max(patches, 0))
+    if side == 0 or side * side != patches:
+        raise UserError(
+            f'{POSITION_EMBEDDING} of the checkpoint has {embedding.shape[1]} entries, which are not a class token and '
+            'a square grid; it cannot be resized'
+        )
+    if (side, side) == tuple(grid):
+        return embedding, ''
+    token, rest = embedding[:, :1], embedding[:, 1:]
+    rest = rest.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    rest = F.interpolate(rest, size=tuple(grid), mode='bicubic', antialias=True)
+    rest = rest.permute(0, 2, 3, 1).flatten(1, 2).to(embedding.dtype)
+    return torch.cat([token, rest], dim=1), f'from {side}x{side} to {grid[0]}x{grid[1]} patches'

@@ -1,0 +1,60 @@
+"""The published backbones by name: what a checkpoint may turn out to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+
+from mmadv.errors import UserError, nearest
+
+CONVNEXT_WIDTHS = (96, 192, 384, 768)
+VIT_STEM = (48, 96, 192, 384)
+
+# Names are those of checkpoint files; arguments that shape no parameter are left to configs.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    'convnext_t': dict(type='TimmConvNeXt', depths=(3, 3, 9, 3), dims=CONVNEXT_WIDTHS),
+    'convnext_s': dict(type='TimmConvNeXt', depths=(3, 3, 27, 3), dims=CONVNEXT_WIDTHS),
+    'convnext_b': dict(type='TimmConvNeXt', depths=(3, 3, 27, 3), dims=(128, 256, 512, 1024)),
+    'convnext_t_convstem': dict(type='TimmConvNeXt', depths=(3, 3, 9, 3), dims=CONVNEXT_WIDTHS, stem_widths=(48, 96)),
+    'convnext_s_convstem': dict(type='TimmConvNeXt', depths=(3, 3, 27, 3), dims=CONVNEXT_WIDTHS, stem_widths=(48, 96)),
+    'convnext_b_convstem': dict(
+        type='TimmConvNeXt', depths=(3, 3, 27, 3), dims=(128, 256, 512, 1024), stem_widths=(64, 96, 128)
+    ),
+    'vit_s': dict(type='TimmVisionTransformer', embed_dim=384, num_heads=6),
+    'vit_b': dict(type='TimmVisionTransformer', embed_dim=768, num_heads=12),
+    'vit_s_convstem': dict(type='TimmVisionTransformer', embed_dim=384, num_heads=6, stem_widths=VIT_STEM),
+    'vit_b_convstem': dict(type='TimmVisionTransformer', embed_dim=768, num_heads=12, stem_widths=VIT_STEM),
+    'resnet18': dict(type='PlainResNet', depth=18),
+    'resnet50': dict(type='PlainResNet', depth=50),
+    'resnet101': dict(type='PlainResNet', depth=101),
+    'resnetv2_50': dict(type='TimmResNetV2', depths=(3, 4, 6, 3)),
+}
+
+
+def build_backbone(name: str, **changes: Any) -> BaseModule:
+    """Returns a backbone of that name with random weights.
+
+    Args:
+        name: a key of ARCHITECTURES.
+        changes: arguments of the backbone's class.
+
+    Raises:
+        UserError: no such architecture.
+    """
+    if name not in ARCHITECTURES:
+        raise UserError(f"unknown architecture '{name}'{nearest(name, ARCHITECTURES)}")
+    return MODELS.build({**ARCHITECTURES[name], **changes})
+
+
+def shapes_of(backbone: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Returns the sizes in a module's state dict."""
+    return {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+
+
+def fresh_parameters(backbone: torch.nn.Module) -> Mapping[str, str]:
+    """Returns the prefixes of weights that a backbone adds to the published network, and why."""
+    return getattr(backbone, 'fresh_parameters', {})

@@ -1,0 +1,193 @@
+"""Conversion of a public checkpoint to the keys of this project's backbones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmadv.checkpoints.contents import RECORD, convention_of, record_of, weights_of
+from mmadv.checkpoints.conventions import convention
+from mmadv.checkpoints.families import Source, source
+from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file
+from mmadv.checkpoints.matching import POSITION_EMBEDDING, Account, match
+from mmadv.checkpoints.trusted import load_trusted_file
+from mmadv.errors import UserError
+from mmadv.models.backbones.architectures import build_backbone, fresh_parameters, shapes_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A converted checkpoint.
+
+    Attributes:
+        architecture: name in ARCHITECTURES.
+        input_convention: what the weights were trained with; None where nothing says it.
+        who: who says so.
+        account: what became of every key.
+    """
+
+    architecture: str
+    input_convention: str | None
+    who: str
+    account: Account
+
+    def summary(self) -> str:
+        """Returns a few lines about the conversion."""
+        inputs = (
+            f"'{self.input_convention}', {self.who}" if self.input_convention else 'not known; state it in the backbone'
+        )
+        return f'{self.architecture}: {self.account.summary()}\ninput convention: {inputs}'
+
+
+def convert_file(
+    path: str | Path,
+    out: str | Path,
+    *,
+    source_name: str,
+    architecture: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    input_convention: str | None = None,
+    trust: bool = False,
+) -> Conversion:
+    """Writes the weights of a public checkpoint under the backbone's keys, and returns what was done.
+
+    Args:
+        path: the published file.
+        out: file to write, whole or not at all.
+        source_name: a key of ``mmadv.checkpoints.families.SOURCES``.
+        architecture: a key of ARCHITECTURES; by default the source's one that fits.
+        image_size: height and width to resize a ViT's position embedding for.
+        input_convention: overrules what the file and the source say of mean and std.
+        trust: whether to run code that the file may hold, in a process of its own, to read it.
+
+    Raises:
+        UserError: a file that cannot be read or written, or does not fit.
+    """
+    family = source(source_name)
+    stated = None if input_convention is None else convention(input_convention).name
+    path, out = Path(path), Path(out)
+    if out.exists() and path.exists() and out.samefile(path):
+        raise UserError(f'the output {out} is the input; give another file')
+    if not out.parent.is_dir():
+        raise UserError(f'the folder {out.parent} of the output does not exist; create it')
+    checkpoint = read(path, trust=trust)
+    if record_of(checkpoint) is not None:
+        raise UserError(f'{path} is a converted checkpoint already; give it to RobustPretrained as it is')
+    conversion = convert(
+        weights_of(checkpoint, str(path)), family, architecture=architecture, image_size=image_size, stated=stated,
+        file=str(path),
+    )  # fmt: skip
+    record = dict(
+        source=family.name,
+        architecture=conversion.architecture,
+        input_convention=conversion.input_convention,
+        sha256=file_sha256(path),
+    )
+    write({'state_dict': conversion.account.weights, 'meta': {RECORD: record}}, out)
+    return conversion
+
+
+def read(path: str | Path, *, trust: bool) -> dict[str, Any]:
+    """Returns the content of a checkpoint; runs its code only if the user trusts it and it cannot be read without."""
+    try:
+        return load_checkpoint_file(path)
+    except UserError as error:
+        if trust and os.path.isfile(path):
+            return load_trusted_file(path)
+        if 'holds code' not in str(error):
+            raise
+        raise UserError(
+            f'{error}; if you trust its author, convert it by tools/convert_checkpoint.py with --trust, which runs '
+            'that code'
+        ) from error
+
+
+def convert(
+    weights: Mapping[str, Tensor],
+    family: Source,
+    *,
+    architecture: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    stated: str | None = None,
+    file: str = 'the checkpoint',
+) -> Conversion:
+    """Returns the conversion of a file's weights; the arguments are those of ``convert_file``.
+
+    Raises:
+        UserError: weights that fit no architecture of the source, with the gaps to the nearest.
+    """
+    name, who = convention_of(weights, family, stated, file)
+    candidates = [architecture] if architecture is not None else family.architectures
+    accounts = _accounts(weights, family, candidates, image_size)
+    nearest, account = min(accounts, key=lambda pair: pair[1].gaps)
+    account.require_complete(file, nearest if architecture is not None else f'the nearest architecture, {nearest}')
+    # Those are the segmentor's, and start anew.
+    account.fresh = {key: why for key, why in account.fresh.items() if key.endswith('num_batches_tracked')}
+    account.weights = {key: value.detach().clone() for key, value in account.weights.items()}
+    return Conversion(architecture=nearest, input_convention=name, who=who, account=account)
+
+
+def _accounts(
+    weights: Mapping[str, Tensor], family: Source, candidates: Iterable[str], image_size: tuple[int, int] | None
+) -> Iterator[tuple[str, Account]]:
+    """Yields each candidate with its account, and stops after one without gaps."""
+    embedding = next((value for key, value in weights.items() if family.map_key(key) == POSITION_EMBEDDING), None)
+    for name in candidates:
+        sized = image_size if name.startswith('vit') else None
+        layout = _layout(name, sized)
+        shapes = dict(layout.shapes)
+        if sized is None and embedding is not None and embedding.ndim == 3 and POSITION_EMBEDDING in shapes:
+            # Keeps the file's grid; RobustPretrained resizes it to the config's.
+            shapes[POSITION_EMBEDDING] = (1, embedding.shape[1], shapes[POSITION_EMBEDDING][2])
+        account = match(weights, family.map_key, shapes, fresh=layout.fresh, grid=layout.grid if sized else None)
+        yield name, account
+        if not account.gaps:
+            return
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """The sizes of an architecture's weights, and its position embedding's grid."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    fresh: Mapping[str, str]
+    grid: tuple[int, int] | None
+
+
+@functools.cache
+def _layout(name: str, image_size: tuple[int, int] | None) -> _Layout:
+    with torch.device('meta'):
+        backbone = build_backbone(name, **(dict(img_size=image_size) if image_size else {}))
+    grid = getattr(backbone, 'grid_size', None)
+    return _Layout(shapes=shapes_of(backbone), fresh=fresh_parameters(backbone), grid=grid)
+
+
+def write(content: dict[str, Any], out: Path) -> None:
+    """Saves a checkpoint whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f'.{out.name}.')
+        with os.fdopen(descriptor, 'wb') as file:
+            torch.save(content, file)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, out)
+    except (OSError, RuntimeError) as error:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        raise UserError(f'cannot write {out}: {getattr(error, "strerror", None) or error}') from error

@@ -1,0 +1,83 @@
+"""mmseg's ResNet in the form of torchvision's, which states its input convention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmseg.models.backbones import ResNet
+from mmseg.registry import MODELS
+
+from mmadv.checkpoints.conventions import convention
+from mmadv.errors import UserError
+
+
+@MODELS.register_module()
+class PlainResNet(ResNet):
+    """mmseg's ResNet with one 7x7 convolution as stem and the stride in the 3x3 convolutions.
+
+    It is torchvision's network with torchvision's parameter names (``conv1``, ``layer1.0.conv1``, ``layer1.0.bn1``,
+    ...), whose weights, and the robust ones of that form, load key by key. mmseg's own configs use ResNetV1c, with
+    three 3x3 convolutions in the stem, which they do not fit.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        output_stride: 8, 16 or 32; stages beyond it are dilated, as with torchvision's
+            ``replace_stride_with_dilation``.
+        out_indices: the stages whose features are returned.
+        frozen_stages: the stem and this many stages are not trained; -1 trains everything.
+        norm_cfg: of mmcv's norm layers.
+        norm_eval: whether batch norms keep their running statistics in training.
+        with_cp: whether to recompute activations in the backward pass.
+        zero_init_residual: whether blocks start as the identity, where there is no init_cfg.
+        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
+        init_cfg: mmengine's initialisation config.
+
+    Raises:
+        UserError: an output stride that a ResNet cannot have, or an unknown convention.
+    """
+
+    # Output stride -> strides and dilations of the four stages.
+    STRIDES = {
+        32: ((1, 2, 2, 2), (1, 1, 1, 1)),
+        16: ((1, 2, 2, 1), (1, 1, 1, 2)),
+        8: ((1, 2, 1, 1), (1, 1, 2, 4)),
+    }
+
+    def __init__(
+        self,
+        *,
+        depth: int = 50,
+        output_stride: int = 8,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_cfg: dict | None = None,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        zero_init_residual: bool = True,
+        input_convention: str | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        if output_stride not in self.STRIDES:
+            raise UserError(f'output_stride of the backbone must be 8, 16 or 32; found {output_stride}')
+        strides, dilations = self.STRIDES[output_stride]
+        super().__init__(
+            depth=depth,
+            strides=strides,
+            dilations=dilations,
+            out_indices=tuple(out_indices),
+            style='pytorch',
+            deep_stem=False,
+            frozen_stages=frozen_stages,
+            norm_cfg=norm_cfg or dict(type='BN', requires_grad=True),
+            norm_eval=norm_eval,
+            contract_dilation=True,
+            with_cp=with_cp,
+            zero_init_residual=zero_init_residual,
+            init_cfg=init_cfg,
+        )
+        self.input_convention = None if input_convention is None else convention(input_convention).name
+
+    def train(self, mode: bool = True) -> PlainResNet:
+        """Returns the backbone itself, in training or eval mode; mmseg's ResNet returns None."""
+        super().train(mode)
+        return self

@@ -1,0 +1,69 @@
+"""Pre-activation ResNets (ResNet v2) as backbones of mmseg, on timm's blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from timm.layers import BatchNormAct2d, create_conv2d
+from timm.models.resnetv2 import ResNetV2
+from torch import Tensor
+
+from mmadv.checkpoints.conventions import convention
+
+
+@MODELS.register_module()
+class TimmResNetV2(BaseModule):
+    """timm's pre-activation ResNet with batch norm and a 7x7 stem, dilated to an output stride.
+
+    Parameters have timm's names (``stem.conv``, ``stages.0.blocks.0.norm1``, ..., ``norm``). A stage's output has not
+    passed a norm and ReLU yet, as blocks begin with theirs; the last stage's passes the final ones.
+    Source: He et al. (2016), Identity Mappings in Deep Residual Networks.
+
+    Args:
+        depths: blocks per stage, (3, 4, 6, 3) for ResNet-50.
+        output_stride: 8, 16 or 32; stages beyond it are dilated.
+        drop_path_rate: the last block's rate of stochastic depth; it rises linearly to this.
+        out_indices: the stages whose features are returned.
+        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
+        init_cfg: mmengine's initialisation config.
+
+    Raises:
+        UserError: an unknown convention.
+    """
+
+    def __init__(
+        self,
+        *,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        output_stride: int = 8,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        input_convention: str | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        resnet = ResNetV2(
+            layers=list(depths),
+            num_classes=0,
+            output_stride=output_stride,
+            conv_layer=create_conv2d,
+            norm_layer=BatchNormAct2d,
+            drop_path_rate=drop_path_rate,
+        )
+        self.input_convention = None if input_convention is None else convention(input_convention).name
+        self.out_indices = tuple(out_indices)
+        self.stem = resnet.stem
+        self.stages = resnet.stages
+        self.norm = resnet.norm
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Returns the features of the stages in ``out_indices``, (N, 256 * 2**i, h, w) each."""
+        features = self.stem(inputs)
+        outputs = []
+        for index, stage in enumerate(self.stages):
+            features = stage(features)
+            if index in self.out_indices:
+                outputs.append(self.norm(features) if index == len(self.stages) - 1 else features)
+        return tuple(outputs)

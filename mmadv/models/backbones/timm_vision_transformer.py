@@ -1,0 +1,116 @@
+"""Vision transformers as backbones of mmseg, on timm's blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from mmadv.checkpoints.conventions import convention
+from mmadv.errors import UserError
+from mmadv.models.backbones.conv_stem import ConvStem
+
+
+@MODELS.register_module()
+class TimmVisionTransformer(BaseModule):
+    """timm's VisionTransformer without its classifier, returning maps of patch features.
+
+    Parameters have timm's names (``cls_token``, ``pos_embed``, ``patch_embed.proj``, ``blocks.0.attn.qkv.weight``, ...,
+    ``norm``); a ConvStem is ``patch_embed.proj.stem.*``. The position embedding is stored for ``img_size`` and resized
+    to the input's grid where that differs.
+
+    Args:
+        img_size: height and width that the position embedding is stored for.
+        patch_size: of a patch; height and width of the input must be multiples of it.
+        embed_dim: channels.
+        depth: blocks.
+        num_heads: attention heads.
+        stem_widths: channels of a ConvStem's convolutions, (48, 96, 192, 384) in the robust models; None for the
+            linear patch embedding.
+        drop_path_rate: the last block's rate of stochastic depth; it rises linearly to this.
+        out_indices: the blocks whose features are returned; the final norm applies to the last block's.
+        second_order_gradients: whether losses may differentiate input gradients. Fused attention is faster but can
+            be differentiated only once, so it is switched off then.
+        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
+        init_cfg: mmengine's initialisation config.
+
+    Raises:
+        UserError: an ``img_size`` that is no multiple of ``patch_size``, or an unknown convention.
+    """
+
+    def __init__(
+        self,
+        *,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        embed_dim: int = 384,
+        depth: int = 12,
+        num_heads: int = 6,
+        stem_widths: Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (11,),
+        second_order_gradients: bool = False,
+        input_convention: str | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        if any(side < patch_size or side % patch_size for side in size):
+            raise UserError(f'img_size {size} of the backbone must be multiples of its patch_size {patch_size}')
+        if not all(0 <= index < depth for index in out_indices):
+            raise UserError(f'out_indices {tuple(out_indices)} of the backbone must be from 0 to {depth - 1}')
+        transformer = VisionTransformer(
+            img_size=size,
+            patch_size=patch_size,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            drop_path_rate=drop_path_rate,
+            num_classes=0,
+            global_pool='token',
+        )
+        self.input_convention = None if input_convention is None else convention(input_convention).name
+        self.out_indices = tuple(out_indices)
+        self.patch_size = patch_size
+        self.grid_size: tuple[int, int] = (size[0] // patch_size, size[1] // patch_size)
+        self.patch_embed = transformer.patch_embed
+        if stem_widths is not None:
+            self.patch_embed.proj = ConvStem(stem_widths, stride=patch_size, projection=embed_dim)
+        self.cls_token = transformer.cls_token
+        self.pos_embed = transformer.pos_embed
+        self.blocks = transformer.blocks
+        self.norm = transformer.norm
+        if second_order_gradients:
+            for block in self.blocks:
+                block.attn.fused_attn = False
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Returns features (N, embed_dim, H / patch_size, W / patch_size) of the blocks in ``out_indices``.
+
+        Raises:
+            UserError: the input is no multiple of the patch size.
+        """
+        if inputs.shape[2] % self.patch_size or inputs.shape[3] % self.patch_size:
+            raise UserError(
+                f'the network got an input of {inputs.shape[2]}x{inputs.shape[3]}, which is no multiple of its '
+                f'patch size {self.patch_size}; pad it with data_preprocessor.size_divisor={self.patch_size} in '
+                f'training and data_preprocessor.test_cfg=dict(size_divisor={self.patch_size}) in testing'
+            )
+        patches = self.patch_embed.proj(inputs)
+        count, _, height, width = patches.shape
+        tokens = torch.cat([self.cls_token.expand(count, -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        tokens = tokens + resample_abs_pos_embed(
+            self.pos_embed, new_size=[height, width], old_size=list(self.grid_size)
+        )
+        outputs = []
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if index in self.out_indices:
+                features = self.norm(tokens) if index == len(self.blocks) - 1 else tokens
+                outputs.append(features[:, 1:].transpose(1, 2).reshape(count, -1, height, width))
+        return tuple(outputs)
