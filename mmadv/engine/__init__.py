@@ -1,5 +1,6 @@
 """Loops, and the command lines that run them."""
 
 from mmadv.engine.attack_test_loop import AttackTestLoop
+from mmadv.engine.channels_last_hook import ChannelsLastHook
 
-__all__ = ['AttackTestLoop']
+__all__ = ['AttackTestLoop', 'ChannelsLastHook']
