@@ -179,7 +179,8 @@ class Attack(ABC):
             clean = images[attackable]
             seeds = content_seeds(images) if seeds is None else list(seeds)
             kept = [seed for seed, attack in zip(seeds, attackable.tolist(), strict=True) if attack]
-            problem = Problem(model, clean, labels[attackable], kept, ignore_index)
+            positions = attackable.nonzero().squeeze(1)
+            problem = Problem(model, clean, labels[attackable], kept, ignore_index, positions)
             if start is not None:
                 start = self.start_threat.project(start.detach().clone()[attackable].to(clean), clean)
             with frozen(model):

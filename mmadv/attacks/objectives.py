@@ -20,14 +20,22 @@ from mmadv.errors import UserError
 from mmadv.registry import OBJECTIVES
 
 
-def check_labels(labels: Tensor, num_classes: int, ignore_index: int) -> None:
-    """Raises UserError when a label is neither in [0, num_classes) nor ``ignore_index``."""
+def check_labels(labels: Tensor, num_classes: int, ignore_index: int, positions: Tensor | None = None) -> None:
+    """Raises UserError when a label is neither in [0, num_classes) nor ``ignore_index``.
+
+    Args:
+        labels: (N, H, W) int64.
+        num_classes: K.
+        ignore_index: label of the pixels that do not count.
+        positions: (N,) what the message calls the images; by default 0 to N - 1.
+    """
     wrong = (labels != ignore_index) & ((labels < 0) | (labels >= num_classes))
     if wrong.any():
         index = int(wrong.flatten(1).any(1).nonzero()[0])
         found = labels[index][wrong[index]].unique().tolist()[:5]
+        position = index if positions is None else int(positions[index])
         raise UserError(
-            f'image {index} of the batch holds the labels {found}, which are neither classes of the model '
+            f'image {position} of the batch holds the labels {found}, which are neither classes of the model '
             f'(0 to {num_classes - 1}) nor ignore_index ({ignore_index}); check the classes and reduce_zero_label'
         )
 

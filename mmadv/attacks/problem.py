@@ -43,10 +43,17 @@ class Problem:
         labels: (N, H, W) int64.
         seeds: one per image.
         ignore_index: label of the pixels that do not count.
+        positions: (N,) where the images stand in the caller's batch, for messages; by default 0 to N - 1.
     """
 
     def __init__(
-        self, model: Model, images: Tensor, labels: Tensor, seeds: Sequence[int], ignore_index: int = 255
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        seeds: Sequence[int],
+        ignore_index: int = 255,
+        positions: Tensor | None = None,
     ) -> None:
         self.model = model
         self.images = images
@@ -55,6 +62,7 @@ class Problem:
         self.ignore_index = ignore_index
         self.valid_pixels = (labels != ignore_index).flatten(1).sum(1)
         self.rows = torch.arange(len(images))
+        self.positions = self.rows if positions is None else positions.cpu()
         self.forward_passes = torch.zeros(len(images), dtype=torch.int64)
         self.backward_passes = torch.zeros(len(images), dtype=torch.int64)
 
@@ -68,14 +76,14 @@ class Problem:
         part = Problem.__new__(Problem)
         part.__dict__.update(self.__dict__)
         part.images, part.labels, part.valid_pixels = self.images[keep], self.labels[keep], self.valid_pixels[keep]
-        part.rows = self.rows[keep.cpu()]
+        part.rows, part.positions = self.rows[keep.cpu()], self.positions[keep.cpu()]
         part.seeds = [seed for seed, kept in zip(self.seeds, keep.tolist(), strict=True) if kept]
         return part
 
     def reseed(self, *keys: object) -> Problem:
         """Returns the same problem with seeds derived from its own and ``keys``, and with counters at zero."""
         seeds = [derive_seed(seed, *keys) for seed in self.seeds]
-        return Problem(self.model, self.images, self.labels, seeds, self.ignore_index)
+        return Problem(self.model, self.images, self.labels, seeds, self.ignore_index, self.positions)
 
     def count_passes_of(self, part: Problem, keep: Tensor | None = None) -> None:
         """Adds the passes of a reseeded problem (of the images in ``keep``, if given) to this one's."""
@@ -135,10 +143,10 @@ class Problem:
         if not bool(torch.isfinite(logits.detach().sum())):
             finite = torch.isfinite(logits.detach()).flatten(1).all(1).cpu()
             if not bool(finite.all()):
-                row = int(self.rows[int((~finite).nonzero()[0])])
-                raise NonFiniteLogits(row, int(self.forward_passes[row]))
+                first = int((~finite).nonzero()[0])
+                raise NonFiniteLogits(int(self.positions[first]), int(self.forward_passes[self.rows[first]]))
         if int(self.forward_passes.max()) == 0:
-            check_labels(self.labels, logits.shape[1], self.ignore_index)
+            check_labels(self.labels, logits.shape[1], self.ignore_index, self.positions)
         self.forward_passes[self.rows] += 1
         return logits
 

@@ -383,6 +383,29 @@ def test_non_finite_logits_name_image_and_iteration(value):
     assert (caught.value.index, caught.value.iteration) == (1, 3)
 
 
+@every_attack
+def test_messages_name_the_position_in_the_batch_that_was_given(attack):
+    """Also where images before it have no valid pixel, or have left the batch."""
+    model, (images, labels) = conv_net(20).eval(), batch(20, n=4)
+    labels[0] = 255
+    labels[1] = (model(images)[1].argmax(0) + 1) % 4  # fooled already
+
+    for fine_calls in (0, 1):
+        calls = []
+
+        def sick(x, calls=calls, fine_calls=fine_calls):
+            calls.append(len(x))
+            marked = (x - images[3]).abs().flatten(1).amax(1) <= 0.6
+            return torch.where((marked & (len(calls) > fine_calls)).view(-1, 1, 1, 1), torch.nan, model(x))
+
+        with pytest.raises(NonFiniteLogits, match='for image 3 of the batch'):
+            attack(sick, images, labels, seeds=[1, 2, 3, 4])
+    wrong = labels.clone()
+    wrong[2, 0, 0] = 4
+    with pytest.raises(UserError, match=r'image 2 of the batch holds the labels \[4\]'):
+        attack(model, images, wrong)
+
+
 @pytest.mark.parametrize('name', PRESETS)
 def test_presets_are_built_with_radius_and_iterations(name):
     attack = preset(name, '4/255') if name == 'fgsm' else preset(name, '4/255', 7)
