@@ -1,0 +1,2 @@
+# Seven steps of PGD at 4/255, from a random start.
+attack = dict(type='PGD', threat=dict(type='Linf', radius='4/255'), steps=7, step_size=0.01)

@@ -1,0 +1,4 @@
+# The BIM model of 'Single-step adversarial training for semantic segmentation': half of the samples are
+# adversarial.
+_base_ = ['../clean/pspnet_r50v2_voc.py', '../_base_/attacks/bim_3_003.py']
+model = dict(data_preprocessor=dict(type='AdvSegDataPreProcessor', attack={{_base_.attack}}, prob=0.5))

@@ -1,0 +1,4 @@
+# The Fast Newton model of 'Single-step adversarial training for semantic segmentation': half of the samples are
+# adversarial.
+_base_ = ['../clean/pspnet_r50v2_cityscapes.py', '../_base_/attacks/fast_newton.py']
+model = dict(data_preprocessor=dict(type='AdvSegDataPreProcessor', attack={{_base_.attack}}, prob=0.5))

@@ -1,0 +1,3 @@
+# PIR-AT: the same adversarial training from an adversarially trained ImageNet backbone.
+_base_ = '../at/pspnet_r50_voc.py'
+model = dict(backbone=dict(init_cfg=dict(checkpoint='checkpoints/resnet50_linf_eps4.0.ckpt', source='salman')))
