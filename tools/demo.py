@@ -24,7 +24,8 @@ RUNS = {
 RADII = ('2/255', '4/255', '8/255')
 ITERATIONS = 30
 IMAGES = 64
-PROGRESS = re.compile(r'Iter\((train)\) *\[ *(\d+)/(\d+)\].*?loss: ([\d.]+)')
+PROGRESS = re.compile(r'Iter\(train\) *\[ *(\d+)/(\d+)\].*?loss: ([\d.]+)')
+TABLE = re.compile(r'(radius|-{3,}|\d+(/\d+)?)  ')
 
 
 def main() -> int:
@@ -33,34 +34,54 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=ROOT / 'demo_output', help='default: demo_output')
     out = parser.parse_args().out.resolve()
     start = time.perf_counter()
-    results = {}
-    for name, config in RUNS.items():
-        folder = out / Path(config).stem
-        weights = folder / 'training' / 'last.pth'
-        stages = {
-            f'{name}: train {config}': ['tools/train.py', config, '--work-dir', str(folder / 'training')],
-            f'{name}: attack with SEA at {", ".join(RADII)}': [
-                *('tools/test.py', config, str(weights), '--attack', 'sea', '--eps', *RADII),
-                *('--iterations', str(ITERATIONS), '--limit', str(IMAGES), '--batch-size', str(IMAGES)),
-                *('--out', str(folder / 'attack')),
-            ],
-        }
-        for title, command in stages.items():
-            status = run_stage(title, command, folder)
-            if status:
-                return status
-            if 'train.py' in command[0]:
-                checkpoint = Path((folder / 'training' / 'last_checkpoint').read_text(encoding='utf-8').strip())
-                checkpoint.replace(weights)
-        results[name] = folder / 'attack'
+    results: dict[str, Path] = {}
+    start_from: list[str] = []
+    try:
+        for name, config in RUNS.items():
+            folder = out / Path(config).stem
+            training = folder / 'training'
+            run_stage(
+                f'{name}: train {config}',
+                ['tools/train.py', config, '--work-dir', str(training), *start_from],
+                folder,
+            )
+            weights = (training / 'last_checkpoint').read_text(encoding='utf-8').strip()
+            run_stage(
+                f'{name}: attack with SEA at {", ".join(RADII)}',
+                [
+                    *('tools/test.py', config, weights, '--attack', 'sea', '--eps', *RADII),
+                    *('--iterations', str(ITERATIONS), '--limit', str(IMAGES), '--batch-size', str(IMAGES)),
+                    *('--out', str(folder / 'attack')),
+                ],
+                folder,
+            )
+            results[name] = folder / 'attack'
+            # Adversarial training is quicker from a model that knows the digits.
+            start_from = ['--cfg-options', f'load_from={weights}']
+    except StageFailed as failure:
+        print(failure, file=sys.stderr)
+        return failure.status
     draw_curve({name: load_results(folder) for name, folder in results.items()}, out / 'curve.png')
     report = write_report(results, out / 'report.html', title='mmadv demo: digit scenes under SEA')
     print(f'[demo] everything took {time.perf_counter() - start:.0f} s; open the report:\n{report}')
     return 0
 
 
-def run_stage(title: str, command: list[str], folder: Path) -> int:
-    """Runs one tool, shows how it goes on, keeps its output in a log, and returns its exit status."""
+class StageFailed(RuntimeError):
+    """A stage that ended with an error: its last lines of output, and ``status``."""
+
+    def __init__(self, status: int, log: Path) -> None:
+        tail = log.read_text(encoding='utf-8').splitlines()[-5:]
+        super().__init__('\n'.join([*tail, f'error: this stage failed; its whole output is in {log}']))
+        self.status = status
+
+
+def run_stage(title: str, command: list[str], folder: Path) -> None:
+    """Runs one tool, shows how it goes on and how long it took, and keeps its output in a log.
+
+    Raises:
+        StageFailed: the tool ended with an error.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f'{Path(command[0]).stem}.log'
     print(f'[demo] {title}\n       $ {shlex.join(["python", *command])}', flush=True)
@@ -78,16 +99,14 @@ def run_stage(title: str, command: list[str], folder: Path) -> int:
             file.write(line)
             match = PROGRESS.search(line)
             if match:
-                _, done, of, loss = match.groups()
+                done, of, loss = match.groups()
                 print(f'       iteration {done} of {of}, loss {loss}', flush=True)
-            elif line.startswith(('|', '+')) and 'test.py' in command[0]:
+            elif TABLE.match(line):
                 print(f'       {line}', end='', flush=True)
         status = process.wait()
     print(f'       took {time.perf_counter() - start:.0f} s', flush=True)
     if status:
-        tail = log.read_text(encoding='utf-8').splitlines()[-5:]
-        print('\n'.join(tail), f'error: this stage failed; its whole output is in {log}', sep='\n', file=sys.stderr)
-    return status
+        raise StageFailed(status, log)
 
 
 if __name__ == '__main__':

@@ -32,7 +32,7 @@ model = dict(
         embed_dims=96,
         dropout_ratio=0.0,
         # Four pixels in five are background.
-        loss_decode=dict(type='CrossEntropyLoss', class_weight=[0.3] + 10 * [1.0]),
+        loss_decode=dict(type='CrossEntropyLoss', class_weight=[0.25] + 10 * [1.0]),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),

@@ -24,7 +24,7 @@ model = dict(
         norm_cfg=norm_cfg,
         align_corners=False,
         # Four pixels in five are background.
-        loss_decode=dict(type='CrossEntropyLoss', class_weight=[0.3] + 10 * [1.0]),
+        loss_decode=dict(type='CrossEntropyLoss', class_weight=[0.25] + 10 * [1.0]),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),

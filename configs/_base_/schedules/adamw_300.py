@@ -1,12 +1,12 @@
-# 300 iterations of AdamW: short warm-up, then polynomial decay.
+# 300 iterations of AdamW: short warm-up, then cosine decay.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=4e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=50, end=300),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=45),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=45, end=300, T_max=255),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
 val_cfg = dict(type='ValLoop')
