@@ -34,7 +34,7 @@ def attacked(results: dict) -> dict[str, np.ndarray]:
     batch = pseudo_collate([dataset[index] for index in SCENES])
     images, labels = stack_images(batch['inputs']), stack_labels(batch['data_samples'])
     adapter = SegmentorAdapter(model, batch['data_samples'])
-    result = sea(RADIUS, iterations=30)(adapter, images, labels, seeds=SCENES)
+    result = sea(RADIUS, iterations=20)(adapter, images, labels, seeds=SCENES)
     palette = np.array(dataset.metainfo['palette'])
     return {
         'adversarial image': result.images.permute(0, 2, 3, 1).numpy()[..., ::-1],

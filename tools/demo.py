@@ -21,9 +21,9 @@ RUNS = {
     'standard training': 'configs/demo/pspnet_clean_digits.py',
     'adversarial training': 'configs/demo/pspnet_pgd2_digits.py',
 }
-RADII = ('2/255', '4/255', '8/255')
-ITERATIONS = 30
-IMAGES = 64
+RADII = ('4/255', '8/255', '12/255')
+ITERATIONS = 20
+IMAGES = 40
 PROGRESS = re.compile(r'Iter\(train\) *\[ *(\d+)/(\d+)\].*?loss: ([\d.]+)')
 TABLE = re.compile(r'(radius|-{3,}|\d+(/\d+)?)  ')
 

@@ -1,4 +1,4 @@
-# 300 iterations of AdamW: short warm-up, then cosine decay.
+# 250 iterations of AdamW: short warm-up, then cosine decay.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.999), weight_decay=0.05),
@@ -6,8 +6,8 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=45),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=45, end=300, T_max=255),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=45, end=250, T_max=205),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=250, val_interval=250)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
