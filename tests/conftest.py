@@ -1,5 +1,13 @@
-"""What all tests share: one torch thread, so that small tensors do not wait for a second one."""
+"""What all tests share."""
 
+import pytest
 import torch
 
+# One torch thread, so that small tensors do not wait for a second one.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def loading_as_torch_does_it(monkeypatch):
+    """Commands that ran in this process for earlier tests have forced safe loading for good; undo it for the next."""
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
