@@ -2,9 +2,9 @@
 
     python benchmarks/camvid.py --work-dir work_dirs/camvid
 
-Every stage is one of the project's own commands, printed before it runs; a stage whose output is there is not run
-again. The data lies in data/camvid (images/ and annotations/, each with train/ and val/). The table goes to
-benchmarks/results/camvid.md, with config, seed, hardware and date; docs/evidence.md shows it.
+Every stage is one of the project's own commands, printed before it runs; what has run already is not run again, so an
+interrupted study goes on. The data lies in data/camvid (images/ and annotations/, each with train/ and val/). The
+table, with config, seed, hardware, date and commands, goes to docs/evidence.md, between the marks of this study.
 """
 
 from __future__ import annotations
@@ -21,54 +21,91 @@ ROOT = Path(__file__).parents[1]
 RADII = ['0.5/255', '1/255', '2/255', '4/255']
 CONFIGS = {
     'standard training': 'configs/clean/upernet_r18_clean_camvid.py',
-    'adversarial training (PGD-3, 2/255)': 'configs/at/upernet_r18_pgd3_camvid.py',
+    'adversarial training': 'configs/at/upernet_r18_pgd3_camvid.py',
 }
-METRICS = {'aAcc': 'aAcc', 'ACC': 'aAcc_image_mean', 'mIoU': 'mIoU'}
+CHECKPOINT = 'iter_800.pth'
+METRICS = ('aAcc', 'aAcc_image_mean', 'mIoU')
+BEGIN, END = '<!-- camvid: written by benchmarks/camvid.py -->', '<!-- camvid: end -->'
 
 
-def commands(config: str, work_dir: Path, iterations: int, images: int) -> list[tuple[Path, list[str]]]:
-    """Returns (output that shows it has run, command) of training and of the attack."""
-    train, attack = work_dir / Path(config).stem, work_dir / f'{Path(config).stem}_sea'
-    checkpoint = train / 'iter_800.pth'
-    arguments = ['--attack', 'sea', '--eps', *RADII, '--iterations', str(iterations), '--limit', str(images)]
-    return [
-        (checkpoint, ['tools/train.py', config, '--work-dir', str(train)]),
-        (
-            attack / 'results.json',
-            ['tools/test.py', config, str(checkpoint), *arguments, '--batch-size', '8', '--out', str(attack)],
-        ),
-    ]
+def run(command: list[str]) -> None:
+    """Runs one of the project's commands, and prints it first."""
+    print('$ python', shlex.join(command), flush=True)
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+
+
+def stored_result(work_dir: Path, config: str, radius: str) -> dict[str, Any] | None:
+    """Returns the content of the results.json of a model that holds this radius, if there is one."""
+    for file in sorted((ROOT / work_dir).glob(f'{Path(config).stem}_sea*/results.json')):
+        result = json.loads(file.read_text(encoding='utf-8'))
+        if radius in result['evaluation']['attacked']:
+            return result
+    return None
+
+
+def attacked(work_dir: Path, config: str, radius: str, iterations: int, images: int) -> dict[str, Any]:
+    """Returns the result of SEA on a model at one radius, attacking only if there is none yet."""
+    stem = Path(config).stem
+    if stored_result(work_dir, config, radius) is None:
+        options = ['--iterations', str(iterations), '--limit', str(images), '--batch-size', '8']
+        out = work_dir / f'{stem}_sea_{radius.replace("/", "_")}'
+        checkpoint = str(work_dir / stem / CHECKPOINT)
+        run(['tools/test.py', config, checkpoint, '--attack', 'sea', '--eps', radius, *options, '--out', str(out)])
+    result = stored_result(work_dir, config, radius)
+    assert result is not None
+    return result
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """Returns the Markdown table of all runs: clean, each objective and the worst case, per radius, in percent."""
-    lines = ['| model | radius | attack | aAcc | ACC (image mean) | mIoU |', '|---|---|---|---|---|---|']
-    for name, result in results.items():
-        evaluation = result['evaluation']
-        rows = [('0', 'none', evaluation['clean'])]
-        for radius, attacked in evaluation['attacked'].items():
-            rows += [(radius, member, values) for member, values in attacked['members'].items()]
-            rows.append((radius, f'**{evaluation["title"]}**', attacked['worst_case']))
+    """Returns the Markdown table: per model and radius, each loss and the worst case, in percent.
+
+    Args:
+        results: model -> radius -> content of results.json.
+    """
+    lines = ['| model | radius | attack | aAcc | ACC (mean over images) | mIoU |', '|---|---|---|---:|---:|---:|']
+    for name, by_radius in results.items():
+        if not by_radius:
+            continue
+        evaluations = {radius: result['evaluation'] for radius, result in by_radius.items()}
+        rows = [('0', 'none', next(iter(evaluations.values()))['clean'])]
+        for radius, evaluation in evaluations.items():
+            outcome = evaluation['attacked'][radius]
+            rows += [(radius, member, values) for member, values in outcome['members'].items()]
+            rows.append((radius, f'**{evaluation["title"]}**', outcome['worst_case']))
         for radius, attack, values in rows:
-            cells = ' | '.join(f'{100 * values[key]:.2f}' for key in METRICS.values())
+            cells = ' | '.join(f'{100 * values[key]:.2f}' for key in METRICS)
             lines.append(f'| {name} | {radius} | {attack} | {cells} |')
     return '\n'.join(lines)
 
 
-def provenance(results: dict[str, dict[str, Any]], done: list[list[str]]) -> str:
+def provenance(results: dict[str, dict[str, Any]], training: list[list[str]]) -> str:
     """Returns the Markdown text that says how the table was made."""
     lines = []
-    for name, result in results.items():
-        hardware, seconds = result['hardware'], result['seconds']
-        passes = next(iter(result['evaluation']['attacked'].values()))['passes']['forward']['mean_per_image']
+    for name, by_radius in results.items():
+        if not by_radius:
+            continue
+        first = next(iter(by_radius.values()))
+        hardware = first['hardware']
+        minutes = sum(result['seconds'][radius] for radius, result in by_radius.items()) / 60
+        dates = sorted({result['created'][:10] for result in by_radius.values()})
         lines.append(
-            f'- {name}: `{CONFIGS[name]}`, training seed 0, attack seed {result["seed"]}, '
-            f'{result["evaluation"]["images"]} of {result["dataset"]["size"]} validation images, at most {passes:.0f} '
-            f'forward passes per image and radius; {hardware["processor"]}, {hardware["threads"]} thread(s), no '
-            f'accelerator; attack {seconds["total"] / 60:.0f} min; {result["created"][:10]}; checkpoint sha256 '
-            f'`{result["checkpoint"]["sha256"][:16]}`.'
+            f'- {name}: `{CONFIGS[name]}`, training seed 0, attack seed {first["seed"]}, '
+            f'{first["evaluation"]["images"]} of {first["dataset"]["size"]} validation images, spread evenly; '
+            f'{hardware["processor"]}, {hardware["threads"]} thread(s), no accelerator; attacks {minutes:.0f} min; '
+            f'{" to ".join(dates)}; checkpoint sha256 `{first["checkpoint"]["sha256"][:16]}`.'
         )
-    return '\n'.join([*lines, '', '```bash', *(shlex.join(['python', *command]) for command in done), '```'])
+    attacks = [result['command'] for by_radius in results.values() for result in by_radius.values()]
+    commands = dict.fromkeys([*(shlex.join(['python', *command]) for command in training), *attacks])
+    return '\n'.join([*lines, '', '```bash', *commands, '```'])
+
+
+def write_section(path: Path, text: str) -> None:
+    """Replaces what stands between the marks of this study."""
+    before, _, rest = path.read_text(encoding='utf-8').partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise SystemExit(f'{path} has no lines {BEGIN} and {END}; put them where the table belongs')
+    path.write_text(f'{before}{BEGIN}\n\n{text}\n\n{END}{after}', encoding='utf-8')
 
 
 def main() -> None:
@@ -77,19 +114,28 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/camvid'))
     parser.add_argument('--iterations', type=int, default=100, help='of each of the four losses of SEA')
     parser.add_argument('--images', type=int, default=40, help='validation images, spread evenly')
-    parser.add_argument('--out', type=Path, default=ROOT / 'benchmarks/results/camvid.md')
+    parser.add_argument('--stored', action='store_true', help='run nothing; write the table of what has run')
     arguments = parser.parse_args()
-    results, done = {}, []
+    results: dict[str, dict[str, Any]] = {}
+    training = []
     for name, config in CONFIGS.items():
-        for output, command in commands(config, arguments.work_dir, arguments.iterations, arguments.images):
-            print('$ python', shlex.join(command), flush=True)
-            if not output.is_file():
-                subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
-            done.append(command)
-        results[name] = json.loads(output.read_text())
-    text = f'{table(results)}\n\n{provenance(results, done)}\n'
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text)
+        folder = arguments.work_dir / Path(config).stem
+        training.append(['tools/train.py', config, '--work-dir', str(folder)])
+        if arguments.stored:
+            stored = {radius: stored_result(arguments.work_dir, config, radius) for radius in RADII}
+            results[name] = {radius: result for radius, result in stored.items() if result is not None}
+            continue
+        if not (ROOT / folder / CHECKPOINT).is_file():
+            run(training[-1])
+        results[name] = {
+            radius: attacked(arguments.work_dir, config, radius, arguments.iterations, arguments.images)
+            for radius in RADII
+        }
+    missing = [f'{name} at {radius}' for name in CONFIGS for radius in RADII if radius not in results[name]]
+    text = f'{table(results)}\n\n{provenance(results, training)}'
+    if missing:
+        text += f'\n\nNot measured yet: {", ".join(missing)}.'
+    write_section(ROOT / 'docs/evidence.md', text)
     print(text)
 
 
