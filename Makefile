@@ -11,7 +11,7 @@ PURE := mmadv/attacks mmadv/robustness mmadv/registry.py mmadv/errors.py
 .PHONY: demo test setup lint types pytest clean
 
 demo: setup
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -W ignore tools/demo.py
 
 test: lint types pytest
 
@@ -22,7 +22,7 @@ $(STAMP): setup.py pyproject.toml
 	@echo "[install] mmadv and its dependencies into $(VENV), about 6 GB; takes 1 to 4 minutes"
 	@start=$$(date +%s); \
 	$(PYTHON) -m venv $(VENV) && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' && \
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]' && \
 	echo "[install] done after $$(($$(date +%s) - start)) s"
 	@touch $@
 
@@ -34,7 +34,7 @@ types: setup
 	$(BIN)/mypy $(PURE)
 
 pytest: setup
-	$(BIN)/python -m pytest --quiet --durations=15
+	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile --durations=15
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_output

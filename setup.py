@@ -45,6 +45,6 @@ setup(
     ],
     extras_require={
         'coco': ['pycocotools'],
-        'dev': ['hypothesis', 'mypy', 'pre-commit', 'pycocotools', 'pytest', 'ruff'],
+        'dev': ['hypothesis', 'mypy', 'pre-commit', 'pycocotools', 'pytest', 'pytest-xdist', 'ruff'],
     },
 )
