@@ -23,7 +23,7 @@ RUNS = {
 }
 RADII = ('4/255', '8/255', '12/255')
 ITERATIONS = 20
-IMAGES = 40
+IMAGES = 32
 PROGRESS = re.compile(r'Iter\(train\) *\[ *(\d+)/(\d+)\].*?loss: ([\d.]+)')
 TABLE = re.compile(r'(radius|-{3,}|\d+(/\d+)?)  ')
 
