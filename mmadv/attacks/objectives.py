@@ -2,7 +2,7 @@
 
 No objective reduces; an attack takes the mean over the valid pixels of each image, once. Ignored pixels
 contribute exactly zero, to the value and to the gradient. Every objective is finite for logits of any
-finite size. All papers named here are listed in the README.
+finite size.
 """
 
 from __future__ import annotations
