@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from studies import ROOT, write_section
+
 RADII = ['0.5/255', '1/255', '2/255', '4/255']
 CONFIGS = {
     'standard training': 'configs/clean/upernet_r18_clean_camvid.py',
@@ -25,7 +26,6 @@ CONFIGS = {
 }
 CHECKPOINT = 'iter_800.pth'
 METRICS = ('aAcc', 'aAcc_image_mean', 'mIoU')
-BEGIN, END = '<!-- camvid: written by benchmarks/camvid.py -->', '<!-- camvid: end -->'
 
 
 def run(command: list[str]) -> None:
@@ -99,15 +99,6 @@ def provenance(results: dict[str, dict[str, Any]], training: list[list[str]]) ->
     return '\n'.join([*lines, '', '```bash', *commands, '```'])
 
 
-def write_section(path: Path, text: str) -> None:
-    """Replaces what stands between the marks of this study."""
-    before, _, rest = path.read_text(encoding='utf-8').partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise SystemExit(f'{path} has no lines {BEGIN} and {END}; put them where the table belongs')
-    path.write_text(f'{before}{BEGIN}\n\n{text}\n\n{END}{after}', encoding='utf-8')
-
-
 def main() -> None:
     """Runs what has not run yet, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -135,7 +126,7 @@ def main() -> None:
     text = f'{table(results)}\n\n{provenance(results, training)}'
     if missing:
         text += f'\n\nNot measured yet: {", ".join(missing)}.'
-    write_section(ROOT / 'docs/evidence.md', text)
+    write_section(ROOT / 'docs/evidence.md', 'benchmarks/camvid.py', text)
     print(text)
 
 

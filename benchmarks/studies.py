@@ -1,0 +1,181 @@
+"""What the studies share: commands as stages of runs, stored records, means with errors, sections of docs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import multiprocessing
+import os
+import shlex
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmadv.engine.provenance import hardware, versions
+from mmadv.engine.testing import run_test
+from mmadv.engine.training import run_train
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / 'benchmarks' / 'results'
+TOOLS: dict[str, Callable[[Sequence[str]], None]] = {'tools/train.py': run_train, 'tools/test.py': run_test}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command, and the file that exists once it has run.
+
+    Attributes:
+        command: 'tools/train.py' or 'tools/test.py' and its arguments, or a name given to ``run`` in ``functions``.
+        done: written by the command when it ends, and by nothing before.
+    """
+
+    command: tuple[str, ...]
+    done: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """Stages in the order they run in; what has run already is not run again.
+
+    Attributes:
+        name: in messages and of the log.
+        stages: one after the other.
+        facts: what the study wants to know of the run later, such as method and seed.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run(runs: Iterable[Run], logs: Path, workers: int, functions: Mapping[str, Callable] | None = None) -> None:
+    """Runs what has not run yet, each run in a process of one thread, and prints every command first.
+
+    Args:
+        runs: of the study.
+        logs: folder for one log per run.
+        workers: runs at a time.
+        functions: further commands by name, which take the list of their arguments.
+
+    Raises:
+        SystemExit: runs that failed, with their logs.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting = [run for run in runs if not all(stage.done.is_file() for stage in run.stages)]
+    tools = {**TOOLS, **(functions or {})}
+    # A fork has imported everything already, and shares no state with the run before.
+    context = multiprocessing.get_context('fork')
+    active: dict[int, tuple[Run, Any, float]] = {}
+    failed: list[str] = []
+    total, ended = len(waiting), 0
+    while waiting or active:
+        while waiting and len(active) < workers:
+            item = waiting.pop(0)
+            process = context.Process(target=_run_stages, args=(item, logs / f'{item.name}.log', tools))
+            process.start()
+            active[process.sentinel] = (item, process, time.perf_counter())
+        for sentinel in wait(list(active)):
+            item, process, start = active.pop(sentinel)
+            process.join()
+            ended += 1
+            state = 'done' if process.exitcode == 0 else 'FAILED'
+            print(f'[{ended}/{total}] {item.name}: {state} in {time.perf_counter() - start:.0f} s', flush=True)
+            if process.exitcode:
+                failed.append(str(logs / f'{item.name}.log'))
+    if failed:
+        raise SystemExit(f'error: runs failed, see {", ".join(failed)}')
+
+
+def _run_stages(item: Run, log: Path, tools: Mapping[str, Callable]) -> None:
+    torch.set_num_threads(1)
+    os.chdir(ROOT)
+    with log.open('a', encoding='utf-8') as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+        for stage in item.stages:
+            if stage.done.is_file():
+                continue
+            name, *arguments = stage.command
+            print('$ python', shlex.join(stage.command), flush=True)
+            try:
+                tools[name](arguments)
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
+            assert stage.done.is_file(), f'{stage.done} is missing after its stage'
+        sys.stdout.flush()
+        # Without the clean-up of a parent's state, which is not this process's to end.
+        os._exit(0)
+
+
+def store(study: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1, **more: Any) -> Path:
+    """Writes ``benchmarks/results/STUDY.json``: the records, and what they were made with; returns its path."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    content = {
+        'schema': f'mmadv/benchmark/{study}',
+        'schema_version': 1,
+        'date': datetime.date.today().isoformat(),
+        'command': shlex.join(['python', *sys.argv]),
+        'versions': versions(),
+        'hardware': {**hardware(), 'threads': threads},
+        **more,
+        'records': list(records),
+    }
+    path = RESULTS / f'{study}.json'
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    return path
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the mean, and the sample standard deviation (0 for a single value).
+
+    >>> mean_and_deviation([1.0, 2.0, 3.0])
+    (2.0, 1.0)
+    """
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def text_of(values: Sequence[float]) -> str:
+    """Returns mean ± standard deviation of shares, in percent.
+
+    >>> text_of([0.5, 0.52])
+    '51.0 ± 1.4'
+    """
+    mean, deviation = mean_and_deviation(values)
+    return f'{100 * mean:.1f} ± {100 * deviation:.1f}'
+
+
+def provenance(content: Mapping[str, Any]) -> str:
+    """Returns the line that says what stored records were made with."""
+    machine = content['hardware']
+    accelerators = ', '.join(machine['accelerators']) or 'no accelerator'
+    return (
+        f'{machine["processor"]}, {machine["threads"]} thread for each run, {accelerators}; '
+        f'torch {content["versions"]["torch"]}, mmadv {content["versions"]["mmadv"]}; {content["date"]}.'
+    )
+
+
+def write_section(path: Path, script: str, text: str) -> None:
+    """Replaces what stands between the marks of a study in a document.
+
+    Args:
+        path: of the document; its marks are ``<!-- NAME: written by SCRIPT -->`` and ``<!-- NAME: end -->``.
+        script: such as 'benchmarks/camvid.py'; NAME is its stem.
+        text: Markdown.
+    """
+    name = Path(script).stem
+    begin, end = f'<!-- {name}: written by {script} -->', f'<!-- {name}: end -->'
+    before, _, rest = path.read_text(encoding='utf-8').partition(begin)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        raise SystemExit(f'{path} has no lines {begin} and {end}; put them where the section belongs')
+    path.write_text(f'{before}{begin}\n\n{text}\n\n{end}{after}', encoding='utf-8')
