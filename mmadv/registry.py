@@ -1,4 +1,4 @@
-"""The registries of threats, objectives and attacks, and ``build``, which makes them from nested dicts.
+"""The registries of threats, objectives, schedules and attacks, and ``build``, which makes them from nested dicts.
 
 Pure Python: attacks are built alike with and without the OpenMMLab packages.
 """
@@ -49,7 +49,9 @@ class Registry:
 
 THREATS = Registry('threat model')
 OBJECTIVES = Registry('objective')
+SCHEDULES = Registry('schedule')
 ATTACKS = Registry('attack')
+PARTS = (THREATS, OBJECTIVES, SCHEDULES, ATTACKS)
 
 
 def build(config: Any, registry: Registry) -> Any:
@@ -92,8 +94,8 @@ def _build_nested(value: Any) -> Any:
         return value
     if 'type' not in value:
         return {key: _build_nested(item) for key, item in value.items()}
-    for registry in (THREATS, OBJECTIVES, ATTACKS):
+    for registry in PARTS:
         if value['type'] in registry:
             return build(value, registry)
-    known = [name for registry in (THREATS, OBJECTIVES, ATTACKS) for name in registry.names()]
+    known = [name for registry in PARTS for name in registry.names()]
     raise UserError(f"unknown component '{value['type']}'{nearest(str(value['type']), known)}")

@@ -3,8 +3,10 @@
 Images are float in [0, 1], (N, C, H, W); a model is a callable from images to logits (N, K, H, W).
 """
 
+from mmadv.attacks.annealed_margin import AnnealedMargin
 from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.cascade import Cascade
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.fast_newton import FastNewton
 from mmadv.attacks.objectives import (
@@ -19,12 +21,14 @@ from mmadv.attacks.objectives import (
     Objective,
 )
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
-from mmadv.attacks.presets import PRESETS, preset, sea
+from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
 from mmadv.attacks.problem import NonFiniteLogits
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.randomness import derive_seed
 from mmadv.attacks.restarts import Restarts
 from mmadv.attacks.result import AttackResult
+from mmadv.attacks.scheduled_pgd import ScheduledPGD
+from mmadv.attacks.schedules import CosineSchedule, Schedule
 from mmadv.attacks.threat import L2, Linf, Threat, parse_radius
 
 __all__ = [
@@ -34,11 +38,14 @@ __all__ = [
     'L2',
     'PGD',
     'PRESETS',
+    'AnnealedMargin',
     'Attack',
     'AttackResult',
     'BalancedCrossEntropy',
+    'Cascade',
     'CosPGD',
     'CosineCrossEntropy',
+    'CosineSchedule',
     'CrossEntropy',
     'FastNewton',
     'JensenShannon',
@@ -52,9 +59,13 @@ __all__ = [
     'RadiusReduction',
     'RandomFGSM',
     'Restarts',
+    'Schedule',
+    'ScheduledPGD',
     'SegPGD',
     'Threat',
     'WorstCase',
+    'ama',
+    'auto',
     'derive_seed',
     'parse_radius',
     'preset',

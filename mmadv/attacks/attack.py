@@ -19,9 +19,10 @@ from mmadv.attacks.objectives import Objective
 from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import content_seeds
 from mmadv.attacks.result import AttackResult, Found
+from mmadv.attacks.schedules import Schedule
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
-from mmadv.registry import ATTACKS, OBJECTIVES, THREATS, Registry, build
+from mmadv.registry import ATTACKS, OBJECTIVES, SCHEDULES, THREATS, Registry, build
 
 
 @contextmanager
@@ -245,6 +246,7 @@ def build_parts(owner: Attack, /, **parts: Any) -> None:
     kinds: dict[str, tuple[Registry, type]] = {
         'threat': (THREATS, Threat),
         'objective': (OBJECTIVES, Objective),
+        'schedule': (SCHEDULES, Schedule),
         'attack': (ATTACKS, Attack),
     }
     for name, given in parts.items():
@@ -262,7 +264,7 @@ def check_steps(attack: Attack, steps: Any) -> None:
 
 
 def _describe(value: Any) -> Any:
-    if isinstance(value, (Attack, Threat, Objective)):
+    if isinstance(value, (Attack, Threat, Objective, Schedule)):
         assert dataclasses.is_dataclass(value)
         fields = {item.name: _describe(getattr(value, item.name)) for item in dataclasses.fields(value)}
         return {'type': type(value).__name__, **fields}

@@ -47,9 +47,11 @@ class PixelScores:
         logits: (N, K, H, W) float, before softmax; half precision is computed in float32.
         labels: (N, H, W) int64, in [0, K) or ``ignore_index``.
         ignore_index: label of the pixels that do not count.
+        scale: (N,) what an objective measured at its first evaluation of each image. An objective that needs one,
+            and finds None, measures it on these scores and leaves it here for the evaluations that follow.
     """
 
-    def __init__(self, logits: Tensor, labels: Tensor, *, ignore_index: int = 255) -> None:
+    def __init__(self, logits: Tensor, labels: Tensor, *, ignore_index: int = 255, scale: Tensor | None = None) -> None:
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         # Differences of two logits must not overflow. No trained network comes near this bound.
@@ -59,6 +61,7 @@ class PixelScores:
             logits = logits.clamp(-bound, bound)
         self.logits = logits
         self.labels = labels
+        self.scale = scale
         self.valid = labels != ignore_index
         self.indices = torch.where(self.valid, labels, 0).unsqueeze(1)
 
@@ -81,6 +84,16 @@ class PixelScores:
     def log_label_probability(self) -> Tensor:
         """(N, H, W) log-probability of the label (of class 0 where ignored)."""
         return self.log_probabilities.gather(1, self.indices).squeeze(1)
+
+    @cached_property
+    def label_logit(self) -> Tensor:
+        """(N, H, W) logit of the label (of class 0 where ignored)."""
+        return self.logits.gather(1, self.indices).squeeze(1)
+
+    @cached_property
+    def other_logits(self) -> Tensor:
+        """(N, K, H, W) the logits, with -inf in place of the label's."""
+        return self.logits.scatter(1, self.indices, -torch.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +148,7 @@ class Objective(ABC):
     def _signed(self, loss: Tensor, scores: PixelScores) -> Tensor:
         return torch.where(scores.valid, -loss if self.targeted else loss, 0)
 
-    def _pending(self, scores: PixelScores) -> Tensor:
+    def pending(self, scores: PixelScores) -> Tensor:
         """(N, H, W) bool: pixels that the attack has yet to flip."""
         return ~scores.agrees if self.targeted else scores.agrees
 
@@ -144,7 +157,9 @@ def _cross_entropy(scores: PixelScores) -> Tensor:
     return -scores.log_label_probability
 
 
-class _CrossEntropyTracked(Objective):
+class CrossEntropyTracked(Objective):
+    """An objective that step schedules follow by its cross-entropy."""
+
     def _tracked_loss(self, scores: PixelScores, progress: float) -> Tensor:
         return _cross_entropy(scores)
 
@@ -160,18 +175,18 @@ class CrossEntropy(Objective):
 
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
-class BalancedCrossEntropy(_CrossEntropyTracked):
+class BalancedCrossEntropy(CrossEntropyTracked):
     """(1 - λ)·CE at pixels still to flip, λ·CE at the others, λ = progress / 2 (SegPGD; SEA, section 2.2.1)."""
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         share = progress / 2
         loss = _cross_entropy(scores)
-        return torch.where(self._pending(scores), (1 - share) * loss, share * loss)
+        return torch.where(self.pending(scores), (1 - share) * loss, share * loss)
 
 
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
-class CosineCrossEntropy(_CrossEntropyTracked):
+class CosineCrossEntropy(CrossEntropyTracked):
     """CE weighted by the cosine between the squashed logits and the one-hot label (CosPGD).
 
     The weight is not differentiated. Where targeted it is one minus the cosine, as in CosPGD.
@@ -196,7 +211,7 @@ class CosineCrossEntropy(_CrossEntropyTracked):
 
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
-class JensenShannon(_CrossEntropyTracked):
+class JensenShannon(CrossEntropyTracked):
     """Jensen-Shannon divergence of the softmax from the one-hot label, in [0, log 2] (SEA, section 2.2.2).
 
     Summed over the classes it is log 2 + (p log p - (1 + p) log(1 + p)) / 2 with p = p_y, a form without
@@ -211,7 +226,7 @@ class JensenShannon(_CrossEntropyTracked):
 
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
-class MaskedCrossEntropy(_CrossEntropyTracked):
+class MaskedCrossEntropy(CrossEntropyTracked):
     """CE at the pixels still to flip, zero elsewhere (Mask-CE of SEA, section 2.2.2).
 
     Fooled pixels stop contributing, so the step is spent on the rest. The mask selects; it is not
@@ -219,12 +234,12 @@ class MaskedCrossEntropy(_CrossEntropyTracked):
     """
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        return torch.where(self._pending(scores), _cross_entropy(scores), 0)
+        return torch.where(self.pending(scores), _cross_entropy(scores), 0)
 
 
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
-class MaskedBalancedCrossEntropy(_CrossEntropyTracked):
+class MaskedBalancedCrossEntropy(CrossEntropyTracked):
     """Masked CE with inverse-frequency class weights (the third loss of SEA's later version).
 
     The weight of class c in an image is (valid pixels) / (present classes · pixels of c), so that each
@@ -234,7 +249,7 @@ class MaskedBalancedCrossEntropy(_CrossEntropyTracked):
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         weights = inverse_frequency_weights(scores.indices.squeeze(1), scores.valid, scores.logits.shape[1])
         weighted = weights.to(scores.logits.dtype) * _cross_entropy(scores)
-        return torch.where(self._pending(scores), weighted, 0)
+        return torch.where(self.pending(scores), weighted, 0)
 
 
 @OBJECTIVES.register
@@ -243,7 +258,7 @@ class MaskedSpherical(Objective):
     """-u_y / |u|_2 at the pixels still to flip, zero elsewhere (Mask-Sph. of SEA, section 2.2.2)."""
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        return torch.where(self._pending(scores), spherical_loss(scores), 0)
+        return torch.where(self.pending(scores), spherical_loss(scores), 0)
 
     def _tracked_loss(self, scores: PixelScores, progress: float) -> Tensor:
         return spherical_loss(scores)
@@ -255,9 +270,7 @@ class LogitMargin(Objective):
     """max_{i≠y} u_i - u_y, the negative gain of Fast Newton (equation 14): positive where a pixel is wrong."""
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        label_logit = scores.logits.gather(1, scores.indices).squeeze(1)
-        others = scores.logits.scatter(1, scores.indices, -torch.inf)
-        return others.amax(1) - label_logit
+        return scores.other_logits.amax(1) - scores.label_logit
 
 
 def spherical_loss(scores: PixelScores) -> Tensor:

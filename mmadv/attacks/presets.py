@@ -1,11 +1,13 @@
-"""Attacks by name: SEA in its two published forms, and those of the command lines."""
+"""Attacks by name: SEA in its two published forms, AMA and its ensemble, and those of the command lines."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from mmadv.attacks.annealed_margin import AnnealedMargin
 from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.cascade import Cascade, shared_out
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.objectives import (
     BalancedCrossEntropy,
@@ -17,6 +19,8 @@ from mmadv.attacks.objectives import (
 )
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, SegPGD
 from mmadv.attacks.radius_reduction import RadiusReduction
+from mmadv.attacks.scheduled_pgd import ScheduledPGD
+from mmadv.attacks.schedules import CosineSchedule
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS, THREATS, build
@@ -34,6 +38,9 @@ SEA_OBJECTIVES: dict[str, dict[str, Objective]] = {
         'js': JensenShannon(),
     },
 }
+
+# What the two forms of AMA differ in: squash, temperatures, and the share of the iterations in the larger ball.
+AMA_FORMS: dict[str, tuple[tuple[float, float], float]] = {'atan': ((0.3, 0.02), 0.6), 'sigmoid': ((0.5, 0.02), 0.8)}
 
 
 @ATTACKS.register
@@ -54,13 +61,73 @@ def sea(
     """
     if preset not in SEA_OBJECTIVES:
         raise UserError(f"unknown SEA preset '{preset}'{nearest(str(preset), SEA_OBJECTIVES)}")
-    budget = build({**({'type': threat} if isinstance(threat, str) else threat), 'radius': radius}, THREATS)
+    budget = _budget(radius, threat)
     return WorstCase(
         attacks={
             name: RadiusReduction(attack=APGD(threat=budget, steps=iterations, objective=objective))
             for name, objective in SEA_OBJECTIVES[preset].items()
         }
     )
+
+
+@ATTACKS.register
+def ama(
+    radius: str | float,
+    passes: int = 100,
+    form: str = 'atan',
+    threat: str | dict[str, Any] = 'Linf',
+    targeted: bool = False,
+) -> ScheduledPGD:
+    """Returns AMA, the annealed-margin attack: one run of PGD with momentum on ``AnnealedMargin``.
+
+    docs/annealed_margin.md describes and measures it.
+
+    Args:
+        radius: '4/255', '0.03' or a float.
+        passes: forward and backward passes per image; one forward pass more scores the last iterate.
+        form: 'atan', or 'sigmoid', which starts warmer and stays longer in the larger ball: for models that lose
+            most of their accuracy.
+        threat: 'Linf' or 'L2'.
+        targeted: labels are the classes wanted.
+
+    Raises:
+        UserError: an unknown form or threat, a radius that is not one, or passes that are not positive.
+    """
+    if form not in AMA_FORMS:
+        raise UserError(f"unknown form of AMA '{form}'{nearest(str(form), AMA_FORMS)}")
+    temperatures, share = AMA_FORMS[form]
+    return ScheduledPGD(
+        threat=_budget(radius, threat),
+        steps=passes,
+        objective=AnnealedMargin(squash=form, temperatures=temperatures, targeted=targeted),
+        schedule=CosineSchedule(share=share),
+    )
+
+
+@ATTACKS.register
+def auto(
+    radius: str | float, passes: int = 400, threat: str | dict[str, Any] = 'Linf', targeted: bool = False
+) -> Cascade:
+    """Returns the ensemble to evaluate with where nothing is to be chosen: both forms of AMA, half the passes each.
+
+    The second runs on the images that the first left with a pixel to flip. docs/annealed_margin.md compares it with
+    SEA.
+
+    Args:
+        radius: '4/255', '0.03' or a float.
+        passes: at most, forward and backward passes per image of both together; one forward pass more for each.
+        threat: 'Linf' or 'L2'.
+        targeted: labels are the classes wanted.
+
+    Raises:
+        UserError: an unknown threat, a radius that is not one, or fewer passes than attacks.
+    """
+    counts = zip(AMA_FORMS, shared_out(passes, [1] * len(AMA_FORMS)), strict=True)
+    return Cascade(attacks={form: ama(radius, count, form, threat, targeted) for form, count in counts})
+
+
+def _budget(radius: str | float, threat: str | dict[str, Any]) -> Threat:
+    return build({**({'type': threat} if isinstance(threat, str) else threat), 'radius': radius}, THREATS)
 
 
 def _single(kind: type[PGD], steps: int | None) -> Any:
@@ -85,6 +152,14 @@ def _sea(preset: str) -> Any:
     return make
 
 
+def _ama(threat: Threat, iterations: int | None) -> Attack:
+    return ama(threat.radius, iterations or 100, threat=type(threat).__name__)
+
+
+def _auto(threat: Threat, iterations: int | None) -> Attack:
+    return auto(threat.radius, iterations or 400, type(threat).__name__)
+
+
 PRESETS = {
     'fgsm': _single(FGSM, None),
     'bim': _single(BIM, 10),
@@ -94,6 +169,8 @@ PRESETS = {
     'apgd': _apgd,
     'sea': _sea('paper'),
     'sea-eccv': _sea('eccv'),
+    'ama': _ama,
+    'auto': _auto,
 }
 
 
@@ -103,8 +180,8 @@ def preset(name: str, radius: str | float, iterations: int | None = None, threat
     Args:
         name: a key of ``PRESETS``.
         radius: '4/255', '0.03' or a float.
-        iterations: instead of the preset's own number (bim 10, pgd 20, segpgd, cospgd and apgd 100, sea 300
-            for each objective); fgsm takes none.
+        iterations: instead of the preset's own number (bim 10, pgd 20, segpgd, cospgd, apgd and ama 100, sea 300
+            for each objective, auto 400 in all); fgsm takes none.
         threat: 'Linf' or 'L2'.
 
     Raises:

@@ -92,7 +92,14 @@ class Problem:
         self.backward_passes[rows] += part.backward_passes
 
     def evaluate(
-        self, candidates: Tensor, objective: Objective | None = None, progress: float = 0.0, *, gradient: bool = False
+        self,
+        candidates: Tensor,
+        objective: Objective | None = None,
+        progress: float = 0.0,
+        *,
+        gradient: bool = False,
+        track: bool = True,
+        scale: Tensor | None = None,
     ) -> Evaluation:
         """Returns one pass over candidates for all images of the problem.
 
@@ -101,6 +108,8 @@ class Problem:
             objective: gives the loss, and the gradient if asked for.
             progress: share in [0, 1] of the iterations that are done.
             gradient: whether to differentiate.
+            track: whether to give the objective's tracked loss.
+            scale: (N,) ``scale`` of the first evaluation, for an objective whose scale stays what it was there.
 
         Raises:
             NonFiniteLogits: at the first image whose logits are not finite.
@@ -109,9 +118,9 @@ class Problem:
         candidates = candidates.detach().requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             logits = self._logits(candidates)
-            scores = PixelScores(logits, self.labels, ignore_index=self.ignore_index)
+            scores = PixelScores(logits, self.labels, ignore_index=self.ignore_index, scale=scale)
             loss = None
-            if objective is not None:
+            if objective is not None and track:
                 loss = scores_mean(objective.tracked(scores, progress).detach(), self.valid_pixels)
             input_gradient = None
             if gradient:
@@ -126,7 +135,7 @@ class Problem:
                 input_gradient = input_gradient / self.valid_pixels.view(-1, 1, 1, 1)
                 self.backward_passes[self.rows] += 1
         correct = scores.agrees.flatten(1).sum(1)
-        return Evaluation(correct, scores.predictions, loss, input_gradient)
+        return Evaluation(correct, scores.predictions, loss, input_gradient, scores.scale)
 
     def _logits(self, candidates: Tensor) -> Tensor:
         logits = self.model(candidates)

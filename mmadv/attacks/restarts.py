@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -63,19 +64,31 @@ class Restarts(Attack):
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         """Returns the strongest result; a given ``start`` serves the first run only."""
-        best = Best(problem, targeted=self.targeted)
-        unsolved = torch.ones(len(problem), dtype=torch.bool, device=problem.images.device)
-        for restart in range(self.restarts):
-            rows = unsolved.nonzero().squeeze(1)
-            if not len(rows):
-                break
-            part = problem.restrict(unsolved).reseed('restart', restart)
-            found = self.attack.run(part, start if restart == 0 else None)
-            evaluation = evaluated(found, part)
-            problem.count_passes_of(part, unsolved)
-            unsolved = unsolved.clone()
-            unsolved[rows] = best.update(rows, found.images, evaluation)
-        return best.found()
+        return strongest_in_turn(problem, {('restart', run): self.attack for run in range(self.restarts)}, start)
+
+
+def strongest_in_turn(problem: Problem, attacks: Mapping[tuple, Attack], start: Tensor | None) -> Found:
+    """Returns the strongest result per image of attacks in turn, each on the images with a pixel left to flip.
+
+    Args:
+        problem: the model, images and labels; all passes are counted there.
+        attacks: what each run's seeds are derived with -> the attack.
+        start: first iterate of the first attack, or None for its own choice.
+    """
+    best = Best(problem, targeted=next(iter(attacks.values())).targeted)
+    unsolved = torch.ones(len(problem), dtype=torch.bool, device=problem.images.device)
+    for keys, attack in attacks.items():
+        rows = unsolved.nonzero().squeeze(1)
+        if not len(rows):
+            break
+        part = problem.restrict(unsolved).reseed(*keys)
+        found = attack.run(part, start)
+        evaluation = evaluated(found, part)
+        problem.count_passes_of(part, unsolved)
+        unsolved = unsolved.clone()
+        unsolved[rows] = best.update(rows, found.images, evaluation)
+        start = None
+    return best.found()
 
 
 def evaluated(found: Found, problem: Problem) -> Evaluation:

@@ -36,14 +36,17 @@ class Evaluation:
     Attributes:
         correct: (n,) int64, valid pixels predicted as labelled.
         predictions: (n, H, W) int64.
-        loss: (n,) mean tracked loss over the valid pixels, or None where no objective was given.
+        loss: (n,) mean tracked loss over the valid pixels, or None where it was not asked for.
         gradient: (n, C, h, w) of the mean objective, or None where it was not asked for.
+        scale: (n,) what the objective was given, or measured now, as the scale of each image's scores; None where it
+            needs none.
     """
 
     correct: Tensor
     predictions: Tensor
     loss: Tensor | None = None
     gradient: Tensor | None = None
+    scale: Tensor | None = None
 
 
 @dataclass

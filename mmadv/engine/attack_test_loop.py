@@ -13,7 +13,18 @@ from mmengine.structures import PixelData
 from mmseg.registry import LOOPS
 from torch import Tensor
 
-from mmadv.attacks import Attack, NonFiniteLogits, WorstCase, derive_seed, parse_radius, sea
+from mmadv.attacks import (
+    Attack,
+    Cascade,
+    NonFiniteLogits,
+    ScheduledPGD,
+    WorstCase,
+    ama,
+    auto,
+    derive_seed,
+    parse_radius,
+    sea,
+)
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
 from mmadv.engine.progress import Progress
 from mmadv.errors import UserError
@@ -238,19 +249,29 @@ def attacks_by_radius(
 
 
 def attack_title(attack: Attack | None) -> str:
-    """Returns what tables call an attack: SEA with its preset, the worst case of others, or the class name.
+    """Returns what tables call an attack: SEA with its preset, AMA, the worst case of others, or the class name.
 
-    >>> attack_title(sea('4/255', preset='eccv'))
-    'SEA (eccv: 3 losses)'
+    >>> attack_title(sea('4/255', preset='eccv')), attack_title(ama('4/255', passes=30))
+    ('SEA (eccv: 3 losses)', 'AMA (30 passes)')
     """
+    if isinstance(attack, ScheduledPGD) and attack == ama(attack.threat.radius, attack.steps, threat=_kind(attack)):
+        return f'AMA ({attack.steps} passes)'
+    if isinstance(attack, Cascade):
+        reference = auto(attack.threat.radius, threat=_kind(attack))
+        if attack.attacks.keys() == reference.attacks.keys() and attack == reference.with_steps(attack.steps):
+            return f'auto ({attack.steps} passes)'
     if not isinstance(attack, WorstCase):
         return 'clean' if attack is None else type(attack).__name__
     for preset in ('paper', 'eccv'):
         for member in attack.attacks.values():
             steps = getattr(getattr(member, 'attack', None), 'steps', None)
-            if steps and attack == sea(attack.threat.radius, steps, preset, type(attack.threat).__name__):
+            if steps and attack == sea(attack.threat.radius, steps, preset, _kind(attack)):
                 return f'SEA ({preset}: {len(attack.attacks)} losses)'
     return f'worst case of {len(attack.attacks)} attacks'
+
+
+def _kind(attack: Attack) -> str:
+    return type(attack.threat).__name__
 
 
 def radius_text(radius: float) -> str:

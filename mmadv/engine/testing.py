@@ -41,7 +41,9 @@ def parser() -> Parser:
         help=f'none, {", ".join(PRESETS)}, or a config file that defines attack = dict(...)',
     )
     result.add_argument('--eps', nargs='+', metavar='RADIUS', default=[], help="radii in [0, 1] units, such as '4/255'")
-    result.add_argument('--iterations', type=int, help='of the attack, instead of its own number (SEA: of each loss)')
+    result.add_argument(
+        '--iterations', type=int, help='of the attack, instead of its own number (SEA: of each loss; auto: in all)'
+    )
     result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
     result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
     result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')

@@ -28,6 +28,8 @@ from mmadv.attacks import (
     Restarts,
     SegPGD,
     WorstCase,
+    ama,
+    auto,
     preset,
     sea,
 )
@@ -54,6 +56,9 @@ ALL = [
     WorstCase(attacks={'ce': PGD(threat=LINF, steps=3), 'masked': APGD(threat=LINF, steps=5)}),
     sea('8/255', iterations=6),
     sea(0.5, iterations=6, preset='eccv', threat='L2'),
+    ama('8/255', passes=8),
+    ama(0.5, passes=8, form='sigmoid', threat='L2', targeted=True),
+    auto('8/255', passes=8),
 ]
 every_attack = pytest.mark.parametrize('attack', ALL, ids=lambda attack: f'{type(attack).__name__}-{ALL.index(attack)}')
 

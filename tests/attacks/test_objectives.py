@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmadv.attacks import (
+    AnnealedMargin,
     BalancedCrossEntropy,
     CosineCrossEntropy,
     CrossEntropy,
@@ -30,6 +31,13 @@ KINDS = [
 ]
 ALL = [kind(targeted=targeted) for kind in KINDS for targeted in (False, True)]
 ALL += [CosineCrossEntropy(squash='softmax', targeted=targeted) for targeted in (False, True)]
+# Their values are tested in test_annealed_margin.py.
+MARGINS = [
+    AnnealedMargin(squash=squash, rival=rival, targeted=targeted)
+    for squash in ('atan', 'sigmoid')
+    for rival in ('logsumexp', 'max')
+    for targeted in (False, True)
+]
 
 
 def naive(objective, u, y, progress, weight):
@@ -86,7 +94,7 @@ def test_equals_the_definition_pixel_by_pixel(objective, seed, progress):
                 assert float(found[n, h, w]) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize('objective', ALL, ids=repr)
+@pytest.mark.parametrize('objective', ALL + MARGINS, ids=repr)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize('scale', [0.0, 1e-30, 1.0, 1e4, 1e30, 'max'])
 def test_value_and_gradient_are_finite_for_logits_of_any_size(objective, dtype, scale):
@@ -99,7 +107,7 @@ def test_value_and_gradient_are_finite_for_logits_of_any_size(objective, dtype, 
     assert value.isfinite().all() and gradient.isfinite().all()
 
 
-@pytest.mark.parametrize('objective', ALL, ids=repr)
+@pytest.mark.parametrize('objective', ALL + MARGINS, ids=repr)
 def test_ignored_pixels_are_exactly_zero_in_value_and_gradient(objective):
     logits = (100 * torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))).requires_grad_()
     labels = torch.randint(0, 4, (2, 6, 6), generator=torch.Generator().manual_seed(1))

@@ -60,7 +60,7 @@ def test_sea(attack_tool, project, capsys):
         assert Image.open(project / 'out' / picture['file']).width == 1200
 
 
-@pytest.mark.parametrize('name', ['none', 'fgsm', 'bim', 'pgd', 'segpgd', 'cospgd', 'apgd', 'sea-eccv'])
+@pytest.mark.parametrize('name', ['none', 'fgsm', 'bim', 'pgd', 'segpgd', 'cospgd', 'apgd', 'sea-eccv', 'ama', 'auto'])
 def test_every_attack_name(attack_tool, project, name):
     argv = ['config.py', 'trained.pth', '--attack', name, '--out', 'out', '--show', '0', '--limit', '2']
     argv += [] if name == 'none' else ['--eps', '32/255']
@@ -73,8 +73,9 @@ def test_every_attack_name(attack_tool, project, name):
         return
     evaluation = results['evaluation']
     assert evaluation['attacked']['32/255']['worst_case']['aAcc'] < evaluation['clean']['aAcc']
-    expected = {'sea-eccv': 'SEA (eccv: 3 losses)', 'cospgd': 'CosPGD', 'segpgd': 'SegPGD'}.get(name, name.upper())
-    assert evaluation['title'] == expected
+    titles = {'sea-eccv': 'SEA (eccv: 3 losses)', 'cospgd': 'CosPGD', 'segpgd': 'SegPGD'}
+    titles |= {'ama': 'AMA (8 passes)', 'auto': 'auto (8 passes)'}
+    assert evaluation['title'] == titles.get(name, name.upper())
 
 
 def test_attack_file_with_and_without_eps(attack_tool, project):

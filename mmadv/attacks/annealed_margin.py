@@ -1,0 +1,90 @@
+"""The annealed margin: a squashed margin of the logits, in units that shrink as the attack goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.objectives import CrossEntropyTracked, PixelScores
+from mmadv.errors import UserError, nearest
+from mmadv.registry import OBJECTIVES
+
+SQUASHES = ('atan', 'sigmoid')
+RIVALS = ('logsumexp', 'max')
+LEAST_SCALE = 1e-3
+# A temperature below this share of a pixel's largest logit changes nothing but the range of numbers.
+LEAST_SHARE = 1e-15
+
+
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class AnnealedMargin(CrossEntropyTracked):
+    """-atan(m) or sigmoid(-m) of the margin m = u_y / T - log Σ_{j≠y} exp(u_j / T), with a falling temperature T.
+
+    The squashing lets go both of pixels that are fooled beyond doubt and of those out of reach; as T falls, what is
+    left is the pixels at the boundary, and the objective tends to a count of wrong pixels.
+
+    T = T0 · hi · (lo / hi)^progress. T0 makes it free of the logits' scale: per image, the mean of u_y - max_{j≠y} u_j
+    over the valid pixels that are still correct, at least 1e-3. (Targeted: the mean of max_{j≠y} u_j - u_y over those
+    that are not yet the target.) T0 belongs to the first evaluation of an attack and stays: the objective keeps no
+    state, so the attack hands ``Evaluation.scale`` of its first evaluation to the later ones. Without that, as in a
+    plain call or inside PGD and APGD, T0 is measured on the logits at hand, and is not differentiated.
+
+    Args:
+        squash: 'atan', whose gradient falls with m squared, or 'sigmoid', which forgets far pixels exponentially.
+        rival: 'logsumexp', the smooth maximum over the other classes, or 'max', their largest logit.
+        temperatures: hi and lo, in units of T0.
+    """
+
+    squash: str = 'atan'
+    rival: str = 'logsumexp'
+    temperatures: tuple[float, float] = (0.3, 0.02)
+
+    def __post_init__(self) -> None:
+        if self.squash not in SQUASHES:
+            raise UserError(f"AnnealedMargin: unknown squash '{self.squash}'{nearest(str(self.squash), SQUASHES)}")
+        if self.rival not in RIVALS:
+            raise UserError(f"AnnealedMargin: unknown rival '{self.rival}'{nearest(str(self.rival), RIVALS)}")
+        temperatures = tuple(float(value) for value in self.temperatures)
+        if len(temperatures) != 2 or not 1e-4 <= temperatures[1] <= temperatures[0] <= 1e4:
+            raise UserError(
+                f'AnnealedMargin: temperatures must be two numbers from 1e-4 to 1e4, the higher first; '
+                f'found {self.temperatures}'
+            )
+        object.__setattr__(self, 'temperatures', temperatures)
+
+    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
+        margin = self.margin(scores, self.temperature(scores, progress))
+        return -torch.atan(margin) if self.squash == 'atan' else torch.sigmoid(-margin)
+
+    def margin(self, scores: PixelScores, temperature: Tensor) -> Tensor:
+        """Returns m, (N, H, W): how far the label leads, in units of the temperature.
+
+        Args:
+            scores: logits and labels.
+            temperature: (N, H, W).
+        """
+        if self.rival == 'max':
+            return (scores.label_logit - scores.other_logits.amax(1)) / temperature
+        behind = (scores.other_logits - scores.label_logit.unsqueeze(1)) / temperature.unsqueeze(1)
+        return -torch.logsumexp(behind, dim=1)
+
+    def temperature(self, scores: PixelScores, progress: float) -> Tensor:
+        """Returns T, (N, H, W): the same at every pixel of an image but where its logits dwarf it beyond measure."""
+        if scores.scale is None:
+            scores.scale = self.scale(scores)
+        high, low = self.temperatures
+        temperature = scores.scale * (high * (low / high) ** progress)
+        least = LEAST_SHARE * scores.logits.detach().abs().amax(1)
+        return torch.maximum(temperature.view(-1, 1, 1), least)
+
+    def scale(self, scores: PixelScores) -> Tensor:
+        """Returns T0, (N,), in the unit of the logits."""
+        lead = (scores.label_logit - scores.other_logits.amax(1)).detach()
+        pending = self.pending(scores) & scores.valid
+        count = pending.flatten(1).sum(1).clamp_min(1)
+        # Dividing first: the sum of margins near the largest float is not representable.
+        share = torch.where(pending, -lead if self.targeted else lead, 0) / count.view(-1, 1, 1)
+        return share.flatten(1).sum(1).clamp_min(LEAST_SCALE)

@@ -1,0 +1,114 @@
+"""Projected gradient descent with momentum, whose step and ball follow a schedule fixed in advance."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.annealed_margin import AnnealedMargin
+from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.objectives import Objective
+from mmadv.attacks.problem import Best, Problem
+from mmadv.attacks.result import Evaluation, Found
+from mmadv.attacks.schedules import CosineSchedule, Schedule
+from mmadv.attacks.threat import Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class ScheduledPGD(Attack):
+    """PGD with momentum under a schedule of steps and radii; keeps the iterate of lowest accuracy.
+
+    z = P(x_i + step · direction), x_{i+1} = P(x_i + (1 - momentum)(z - x_i) + momentum (x_i - x_{i-1})), the first
+    step plain; P projects on the schedule's ball and on [0, 1]. Only iterates of the ball of the radius itself are
+    kept. Step i of n has the progress i / n; the last iterate is evaluated without a gradient, so that n iterations
+    cost n backward passes and n + 1 forward passes. An image leaves the batch once an iterate that counts has no
+    pixel left to flip. With the annealed margin, this is AMA.
+
+    Args:
+        threat: the budget, or its config.
+        steps: iterations, one gradient each; one forward pass more.
+        objective: what is maximised, or its config.
+        schedule: of step size and radius, or its config.
+        momentum: share of the last move in the next one, in [0, 1).
+        random_start: start from a random image of the schedule's first ball, not from the clean one.
+    """
+
+    threat: Threat
+    steps: int = 100
+    objective: Objective = AnnealedMargin()
+    schedule: Schedule = CosineSchedule()
+    momentum: float = 0.5
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        build_parts(self, threat=self.threat, objective=self.objective, schedule=self.schedule)
+        check_steps(self, self.steps)
+        if not 0 <= self.momentum < 1:
+            raise UserError(f'ScheduledPGD: momentum must lie in [0, 1); found {self.momentum}')
+
+    @property
+    def start_threat(self) -> Threat:
+        return self.threat_at(0)
+
+    @property
+    def targeted(self) -> bool:
+        return self.objective.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return self.random_start
+
+    def with_threat(self, threat: Threat) -> ScheduledPGD:
+        return dataclasses.replace(self, threat=threat)
+
+    def with_steps(self, steps: int) -> ScheduledPGD:
+        return dataclasses.replace(self, steps=steps)
+
+    def threat_at(self, step: int) -> Threat:
+        """Returns the ball that iterate ``step``, of 0 to ``steps``, lies in."""
+        return self.threat.scaled(self.schedule.radius_factor(step / self.steps))
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        if start is None:
+            centre = problem.images
+            start = self.start_threat.random_start(centre, problem.seeds) if self.random_start else centre
+        best = Best(problem, targeted=self.targeted)
+        rows = torch.arange(len(problem), device=start.device)
+        iterate, previous, scale = start, start, None
+        for step in range(self.steps):
+            evaluation = problem.evaluate(
+                iterate, self.objective, step / self.steps, gradient=True, track=False, scale=scale
+            )
+            scale = evaluation.scale
+            unsolved = self._keep(best, rows, iterate, evaluation, step)
+            assert evaluation.gradient is not None
+            iterate, previous = self._next(problem.images, iterate, previous, evaluation.gradient, step), iterate
+            if not bool(unsolved.all()):
+                problem, rows = problem.restrict(unsolved), rows[unsolved]
+                iterate, previous = iterate[unsolved], previous[unsolved]
+                scale = scale[unsolved] if scale is not None else None
+            if not len(rows):
+                return best.found()
+        best.update(rows, iterate, problem.evaluate(iterate))
+        return best.found()
+
+    def _keep(self, best: Best, rows: Tensor, iterate: Tensor, evaluation: Evaluation, step: int) -> Tensor:
+        """Takes iterates that lie in the budget; returns which rows are not yet solved."""
+        if self.schedule.radius_factor(step / self.steps) > 1:
+            return torch.ones_like(rows, dtype=torch.bool)
+        return best.update(rows, iterate, evaluation)
+
+    def _next(self, centre: Tensor, iterate: Tensor, previous: Tensor, gradient: Tensor, step: int) -> Tensor:
+        threat, ahead = self.threat_at(step), self.threat_at(step + 1)
+        step_size = self.schedule.step_factor(step / self.steps) * self.threat.radius
+        moved = threat.project(threat.step(iterate, gradient, step_size), centre)
+        if step == 0:
+            return ahead.project(moved, centre)
+        mixed = iterate + (1 - self.momentum) * (moved - iterate) + self.momentum * (iterate - previous)
+        return ahead.project(threat.project(mixed, centre), centre)
