@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_project import runner_for_test
 
-from mmadv.attacks import PGD, Linf, WorstCase, parse_radius, sea
+from mmadv.attacks import PGD, Cascade, Linf, WorstCase, ama, auto, parse_radius, sea
 from mmadv.engine.attack_test_loop import attack_title, attacks_by_radius, radius_text
 from mmadv.errors import UserError
 
@@ -146,5 +146,10 @@ def test_titles_and_radius_texts():
     members = dict(sea('4/255', 30).attacks)
     members['js'] = pgd
     assert attack_title(WorstCase(attacks=members)) == 'worst case of 4 attacks'
+    assert attack_title(ama(0.5, threat='L2')) == 'AMA (100 passes)'
+    assert attack_title(ama('4/255', form='sigmoid')) == 'ScheduledPGD'
+    assert attack_title(auto('4/255', passes=50)) == 'auto (50 passes)'
+    assert attack_title(Cascade(attacks={'a': ama('4/255', passes=1)})) == 'Cascade'
+    assert attack_title(Cascade(attacks=auto('4/255').with_steps(5).attacks | {'atan': ama('4/255', 9)})) == 'Cascade'
     assert list(attacks_by_radius(pgd)) == ['4/255']
     assert parse_radius(radius_text(0.5 / 255)) == 0.5 / 255
