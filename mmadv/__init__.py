@@ -5,6 +5,9 @@ Where mmseg is installed, importing mmadv registers its components, so that
 ``mmseg::...`` and ``mmadv::...`` resolve. ``mmadv.attacks`` and ``mmadv.robustness`` work without mmseg.
 """
 
+import contextlib
+import io
+
 from mmadv.config_paths import cfg, is_importable, mend_package_names
 
 __version__ = '0.1.0'
@@ -12,6 +15,9 @@ __all__ = ['__version__', 'cfg']
 
 if is_importable('mmseg'):
     mend_package_names()
+    with contextlib.redirect_stdout(io.StringIO()):
+        # It would print, twice, that a package which nobody needs is missing.
+        import mmseg.datasets  # noqa: F401
     import mmadv.datasets
     import mmadv.engine
     import mmadv.evaluation
