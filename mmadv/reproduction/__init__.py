@@ -1,0 +1,1 @@
+"""Experiments of the papers that are small enough to be repeated whole, in pure torch."""

@@ -1,0 +1,182 @@
+"""Perceptually aligned gradients: the PAG loss, and what is measured of input gradients.
+
+Everything takes images (N, *S) of any shape S and scores (N, T), one number per image and target class, so that
+classifiers, segmentors and networks on points are alike. ``class_scores`` makes the scores of a segmentor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+OVER = ('valid', 'class')
+
+
+def class_scores(
+    logits: Tensor, classes: Tensor, labels: Tensor | None = None, *, over: str = 'valid', ignore_index: int = 255
+) -> Tensor:
+    """Returns the score of each image for each of its target classes, (N, T).
+
+    A classifier's score is the logit. A segmentor's is the mean of the class' logit over the image's valid
+    pixels; with ``over='class'`` over the pixels labelled with the class, and over the valid pixels still where the
+    image does not hold it.
+
+    Args:
+        logits: (N, K) of a classifier, or (N, K, H, W) of a segmentor.
+        classes: (N, T) int64 in [0, K), the targets of each image.
+        labels: (N, H, W) int64, for a segmentor.
+        over: 'valid' or 'class'.
+        ignore_index: label of pixels that are in no mean.
+
+    Raises:
+        ValueError: another ``over``, or sizes that do not fit.
+    """
+    if over not in OVER:
+        raise ValueError(f"over must be 'valid' or 'class'; found {over!r}")
+    if classes.ndim != 2 or len(classes) != len(logits):
+        raise ValueError(f'classes must be (N, T) with N = {len(logits)}; found {tuple(classes.shape)}')
+    if logits.ndim == 2:
+        return logits.gather(1, classes)
+    if labels is None or logits.ndim != 4 or labels.shape != (len(logits), *logits.shape[2:]):
+        found = None if labels is None else tuple(labels.shape)
+        raise ValueError(f'logits {tuple(logits.shape)} need labels of their size (N, H, W); found {found}')
+    chosen = logits.gather(1, classes[:, :, None, None].expand(-1, -1, *logits.shape[2:]))
+    counted = (labels != ignore_index)[:, None].expand_as(chosen)
+    if over == 'class':
+        own = labels[:, None] == classes[:, :, None, None]
+        held = own.flatten(2).any(2)[:, :, None, None]
+        counted = torch.where(held, own & counted, counted)
+    pixels = counted.flatten(2).sum(2)
+    # An image without a valid pixel scores 0, with a zero gradient.
+    return torch.where(counted, chosen, 0).flatten(2).sum(2) / pixels.clamp_min(1)
+
+
+def input_gradients(scores: Tensor, images: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Returns the gradient of each score with respect to its own image, (N, T, *S).
+
+    Costs one backward pass for each of the T columns. Images must not influence each other's scores: a batch
+    norm that normalises by the batch must be in eval mode.
+
+    Args:
+        scores: (N, T), computed from ``images`` row by row.
+        images: (N, *S) that require gradients.
+        create_graph: whether the gradients are to be differentiated themselves.
+
+    Raises:
+        ValueError: the scores do not depend on the images.
+    """
+    if not scores.requires_grad or not images.requires_grad:
+        raise ValueError('the scores do not depend on the images differentiably; images must require gradients')
+    columns = []
+    for t in range(scores.shape[1]):
+        (gradient,) = torch.autograd.grad(scores[:, t].sum(), images, create_graph=create_graph, retain_graph=True)
+        columns.append(gradient)
+    return torch.stack(columns, 1)
+
+
+def cosine_similarity(vectors: Tensor, others: Tensor, *, guard: float = 1e-8) -> Tensor:
+    """Returns v·u / max(‖v‖‖u‖, guard) over all but the first two dimensions, (N, T) (PAG paper, equation 2).
+
+    Args:
+        vectors: (N, T, *S).
+        others: (N, T, *S).
+        guard: ε of the equation, which keeps zero vectors from a division by zero: their cosine is 0.
+    """
+    vectors, others = vectors.flatten(2), others.flatten(2)
+    norms = torch.linalg.vector_norm(vectors, dim=2) * torch.linalg.vector_norm(others, dim=2)
+    return (vectors * others).sum(2) / norms.clamp_min(guard)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What the PAG loss found for a batch.
+
+    Attributes:
+        loss: (N,) the loss of each image, differentiable.
+        cosines: (N, T) between the gradients and their targets, detached.
+        gradients: (N, T, *S), detached.
+    """
+
+    loss: Tensor
+    cosines: Tensor
+    gradients: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PAGLoss:
+    """λ Σ_t (1 - cos(∇ₓ f_t(x), g(x, t))), the auxiliary loss that aligns input gradients.
+
+    Equations 1 and 2 of Ganz, Kawar, Elad, *Do perceptually aligned gradients imply robustness?* (2023); the
+    cross-entropy of equation 1 is the caller's. Each of the T targets costs a backward pass and another backward
+    pass through it.
+
+    Args:
+        weight: λ, positive.
+        num_classes: C, when the T targets are a random subset of the classes: the sum over them is multiplied by C / T,
+            which makes it an unbiased estimate of the sum over all classes. None takes the sum as it is.
+        guard: ε of equation 2.
+
+    Raises:
+        ValueError: a weight that is not positive, or a guard that is not.
+    """
+
+    weight: float
+    num_classes: int | None = None
+    guard: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name in ('weight', 'guard'):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f'PAGLoss: {name} must be a positive number; found {value!r}')
+
+    def __call__(self, scores: Tensor, images: Tensor, targets: Tensor, mask: Tensor | None = None) -> Alignment:
+        """Returns the loss of each image, with a graph for the second backward pass.
+
+        Args:
+            scores: (N, T) of the target classes, computed from ``images``.
+            images: (N, *S) that require gradients.
+            targets: (N, T, *S) the directions g(x, t).
+            mask: (N, *S) or broadcastable; False where a gradient does not count, such as padding.
+
+        Raises:
+            ValueError: shapes that do not fit, or scores that do not depend on the images.
+        """
+        if targets.shape != (*scores.shape, *images.shape[1:]):
+            raise ValueError(
+                f'targets must be (N, T, *S) = {(*scores.shape, *images.shape[1:])}; found {tuple(targets.shape)}'
+            )
+        gradients = input_gradients(scores, images, create_graph=True)
+        if mask is not None:
+            gradients, targets = gradients * mask[:, None], targets * mask[:, None]
+        cosines = cosine_similarity(gradients, targets.detach(), guard=self.guard)
+        scale = 1.0 if self.num_classes is None else self.num_classes / scores.shape[1]
+        loss = self.weight * scale * (1 - cosines).sum(1)
+        return Alignment(loss, cosines.detach(), gradients.detach())
+
+
+def high_frequency_share(gradients: Tensor, *, cutoff: float = 0.25) -> Tensor:
+    """Returns the share of each map's energy at spatial frequencies above ``cutoff``, (...,): its sharpness.
+
+    White noise has about ``1 - π cutoff²`` of it, smooth maps little. The energy is that of the discrete Fourier
+    transform, summed over channels, without the mean.
+
+    Args:
+        gradients: (..., C, H, W).
+        cutoff: in cycles per pixel, the length of the frequency vector; at most 0.5 along an axis.
+
+    Returns:
+        Shares in [0, 1], shape ``gradients.shape[:-3]``, 0 for a constant map.
+    """
+    height, width = gradients.shape[-2:]
+    energy = torch.fft.fft2(gradients.float()).abs().square().sum(-3)
+    rows = torch.fft.fftfreq(height, device=gradients.device)[:, None]
+    columns = torch.fft.fftfreq(width, device=gradients.device)[None]
+    frequency = torch.sqrt(rows.square() + columns.square())
+    energy = energy * (frequency > 0)
+    total = energy.sum((-2, -1))
+    high = (energy * (frequency > cutoff)).sum((-2, -1))
+    return torch.where(total > 0, high / total.clamp_min(torch.finfo(energy.dtype).tiny), 0.0)

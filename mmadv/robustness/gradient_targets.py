@@ -1,0 +1,246 @@
+"""Targets g(x, t) of the PAG loss: where the gradient of class t should point at image x.
+
+Three of them point from the image to a representative of the class, g(x, t) = r_t - x (section 4.2 of the PAG paper);
+the fourth is the gradient of a robust teacher (section 4.1). Images are (N, *S) of any shape S; stored
+examples may be uint8, which stand for images in [0, 1] times 255.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmadv.robustness.aligned_gradients import class_scores, input_gradients
+
+
+@dataclass(frozen=True)
+class ClassBank:
+    """A limited set of examples of every class.
+
+    Attributes:
+        examples: (K, M, *S), uint8 or float; rows beyond a class' count mean nothing.
+        counts: (K,) int64, how many examples each class has.
+    """
+
+    examples: Tensor
+    counts: Tensor
+
+    def __post_init__(self) -> None:
+        if self.examples.ndim < 3 or len(self.counts) != len(self.examples):
+            raise ValueError(
+                f'a bank needs examples (K, M, *S) and counts (K,); found {tuple(self.examples.shape)} '
+                f'and {tuple(self.counts.shape)}'
+            )
+        if bool((self.counts > self.examples.shape[1]).any()):
+            raise ValueError(f'a class counts more than the {self.examples.shape[1]} examples that the bank holds')
+
+    @property
+    def num_classes(self) -> int:
+        """Returns K."""
+        return len(self.counts)
+
+    def to(self, device: torch.device | str) -> ClassBank:
+        """Returns the bank on a device."""
+        return ClassBank(self.examples.to(device), self.counts.to(device))
+
+
+def draw_bank(images: Tensor, labels: Tensor, *, num_classes: int, per_class: int, seed: int = 0) -> ClassBank:
+    """Returns ``per_class`` images of each class, drawn without replacement (D_y of equation 3).
+
+    Args:
+        images: (N, *S).
+        labels: (N,) int64.
+        num_classes: K.
+        per_class: M.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a class with fewer images than asked for, or none.
+    """
+    if per_class < 1:
+        raise ValueError(f'per_class must be positive; found {per_class}')
+    generator = torch.Generator().manual_seed(seed)
+    examples = []
+    for k in range(num_classes):
+        own = (labels == k).nonzero().flatten().cpu()
+        if len(own) < per_class:
+            raise ValueError(
+                f'class {k} has {len(own)} images, fewer than the {per_class} of its bank; ask for fewer per class'
+            )
+        examples.append(images[own[torch.randperm(len(own), generator=generator)[:per_class]].to(images.device)])
+    return ClassBank(torch.stack(examples), torch.full((num_classes,), per_class))
+
+
+class GradientTarget(nn.Module, ABC):
+    """Base of the targets: a callable (images, classes, labels) -> directions."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Returns K, the number of classes it knows."""
+
+    @abstractmethod
+    def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns g(x, t), (N, T, *S).
+
+        Args:
+            images: (N, *S).
+            classes: (N, T) int64, the targets of each image.
+            labels: the images' labels, which only a teacher needs.
+        """
+
+
+class FixedRepresentative(GradientTarget):
+    """g(x, t) = r_t - x, the same r_t for every image.
+
+    Args:
+        representatives: (K, *S), uint8 or float.
+    """
+
+    representatives: Tensor
+
+    def __init__(self, representatives: Tensor) -> None:
+        super().__init__()
+        self.register_buffer('representatives', _as_pixels(representatives), persistent=False)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.representatives)
+
+    def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
+        _check_size(self.representatives.shape[1:], images)
+        return self.representatives.to(images.dtype)[classes] - images[:, None]
+
+
+class OneImage(FixedRepresentative):
+    """One arbitrary training image stands for its class: the first of the bank.
+
+    Args:
+        bank: at least one example of each class.
+        without: classes that will not be asked for, which the bank need not hold.
+    """
+
+    def __init__(self, bank: ClassBank, *, without: Sequence[int] = ()) -> None:
+        _check_held(bank, without)
+        super().__init__(bank.examples[:, 0])
+
+
+class ClassMean(FixedRepresentative):
+    """The mean of the bank's images stands for the class.
+
+    Args:
+        bank: at least one example of each class.
+        scale: the mean is multiplied by it, to bring it to the norm of an image.
+        without: as in ``OneImage``.
+    """
+
+    def __init__(self, bank: ClassBank, *, scale: float = 1.0, without: Sequence[int] = ()) -> None:
+        _check_held(bank, without)
+        means = [
+            _as_pixels(examples[:count]).mean(0)
+            for examples, count in zip(bank.examples, bank.counts.tolist(), strict=True)
+        ]
+        super().__init__(scale * torch.stack(means))
+
+
+class NearestNeighbour(GradientTarget):
+    """The nearest of the class' examples stands for it, in L2 and other than the image itself (equation 3).
+
+    An image equal to an example is not its own neighbour. Where the bank holds nothing else of the class,
+    the direction is zero.
+
+    Args:
+        bank: at least one example of each class.
+        without: as in ``OneImage``.
+    """
+
+    examples: Tensor
+    counts: Tensor
+
+    def __init__(self, bank: ClassBank, *, without: Sequence[int] = ()) -> None:
+        super().__init__()
+        _check_held(bank, without)
+        self.register_buffer('examples', bank.examples, persistent=False)
+        self.register_buffer('counts', bank.counts, persistent=False)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.counts)
+
+    def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
+        _check_size(self.examples.shape[2:], images)
+        images = images.detach()
+        directions = images.new_zeros((*classes.shape, *images.shape[1:]))
+        # Class by class: the examples of all classes at once would not fit for large images.
+        for k in classes.unique().tolist():
+            examples = _as_pixels(self.examples[k, : int(self.counts[k])]).to(images.dtype)
+            rows, columns = (classes == k).nonzero(as_tuple=True)
+            difference = examples[None] - images[rows][:, None]
+            distance = torch.linalg.vector_norm(difference.flatten(2), dim=2)
+            nearest = torch.where(distance > 0, distance, torch.inf).argmin(1)
+            directions[rows, columns] = difference[torch.arange(len(rows), device=rows.device), nearest]
+        return directions
+
+
+class Distillation(GradientTarget):
+    """g(x, t) is the input gradient of a robust teacher's score (robust input-gradient distillation).
+
+    Args:
+        teacher: images -> logits, as the student's; frozen, and put into eval mode, if it is a module.
+        num_classes: K, which the teacher must have too.
+        over: the pixels of the score, as in ``class_scores``.
+        ignore_index: label of pixels in no score.
+    """
+
+    def __init__(
+        self, teacher: Callable[[Tensor], Tensor], num_classes: int, *, over: str = 'valid', ignore_index: int = 255
+    ) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self._num_classes = num_classes
+        self.over = over
+        self.ignore_index = ignore_index
+        if isinstance(teacher, nn.Module):
+            teacher.eval().requires_grad_(False)
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    def train(self, mode: bool = True) -> Distillation:
+        """Returns itself; the teacher stays in eval mode."""
+        return self
+
+    def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
+        with torch.enable_grad():
+            inputs = images.detach().requires_grad_()
+            logits = self.teacher(inputs)
+            if logits.shape[1] != self._num_classes:
+                raise ValueError(
+                    f'the teacher has {logits.shape[1]} classes and the student {self._num_classes}; '
+                    'take a teacher of the same classes'
+                )
+            scores = class_scores(logits, classes, labels, over=self.over, ignore_index=self.ignore_index)
+            return input_gradients(scores, inputs)
+
+
+def _as_pixels(examples: Tensor) -> Tensor:
+    return examples.float() / 255 if examples.dtype == torch.uint8 else examples
+
+
+def _check_held(bank: ClassBank, without: Sequence[int]) -> None:
+    missing = [k for k, held in enumerate(bank.counts.tolist()) if held == 0 and k not in without]
+    if missing:
+        raise ValueError(f'the bank holds no example of class {missing[0]}; look through more images')
+
+
+def _check_size(size: torch.Size, images: Tensor) -> None:
+    if images.shape[1:] != size:
+        raise ValueError(
+            f'the representatives are of size {tuple(size)} and the images of {tuple(images.shape[1:])}; '
+            'make a bank of the size that the network is trained on'
+        )
