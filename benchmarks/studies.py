@@ -100,6 +100,7 @@ def _run_stages(item: Run, log: Path, tools: Mapping[str, Callable]) -> None:
     with log.open('a', encoding='utf-8') as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
+        sys.stdout = sys.stderr = stream
         for stage in item.stages:
             if stage.done.is_file():
                 continue
@@ -109,12 +110,13 @@ def _run_stages(item: Run, log: Path, tools: Mapping[str, Callable]) -> None:
                 tools[name](arguments)
             except BaseException:
                 traceback.print_exc()
-                sys.stderr.flush()
-                os._exit(1)
-            assert stage.done.is_file(), f'{stage.done} is missing after its stage'
-        sys.stdout.flush()
+                break
+            if not stage.done.is_file():
+                print(f'{stage.done} is missing after its stage')
+                break
+        stream.flush()
         # Without the clean-up of a parent's state, which is not this process's to end.
-        os._exit(0)
+        os._exit(0 if all(stage.done.is_file() for stage in item.stages) else 1)
 
 
 def store(study: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1, **more: Any) -> Path:

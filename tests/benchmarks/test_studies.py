@@ -1,0 +1,109 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
+
+
+@pytest.fixture(autouse=True, scope='module')
+def scripts_path():
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
+
+
+def write(arguments):
+    Path(arguments[0]).write_text(arguments[1], encoding='utf-8')
+
+
+def fail(arguments):
+    raise ValueError('this stage fails')
+
+
+def test_run_skips_what_has_run_and_goes_on(tmp_path):
+    import studies
+
+    first, second, third = (tmp_path / name for name in ('first', 'second', 'third'))
+    first.write_text('as it was', encoding='utf-8')
+    stages = [studies.Stage(('write', str(path), 'written'), path) for path in (first, second, third)]
+    runs = [studies.Run('a', tuple(stages[:2])), studies.Run('b', tuple(stages[2:]))]
+    studies.run(runs, tmp_path / 'logs', 2, {'write': write})
+    assert [path.read_text() for path in (first, second, third)] == ['as it was', 'written', 'written']
+    studies.run(runs, tmp_path / 'logs', 2, {'write': fail})
+
+
+def test_failed_run_is_named_and_the_others_run(tmp_path):
+    import studies
+
+    done = tmp_path / 'done'
+    runs = [
+        studies.Run('broken', (studies.Stage(('fail',), tmp_path / 'never'),)),
+        studies.Run('whole', (studies.Stage(('write', str(done), 'x'), done),)),
+    ]
+    with pytest.raises(SystemExit, match='broken.log'):
+        studies.run(runs, tmp_path / 'logs', 1, {'write': write, 'fail': fail})
+    assert done.is_file()
+    assert 'this stage fails' in (tmp_path / 'logs' / 'broken.log').read_text()
+
+
+def test_mean_and_deviation_are_numpys():
+    import studies
+
+    values = [0.31, 0.35, 0.42]
+    assert studies.mean_and_deviation(values) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert studies.text_of(values) == '36.0 ± 5.6'
+
+
+def test_section_is_replaced_between_its_marks(tmp_path):
+    import studies
+
+    path = tmp_path / 'x.md'
+    path.write_text('a\n<!-- s: written by benchmarks/s.py -->\nold\n<!-- s: end -->\nb\n', encoding='utf-8')
+    for text in ('new', 'newer'):
+        studies.write_section(path, 'benchmarks/s.py', text)
+    text = path.read_text(encoding='utf-8')
+    assert text == 'a\n<!-- s: written by benchmarks/s.py -->\n\nnewer\n\n<!-- s: end -->\nb\n'
+    with pytest.raises(SystemExit, match='no lines'):
+        studies.write_section(path, 'benchmarks/t.py', 'x')
+
+
+def test_iterations_to_reach():
+    import pir_at
+
+    curve = [(50, 0.1), (100, 0.3), (200, 0.3), (400, 0.5)]
+    assert pir_at.iterations_to_reach(0.05, curve) == 50
+    assert pir_at.iterations_to_reach(0.2, curve) == pytest.approx(50 * 2**0.5, abs=1e-5)
+    assert pir_at.iterations_to_reach(0.3, curve) == 100
+    assert pir_at.iterations_to_reach(0.4, curve) == pytest.approx(200 * 2**0.5, abs=1e-5)
+    assert pir_at.iterations_to_reach(0.51, curve) is None
+
+
+def test_crops_show_the_digit_that_they_are_labelled_with():
+    import pir_at
+
+    from mmadv.datasets.digit_scenes import draw_scene
+
+    pir_at.CROPS = {'train': 5, 'val': 5}
+    images, digits = pir_at.digit_crops('val', 3)
+    assert images.shape == (5, 3, 32, 32)
+    assert digits.shape == (5, 1, 1)
+    for index, (image, digit) in enumerate(zip(images, digits, strict=True)):
+        scene, labels = draw_scene('val', index, 3)
+        crop = (image.numpy().transpose(1, 2, 0)[..., ::-1] * 255).round().astype(np.uint8)
+        windows = np.lib.stride_tricks.sliding_window_view(scene, (32, 32, 3))[:, :, 0]
+        top, left = np.argwhere((windows == crop).all(axis=(2, 3, 4)))[0]
+        assert int(digit) + 1 in labels[top : top + 32, left : left + 32]
+
+
+@pytest.mark.parametrize('study', ['fast_newton', 'pir_at'])
+def test_every_run_of_a_study_has_a_config_and_files_of_its_own(study, tmp_path):
+    module = __import__(study)
+    runs = module.plan(tmp_path)
+    files = [stage.done for run in runs for stage in run.stages]
+    assert len({run.name for run in runs}) == len(runs)
+    assert len(set(files)) == len(files)
+    for run in runs:
+        for stage in run.stages:
+            assert (BENCHMARKS.parent / stage.command[1]).is_file()
