@@ -59,6 +59,21 @@ class AnnealedMargin(CrossEntropyTracked):
         margin = self.margin(scores, self.temperature(scores, progress))
         return -torch.atan(margin) if self.squash == 'atan' else torch.sigmoid(-margin)
 
+    def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
+        """Returns slope of the squash / T · (softmax of the others - onehot); see ``Objective.logit_gradient``."""
+        if self.rival == 'max':
+            return super().logit_gradient(scores, progress)
+        temperature = self.temperature(scores, progress).unsqueeze(1)
+        # One buffer of the logits' size, for (u_j - u_y) / T, then its exponentials, then the gradient.
+        gradient = scores.logits - scores.label_logit.unsqueeze(1)
+        gradient.div_(temperature).scatter_(1, scores.indices, -torch.inf)
+        largest = gradient.amax(1, keepdim=True)
+        total = gradient.sub_(largest).exp_().sum(1, keepdim=True)
+        lead = -(largest + total.log())
+        gradient.scatter_(1, scores.indices, -total)
+        slope = 1 / (1 + lead.square()) if self.squash == 'atan' else torch.sigmoid(lead) * torch.sigmoid(-lead)
+        return self._signed_gradient(gradient, (slope / (temperature * total)).squeeze(1), scores)
+
     def margin(self, scores: PixelScores, temperature: Tensor) -> Tensor:
         """Returns m, (N, H, W): how far the label leads, in units of the temperature.
 
@@ -77,7 +92,7 @@ class AnnealedMargin(CrossEntropyTracked):
             scores.scale = self.scale(scores)
         high, low = self.temperatures
         temperature = scores.scale * (high * (low / high) ** progress)
-        least = LEAST_SHARE * scores.logits.detach().abs().amax(1)
+        least = LEAST_SHARE * scores.largest.squeeze(1)
         return torch.maximum(temperature.view(-1, 1, 1), least)
 
     def scale(self, scores: PixelScores) -> Tensor:

@@ -98,8 +98,8 @@ class PGD(Attack):
 
     def _last(self, problem: Problem, iterate: Tensor, step_size: Tensor | float) -> Tensor:
         for step in range(self.steps):
-            evaluation = problem.evaluate(iterate, self.objective, step / self.steps, gradient=True)
-            iterate = self._next(iterate, evaluation.gradient, problem.images, step_size)
+            gradient = problem.gradient(iterate, self.objective, step / self.steps)
+            iterate = self._next(iterate, gradient, problem.images, step_size)
         return iterate
 
     def _best_loss(self, problem: Problem, iterate: Tensor, step_size: Tensor | float) -> Found:
@@ -125,7 +125,7 @@ class PGD(Attack):
         rows = torch.arange(len(problem), device=iterate.device)
         for step in range(self.steps + 1):
             moves = step < self.steps
-            evaluation = problem.evaluate(iterate, self.objective, step / self.steps, gradient=moves)
+            evaluation = problem.evaluate(iterate, self.objective, step / self.steps, gradient=moves, track=False)
             unsolved = best.update(rows, iterate, evaluation)
             if not moves or not bool(unsolved.any()):
                 break

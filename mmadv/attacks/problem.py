@@ -115,27 +115,44 @@ class Problem:
             NonFiniteLogits: at the first image whose logits are not finite.
             UserError: the model's output is no logits of the labels' size, or does not depend on the images.
         """
+        candidates, logits, scores = self._forward(candidates, gradient=gradient, scale=scale)
+        correct, predictions = scores.agrees.flatten(1).sum(1), scores.predictions
+        loss = input_gradient = None
+        if objective is not None and track:
+            loss = scores_mean(objective.tracked(scores, progress), self.valid_pixels)
+        if gradient:
+            assert objective is not None
+            input_gradient = self._differentiate(candidates, logits, scores, objective, progress)
+        return Evaluation(correct, predictions, loss, input_gradient, scores.scale)
+
+    def gradient(self, candidates: Tensor, objective: Objective, progress: float) -> Tensor:
+        """Returns the gradient of each image's mean objective, (N, C, h, w), and computes nothing else.
+
+        Arguments and errors are those of ``evaluate``.
+        """
+        candidates, logits, scores = self._forward(candidates, gradient=True)
+        return self._differentiate(candidates, logits, scores, objective, progress)
+
+    def _forward(
+        self, candidates: Tensor, *, gradient: bool, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, PixelScores]:
+        """Returns the leaf to differentiate with respect to, its logits with their graph, and scores without."""
         candidates = candidates.detach().requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             logits = self._logits(candidates)
-            scores = PixelScores(logits, self.labels, ignore_index=self.ignore_index, scale=scale)
-            loss = None
-            if objective is not None and track:
-                loss = scores_mean(objective.tracked(scores, progress).detach(), self.valid_pixels)
-            input_gradient = None
-            if gradient:
-                assert objective is not None
-                if not scores.logits.requires_grad:
-                    raise UserError(
-                        'the logits do not depend on the images differentiably; the model cannot be attacked'
-                    )
-                # Differentiating the sum and dividing afterwards keeps half-precision models from underflowing.
-                total = objective.value(scores, progress).sum()
-                (input_gradient,) = torch.autograd.grad(total, candidates)
-                input_gradient = input_gradient / self.valid_pixels.view(-1, 1, 1, 1)
-                self.backward_passes[self.rows] += 1
-        correct = scores.agrees.flatten(1).sum(1)
-        return Evaluation(correct, scores.predictions, loss, input_gradient, scores.scale)
+        if gradient and not logits.requires_grad:
+            raise UserError('the logits do not depend on the images differentiably; the model cannot be attacked')
+        scores = PixelScores(logits.detach(), self.labels, ignore_index=self.ignore_index, scale=scale)
+        return candidates, logits, scores
+
+    def _differentiate(
+        self, candidates: Tensor, logits: Tensor, scores: PixelScores, objective: Objective, progress: float
+    ) -> Tensor:
+        slope = objective.logit_gradient(scores, progress).to(logits.dtype)
+        # Differentiating the sum and dividing afterwards keeps half-precision models from underflowing.
+        (gradient,) = torch.autograd.grad(logits, candidates, slope)
+        self.backward_passes[self.rows] += 1
+        return gradient / self.valid_pixels.view(-1, 1, 1, 1)
 
     def _logits(self, candidates: Tensor) -> Tensor:
         logits = self.model(candidates)

@@ -17,6 +17,7 @@ from mmadv.attacks import (
     MaskedCrossEntropy,
     MaskedSpherical,
 )
+from mmadv.attacks.objectives import PixelScores
 from mmadv.errors import UserError
 
 KINDS = [
@@ -168,3 +169,19 @@ def test_refuses_labels_that_do_not_fit(logits, labels, message):
 def test_refuses_an_unknown_squash():
     with pytest.raises(UserError, match="squash must be 'sigmoid' or 'softmax', found 'tanh'"):
         CosineCrossEntropy(squash='tanh')
+
+
+@pytest.mark.parametrize('objective', ALL + MARGINS, ids=repr)
+@pytest.mark.parametrize('size', [1.0, 30.0, 1e30])
+def test_gradient_with_respect_to_logits_is_that_of_the_value(objective, size):
+    logits = size * torch.randn(2, 5, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[0, :, 0, 0] = 0
+    labels = torch.randint(0, 5, (2, 4, 3), generator=torch.Generator().manual_seed(1))
+    labels[1, 0] = 255
+    leaf = logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(objective.value(PixelScores(leaf, labels), 0.3).sum(), leaf)
+    before = logits.clone()
+    found = objective.logit_gradient(PixelScores(logits, labels), 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 / size)
+    assert (found.movedim(1, -1)[labels == 255] == 0).all()
+    assert torch.equal(logits, before)
