@@ -119,6 +119,43 @@ def _run_stages(item: Run, log: Path, tools: Mapping[str, Callable]) -> None:
         os._exit(0 if all(stage.done.is_file() for stage in item.stages) else 1)
 
 
+def resident_peak(prepare: Callable[[], Any], step: Callable[[Any], None]) -> float:
+    """Returns the bytes by which a process of its own grows at most while it takes a step twice.
+
+    Args:
+        prepare: makes what the step works on; its memory does not count.
+        step: takes what ``prepare`` made.
+    """
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_resident_peak, args=(sender, prepare, step))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    finally:
+        process.join()
+
+
+def _measure_resident_peak(sender: Any, prepare: Callable[[], Any], step: Callable[[Any], None]) -> None:
+    torch.set_num_threads(1)
+    work = prepare()
+    # The peak so far may lie in the preparation: what is resident now is what the step adds to.
+    before = _status('VmRSS')
+    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')  # resets VmHWM
+    for _ in range(2):
+        step(work)
+    sender.send(_status('VmHWM') - before)
+
+
+def _status(name: str) -> float:
+    """Returns a memory figure of this process in bytes."""
+    for line in Path('/proc/self/status').read_text(encoding='utf-8').splitlines():
+        if line.startswith(f'{name}:'):
+            return 1024.0 * int(line.split()[1])
+    raise SystemExit(f'/proc/self/status has no {name}; memory is measured on Linux only')
+
+
 def store(study: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1, **more: Any) -> Path:
     """Writes ``benchmarks/results/STUDY.json``: the records, and what they were made with; returns its path."""
     RESULTS.mkdir(parents=True, exist_ok=True)

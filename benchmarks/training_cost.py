@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -31,7 +29,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from studies import ROOT, store, write_section
+from studies import ROOT, resident_peak, store, write_section
 
 from mmadv.attacks.attack import frozen
 from mmadv.models.adapter import TrainingAdapter
@@ -137,22 +135,7 @@ def peak_memory(arguments: tuple, name: str) -> float:
         torch.cuda.reset_peak_memory_stats()
         workload.train_step(name)
         return torch.cuda.max_memory_allocated() - before
-    context = multiprocessing.get_context('fork')
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_resident_peak, args=(sender, arguments, name))
-    process.start()
-    peak = receiver.recv()
-    process.join()
-    return peak
-
-
-def _resident_peak(sender: Any, arguments: tuple, name: str) -> None:
-    torch.set_num_threads(1)
-    workload = Workload(*arguments)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(2):
-        workload.train_step(name)
-    sender.send(1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    return resident_peak(lambda: Workload(*arguments), lambda workload: workload.train_step(name))
 
 
 def table(content: dict[str, Any]) -> str:
