@@ -47,7 +47,7 @@ def attacked(work_dir: Path, config: str, radius: str, iterations: int, images: 
     """Returns the result of SEA on a model at one radius, attacking only if there is none yet."""
     stem = Path(config).stem
     if stored_result(work_dir, config, radius) is None:
-        options = ['--iterations', str(iterations), '--limit', str(images), '--batch-size', '8']
+        options = ['--iterations', str(iterations), '--limit', str(images), '--batch-size', '8', '--resume']
         out = work_dir / f'{stem}_sea_{radius.replace("/", "_")}'
         checkpoint = str(work_dir / stem / CHECKPOINT)
         run(['tools/test.py', config, checkpoint, '--attack', 'sea', '--eps', radius, *options, '--out', str(out)])

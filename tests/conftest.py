@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import socket
+
 import pytest
 import torch
 
@@ -11,3 +13,11 @@ torch.set_num_threads(1)
 def loading_as_torch_does_it(monkeypatch):
     """Commands that ran in this process for earlier tests have forced safe loading for good; undo it for the next."""
     monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+
+
+@pytest.fixture
+def unused_port():
+    """A free port for processes that talk to each other."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]

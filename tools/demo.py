@@ -51,7 +51,7 @@ def main() -> int:
                 [
                     *('tools/test.py', config, weights, '--attack', 'sea', '--eps', *RADII),
                     *('--iterations', str(ITERATIONS), '--limit', str(IMAGES), '--batch-size', str(IMAGES)),
-                    *('--out', str(folder / 'attack')),
+                    *('--out', str(folder / 'attack'), '--restart'),
                 ],
                 folder,
             )

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_main_process
 from mmengine.runner import TestLoop
 from mmengine.structures import PixelData
 from mmseg.registry import LOOPS
 from torch import Tensor
 
-from mmadv.attacks import (
-    Attack,
-    Cascade,
-    NonFiniteLogits,
-    ScheduledPGD,
-    WorstCase,
-    ama,
-    auto,
-    derive_seed,
-    parse_radius,
-    sea,
-)
+from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, parse_radius, sea
+from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
+from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.progress import Progress
 from mmadv.errors import UserError
-from mmadv.models.adapter import SegmentorAdapter, geometry, stack_images, stack_labels, unwrap
+from mmadv.evaluation import AttackMetric, ResultStore
+from mmadv.models.adapter import geometry, unwrap
 from mmadv.models.batches import label_maps
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import Example
@@ -45,6 +36,8 @@ class AttackTestLoop(TestLoop):
 
     Noise is keyed by ``seed`` and the image's name, so that results depend neither on batch size nor on order
     or number of processes, beyond the arithmetic of the model. At radius 0 the clean prediction is reported as it is.
+    Several processes share the images evenly, none twice. Images that do not fit into memory together are attacked in
+    smaller groups. An image for which the model returns NaN is left out and listed under ``failed``.
 
     Args:
         runner: the runner.
@@ -83,19 +76,70 @@ class AttackTestLoop(TestLoop):
         self.shown = {indexes[i] for i in evenly_spaced(len(indexes), show)} if show else set()
         self.examples: list[Example] = []
         self.seconds = {'clean': 0.0, **dict.fromkeys(self.attacks, 0.0)}
-        super().__init__(runner, _in_order({**dataloader, 'dataset': Selection(dataset, indexes)}), evaluator)
+        self.store: ResultStore | None = None
+        self.done = 0
+        self.missing = indexes
+        self.largest_group: int | None = None
+        self.dataloader_config = _in_order({**dataloader, 'dataset': Selection(dataset, indexes)})
+        super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])
         self.loaded_rgb = _loads_rgb(runner.cfg)
 
+    def keep_results(self, store: ResultStore) -> int:
+        """Makes the run write to a store as it goes and leave out the images it holds; returns the number of those.
+
+        To be called before ``run``, by all processes. Images to be shown whose arrays the store lacks are done again.
+
+        Raises:
+            UserError: the stored results were made with other settings, or the images are not those of then.
+        """
+        metrics = [metric for metric in self.evaluator.metrics if isinstance(metric, AttackMetric)]
+        if len(metrics) != len(self.evaluator.metrics):
+            raise UserError('results that are kept need AttackMetric or SEAMetric alone; take other metrics out')
+        dataset = self.dataloader.dataset
+        seen = all_gather_object(store.read())  # of several machines, each may see its own part
+        known = {index: rank for rank in reversed(range(len(seen))) for index in seen[rank]}
+        wanted = set(dataset.indexes)
+        stored = {index: seen[rank][index] for index, rank in sorted(known.items()) if index in wanted}
+        verdict = [_changed_image(dataset, stored) if is_main_process() else None]
+        broadcast_object_list(verdict)
+        if verdict[0]:
+            raise UserError(f'{store.folder.parent} was begun with other images: {verdict[0]}; give another --out')
+        kept = dict(pair for part in all_gather_object(self._stored_examples(store)) for pair in part)
+        self.missing = [index for index in dataset.indexes if index not in stored]
+        redone = {index for index in self.shown if index not in kept}
+        done = {index: record for index, record in stored.items() if index not in redone}
+        self.examples = [kept[index] for index in sorted(done) if index in kept]
+        for metric in metrics:
+            metric.store = store
+            metric.adopt(record for index, record in done.items() if known[index] == get_rank())
+        self.store, self.done = store, len(done)
+        remaining = [index for index in dataset.indexes if index not in done]
+        config = {**self.dataloader_config, 'dataset': Selection(dataset.dataset, remaining)}
+        self.dataloader = self.runner.build_dataloader(config, seed=self.runner.seed)
+        return len(done)
+
+    def describe_dataset(self) -> dict[str, Any]:
+        """Returns what has to be the same when a run goes on: type, size and classes of the dataset."""
+        dataset = self.dataloader.dataset
+        return {
+            'type': type(dataset.dataset).__name__,
+            'size': self.dataset_size,
+            'classes': list(dataset.metainfo['classes']),
+        }
+
     def run(self) -> dict:
         """Returns the metrics of the whole dataset."""
-        self.segmentor = unwrap(self.runner.model)
-        self.device = next(self.segmentor.parameters()).device
-        self.progress = Progress(len(self.dataloader.dataset), self.title)
+        self.predict = GroupPredictor(
+            unwrap(self.runner.model), self.attacks, seed=self.seed, title=self.title, num_classes=self.num_classes
+        )
+        self.progress = Progress(self.done + len(self.dataloader.dataset), self.title, self.done)
         try:
             metrics = super().run()
         finally:
             self.progress.close()
+            if self.store is not None:
+                self.store.close()
         gathered = [example for part in all_gather_object(self.examples) for example in part]
         self.examples = sorted({example.index: example for example in gathered}.values(), key=lambda e: e.index)
         return metrics
@@ -109,111 +153,113 @@ class AttackTestLoop(TestLoop):
         for i, (image, label, sample) in enumerate(zip(inputs, label_maps(samples), samples, strict=True)):
             check_not_scaled(image, sample)
             groups.setdefault((image.shape, label.shape, geometry(sample)), []).append(i)
+        done: list[int] = []
         for group in groups.values():
-            self._run_group([inputs[i] for i in group], [samples[i] for i in group])
-        self.evaluator.process(data_samples=samples, data_batch=data_batch)
-        self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=data_batch, outputs=samples)
+            done += self._run_group(group, inputs, samples)
+        batch = {'inputs': [inputs[i] for i in sorted(done)], 'data_samples': [samples[i] for i in sorted(done)]}
+        self.evaluator.process(data_samples=batch['data_samples'], data_batch=batch)
+        self._keep_examples(batch['data_samples'])
+        self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=batch, outputs=batch['data_samples'])
         self.progress.advance(len(samples))
 
-    def _run_group(self, inputs: list[Tensor], samples: list[Any]) -> None:
-        """Predicts samples of one geometry and writes the predictions into them."""
-        model = SegmentorAdapter(self.segmentor, samples)
-        if model.num_classes != self.num_classes:
-            raise UserError(
-                f'the model predicts {model.num_classes} classes, the dataset has {self.num_classes}; '
-                'make num_classes of the decode head and the classes of the dataset agree'
+    def _run_group(self, group: list[int], inputs: list[Tensor], samples: list[Any]) -> list[int]:
+        """Predicts samples of one geometry, in parts if they do not fit into memory, and returns which succeeded."""
+        size = self.largest_group or len(group)
+        waiting = [group[start : start + size] for start in range(0, len(group), size)]
+        done: list[int] = []
+        while waiting:
+            part = waiting.pop(0)
+            try:
+                predicted = self._predict_if_it_fits([inputs[i] for i in part], [samples[i] for i in part])
+            except ImageFailed as failure:
+                self._fail(samples[part[failure.position]], str(failure))
+                rest = [i for n, i in enumerate(part) if n != failure.position]
+                waiting[:0] = [rest] if rest else []
+                continue
+            if predicted is None:
+                self._shrink(len(part))
+                waiting[:0] = [part[: self.largest_group], part[self.largest_group :]]
+                continue
+            self._take([samples[i] for i in part], predicted)
+            done += part
+        return done
+
+    def _predict_if_it_fits(self, inputs: list[Tensor], samples: list[Any]) -> PredictedGroup | None:
+        """Returns None for several images that do not fit into memory together."""
+        try:
+            return self.predict(inputs, samples)
+        except (RuntimeError, MemoryError) as error:
+            if len(inputs) == 1 or not is_out_of_memory(error):
+                raise
+        return None
+
+    def _shrink(self, size: int) -> None:
+        """Halves the number of images that are attacked together from now on."""
+        release_memory()
+        if self.largest_group is None:
+            self.progress.say(
+                f'{size} images do not fit into memory together; they are attacked in smaller groups from here on, '
+                'which changes no result'
             )
-        images, labels = stack_images(inputs, samples), stack_labels(samples)
-        model.check_labels(labels, samples)
-        images, labels = images.to(self.device), labels.to(self.device)
-        names = [sample.metainfo['image_name'] for sample in samples]
-        clean = self._predict_clean(model, images, names)
-        self._count('clean', clean, labels, model)
-        for sample, prediction in zip(samples, clean.cpu(), strict=True):
+        self.largest_group = (size + 1) // 2
+
+    def _fail(self, sample: Any, reason: str) -> None:
+        """Notes that the model failed on an image; the run goes on without it."""
+        record = {'index': sample.metainfo['sample_idx'], 'image': sample.metainfo['image_name'], 'failed': reason}
+        for metric in self.evaluator.metrics:
+            if isinstance(metric, AttackMetric):
+                metric.adopt([record])
+        self.progress.say(f'failed: {reason}')
+
+    def _take(self, samples: list[Any], predicted: PredictedGroup) -> None:
+        """Writes what was predicted into the samples, the examples, the sums and the times."""
+        examples = self._start_examples(samples, predicted)
+        for sample, prediction in zip(samples, predicted.clean, strict=True):
             sample.pred_sem_seg = PixelData(data=prediction[None])
             sample.set_field({}, 'adversarial')
-            sample.set_field({'title': self.title, 'ignore_index': model.ignore_index, 'passes': {}}, 'attack')
-        examples = self._start_examples(images, samples)
-        for radius, attack in self.attacks.items():
-            self._attack(radius, attack, model, images, labels, clean, samples, examples)
-
-    def _predict_clean(self, model: SegmentorAdapter, images: Tensor, names: list[str]) -> Tensor:
-        start = time.perf_counter()
-        logits = model(images)
-        finite = torch.isfinite(logits).flatten(1).all(1)
-        if not finite.all():
-            raise UserError(
-                f'the model returns NaN or infinite logits for the clean image {names[int((~finite).nonzero()[0])]} '
-                '(iteration 0); check the checkpoint and the normalisation'
-            )
-        predictions = logits.argmax(1)
-        self.seconds['clean'] += time.perf_counter() - start
-        return predictions
-
-    def _attack(
-        self,
-        radius: str,
-        attack: Attack | None,
-        model: SegmentorAdapter,
-        images: Tensor,
-        labels: Tensor,
-        clean: Tensor,
-        samples: list[Any],
-        examples: dict[int, Example],
-    ) -> None:
-        """Attacks a group at one radius and writes the outcome into its samples and examples."""
-        start = time.perf_counter()
-        adversarial, worst = images, clean
-        predictions = dict.fromkeys(self._members(), clean)
-        passes = [torch.zeros(len(images), dtype=torch.int64)] * 2
-        if attack is not None and bool((labels != model.ignore_index).any()):
-            names = [sample.metainfo['image_name'] for sample in samples]
-            seeds = [derive_seed(self.seed, name) for name in names]
-            try:
-                result = attack(model, images, labels, seeds=seeds, ignore_index=model.ignore_index)
-            except NonFiniteLogits as error:
-                raise UserError(
-                    f'the model returns NaN or infinite logits for the image {names[error.index]} at iteration '
-                    f'{error.iteration} of {self.title} with radius {radius}; check the checkpoint and the precision'
-                ) from error
-            adversarial, worst = result.images, result.predictions
-            predictions = {name: member.predictions for name, member in result.members.items()} or {'attack': worst}
-            passes = [result.forward_passes, result.backward_passes]
-        for name, prediction in predictions.items():
-            for sample, one in zip(samples, prediction.cpu(), strict=True):
-                sample.adversarial.setdefault(radius, {})[name] = one
-        for i, (sample, *counts) in enumerate(zip(samples, *(column.tolist() for column in passes), strict=True)):
-            sample.attack['passes'][radius] = tuple(counts)
-            if i in examples and attack is not None:
-                examples[i].adversarial[radius] = self._displayed(adversarial[i])
-                examples[i].attacked[radius] = worst[i].cpu().numpy()
-        self._count(radius, worst, labels, model)
-        self.seconds[radius] += time.perf_counter() - start
-
-    def _members(self) -> list[str]:
-        """Returns the names under which the attack's predictions are reported."""
-        attack = next(filter(None, self.attacks.values()), None)
-        return list(attack.attacks) if isinstance(attack, WorstCase) else ['attack']
-
-    def _count(self, name: str, predictions: Tensor, labels: Tensor, model: SegmentorAdapter) -> None:
-        valid = labels != model.ignore_index
-        self.progress.add(name, int(((predictions == labels) & valid).sum()), int(valid.sum()))
-
-    def _start_examples(self, images: Tensor, samples: list[Any]) -> dict[int, Example]:
-        """Returns the examples that are to be kept of a group, by position, with all but the attacks."""
-        examples = {}
-        for i, (image, sample) in enumerate(zip(images, samples, strict=True)):
-            index = sample.metainfo['sample_idx']
-            if index in self.shown and all(example.index != index for example in self.examples):
-                examples[i] = Example(
-                    index=index,
-                    name=sample.metainfo['image_name'],
-                    image=self._displayed(image),
-                    label=sample.gt_sem_seg.data[0].cpu().numpy(),
-                    clean=sample.pred_sem_seg.data[0].cpu().numpy(),
-                )
+            sample.set_field({'title': self.title, 'ignore_index': predicted.ignore_index, 'passes': {}}, 'attack')
+        self._count('clean', predicted.clean, predicted)
+        self.seconds['clean'] += predicted.clean_seconds
+        for radius, attacked in predicted.attacked.items():
+            passes = zip(attacked.forward_passes.tolist(), attacked.backward_passes.tolist(), strict=True)
+            for i, (sample, counts) in enumerate(zip(samples, passes, strict=True)):
+                sample.adversarial[radius] = {name: values[i] for name, values in attacked.predictions.items()}
+                sample.attack['passes'][radius] = counts
+                if i in examples and attacked.images is not None:
+                    examples[i].adversarial[radius] = self._displayed(attacked.images[i])
+                    examples[i].attacked[radius] = attacked.worst[i].numpy()
+            self._count(radius, attacked.worst, predicted)
+            self.seconds[radius] += attacked.seconds
         self.examples += examples.values()
-        return examples
+
+    def _count(self, name: str, predictions: Tensor, predicted: PredictedGroup) -> None:
+        valid = predicted.labels != predicted.ignore_index
+        self.progress.add(name, int(((predictions == predicted.labels) & valid).sum()), int(valid.sum()))
+
+    def _start_examples(self, samples: list[Any], predicted: PredictedGroup) -> dict[int, Example]:
+        """Returns the examples that are to be kept of a group, by position, with all but the attacks."""
+        return {
+            i: Example(
+                index=sample.metainfo['sample_idx'],
+                name=sample.metainfo['image_name'],
+                image=self._displayed(predicted.images[i]),
+                label=predicted.labels[i].numpy(),
+                clean=predicted.clean[i].numpy(),
+            )
+            for i, sample in enumerate(samples)
+            if sample.metainfo['sample_idx'] in self.shown
+        }
+
+    def _keep_examples(self, samples: list[Any]) -> None:
+        """Writes the examples among the samples to the store, after their counts: those alone would be of no use."""
+        indexes = {sample.metainfo['sample_idx'] for sample in samples}
+        for example in self.examples:
+            if self.store is not None and example.index in indexes:
+                self.store.save_arrays(f'example-{example.index:08d}', example.to_arrays())
+
+    def _stored_examples(self, store: ResultStore) -> list[tuple[int, Example]]:
+        arrays = {index: store.load_arrays(f'example-{index:08d}') for index in self.shown}
+        return [(index, Example.from_arrays(found)) for index, found in arrays.items() if found is not None]
 
     def _displayed(self, image: Tensor) -> Any:
         """Returns (C, h, w) as (h, w, 3) RGB; other than three channels are shown by the first one."""
@@ -288,7 +334,19 @@ def _in_order(dataloader: dict[str, Any]) -> dict[str, Any]:
     """Returns a dataloader config that reads every sample once, in order."""
     dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
     kept = {key: value for key, value in dataloader.items() if key not in dropped}
-    return {'batch_size': 1, **kept, 'sampler': {'type': 'mmengine.DefaultSampler', 'shuffle': False}}
+    sampler = {'type': 'mmengine.DefaultSampler', 'shuffle': False, 'round_up': False}
+    return {'batch_size': 1, **kept, 'sampler': sampler}
+
+
+def _changed_image(dataset: Selection, stored: Mapping[int, Mapping[str, Any]]) -> str | None:
+    """Returns the sentence on the first image that is not what it was when its stored result was made."""
+    for index, record in stored.items():
+        try:
+            if dataset.digest(index) != record['digest']:
+                return f'{record["image"]} (number {index}) or its label has changed since'
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def _loads_rgb(config: Any) -> bool:

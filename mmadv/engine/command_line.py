@@ -16,6 +16,7 @@ from mmengine.config import Config, DictAction
 from mmseg.utils import register_all_modules
 
 from mmadv.engine.data import first_line
+from mmadv.engine.memory import is_out_of_memory
 from mmadv.errors import UserError
 
 TRACEBACK_VARIABLE = 'MMADV_TRACEBACK'
@@ -54,19 +55,24 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 0, or 2 after a mistake, told as one sentence on stderr.
+def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: its own, or 2 after a mistake, told as one sentence on stderr.
+
+    An interrupt from the keyboard gives 130, as shells have it.
 
     With the environment variable MMADV_TRACEBACK=1 the traceback is printed before the sentence. What is no
     mistake of the user raises.
 
     Args:
-        command: takes the arguments.
+        command: takes the arguments, and returns its status, None for 0.
         argv: the arguments; those of the process by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        command(arguments)
+        return command(arguments) or 0
+    except KeyboardInterrupt as interrupt:
+        print(f'interrupted: {interrupt}' if str(interrupt) else 'interrupted', file=sys.stderr)
+        return 130
     except Exception as error:
         sentence = user_sentence(error)
         if sentence is None:
@@ -75,7 +81,6 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None
             traceback.print_exc()
         print(f'error: {sentence}', file=sys.stderr)
         return 2
-    return 0
 
 
 def user_sentence(error: BaseException) -> str | None:
@@ -86,6 +91,13 @@ def user_sentence(error: BaseException) -> str | None:
         return re.split(r'(?:\n|^)mmadv\.\S*?Error: ', message)[-1].strip().replace('\n', ' ')
     if isinstance(error, torch.OutOfMemoryError):
         return f'out of memory on the accelerator ({first_line(error)}); use a smaller batch or smaller images'
+    if is_out_of_memory(error):
+        return f'out of memory ({first_line(error)}); use a smaller batch or smaller images'
+    if isinstance(error, RuntimeError) and re.search(r'DataLoader worker \(pid.*\) (exited|is killed)', message):
+        return (
+            f'a process that loads data was lost ({first_line(error)}); it may have run out of memory: use fewer, '
+            'such as --cfg-options test_dataloader.num_workers=0 test_dataloader.persistent_workers=False'
+        )
     unregistered = re.search(r'(\S+) is not in the (\S+) registry', message)
     if isinstance(error, KeyError) and unregistered:
         name, registry = unregistered.groups()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ class Selection(Dataset):
     """Some samples of a dataset, each with its index and name in the meta data.
 
     ``sample_idx`` is the index in the whole dataset; ``image_name`` the image's path below the dataset's
-    image folder, or the index where a sample has no path.
+    image folder, or the index where a sample has no path; ``digest`` a checksum of what the sample is made of.
 
     Args:
         dataset: the whole dataset.
@@ -113,9 +114,30 @@ class Selection(Dataset):
     def __getitem__(self, item: int) -> dict:
         index = self.indexes[item]
         data = self.dataset[index]
-        path = data['data_samples'].metainfo.get('img_path')
-        data['data_samples'].set_metainfo({'sample_idx': index, 'image_name': self._name(path) or str(index)})
+        name = self._name(data['data_samples'].metainfo.get('img_path')) or str(index)
+        data['data_samples'].set_metainfo(
+            {'sample_idx': index, 'image_name': name, 'digest': self._digest(index, data)}
+        )
         return data
+
+    def digest(self, index: int) -> str:
+        """Returns the checksum of a sample by its index in the whole dataset, without a picture being decoded."""
+        return self._digest(index, None)
+
+    def _digest(self, index: int, data: dict | None) -> str:
+        """Returns the checksum of a sample's name and files, or of its pixels and labels where it has no files."""
+        info = self.dataset.get_data_info(index) if hasattr(self.dataset, 'get_data_info') else {}
+        paths = [info[key] for key in FILES if isinstance(info.get(key), str)]
+        digest = hashlib.blake2b((self._name(info.get('img_path')) or str(index)).encode(), digest_size=12)
+        if paths and all(os.path.isfile(path) for path in paths):
+            parts = (Path(path).read_bytes() for path in paths)
+        else:
+            data = self.dataset[index] if data is None else data
+            tensors = [data['inputs'], *(item.data for item in _pixel_data(data['data_samples']))]
+            parts = (tensor.contiguous().numpy().tobytes() for tensor in tensors)
+        for part in parts:
+            digest.update(hashlib.blake2b(part).digest())
+        return digest.hexdigest()
 
     def _name(self, path: str | None) -> str | None:
         if path is None:
@@ -123,6 +145,10 @@ class Selection(Dataset):
         path = os.path.abspath(path)
         inside = [folder for folder in self.folders if Path(path).is_relative_to(folder)]
         return Path(os.path.relpath(path, inside[0])).as_posix() if inside else Path(path).name
+
+
+def _pixel_data(sample: Any) -> list[Any]:
+    return [item for _, item in sorted(sample.items()) if hasattr(item, 'data')]
 
 
 def evenly_spaced(size: int, limit: int | None) -> list[int]:

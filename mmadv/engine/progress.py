@@ -17,13 +17,15 @@ class Progress:
     Args:
         total: number of images.
         description: shown in front.
+        done: number of images that were done before.
     """
 
-    def __init__(self, total: int, description: str) -> None:
+    def __init__(self, total: int, description: str, done: int = 0) -> None:
         self._sums: dict[str, list[int]] = {}
         self._total = total
         self._bar = tqdm(
             total=total,
+            initial=done,
             desc=description,
             unit='image',
             file=sys.stderr,
@@ -47,6 +49,10 @@ class Progress:
         return ', '.join(
             f'{name} {100 * correct / valid:.1f}%' for name, (correct, valid) in self._sums.items() if valid
         )
+
+    def say(self, sentence: str) -> None:
+        """Prints a line above the bar, on every process that has something to say."""
+        tqdm.write(sentence, file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar, leaving its last state on the screen."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime
 import shlex
+import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 
 from mmadv.attacks import WorstCase, parse_radius
@@ -20,13 +22,20 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.attack_test_loop import AttackTestLoop, attack_title, attacks_by_radius, unwrap
-from mmadv.engine.command_line import Parser, load_config, require, set_local_rank
+from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, user_sentence
 from mmadv.engine.provenance import hardware, versions
 from mmadv.errors import UserError, nearest
+from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import draw_example
-from mmadv.report.results import check_writable, staged, write_per_image, write_results
+from mmadv.report.results import FILE_NAME, check_writable, load_results, staged, write_per_image, write_results
 from mmadv.report.table import summary_table
+
+# Inside the output folder: results per image while the run lasts, and when it is complete.
+UNFINISHED = 'unfinished'
+RECORDS = 'records.jsonl'
+# Keys of a config that decide numbers; a run that goes on must have them as they were.
+DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
 
 
 def parser() -> Parser:
@@ -49,15 +58,27 @@ def parser() -> Parser:
     result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
     result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/ATTACK_DATE)')
     result.add_argument('--show', type=int, default=4, help='number of images to draw (default: 4)')
+    result.add_argument(
+        '--precision',
+        choices=['float32', 'float64'],
+        default='float32',
+        help='of model and attack; in float64 results do not depend on batch size to the last pixel (default: float32)',
+    )
+    result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
+    result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
     result.add_common()
     return result
 
 
-def run_test(argv: Sequence[str]) -> None:
-    """Attacks a checkpoint as the arguments say, prints the table and writes the results.
+def run_test(argv: Sequence[str]) -> int:
+    """Attacks a checkpoint as the arguments say, prints the table and writes the results; returns the exit status.
+
+    That is 0, or 1 where the model failed on some images, which are listed.
 
     Raises:
-        UserError: a mistake in the arguments, config, checkpoint or data; nothing is written then.
+        UserError: a mistake in the arguments, config, checkpoint or data. The results of images that were done
+            before it are kept; where there are none, nothing is written.
+        KeyboardInterrupt: with how to go on as its message.
     """
     arguments = parser().parse_args(argv)
     set_local_rank(arguments)
@@ -66,19 +87,135 @@ def run_test(argv: Sequence[str]) -> None:
     attacks_by_radius(attack, arguments.eps)
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
+    _check_unfinished(arguments, out)
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
-    text = config.pretty_text
     use_safe_loading()
     load_checkpoint_file(arguments.checkpoint)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix='mmadv-test-') as scratch:
         runner = Runner.from_cfg(config_for_testing(config, arguments, attack, scratch))
         load_weights(unwrap(runner.model), arguments.checkpoint)
-        runner.test()
+        if arguments.precision == 'float64':
+            runner.model.double()
+        loop, out = runner.test_loop, _agreed(out)
+        store = ResultStore(
+            out / UNFINISHED,
+            run_settings(config, arguments, attack, loop),
+            out / RECORDS if arguments.resume else None,
+        )
+        _discard(store, arguments)
+        loop.keep_results(store)
+        if arguments.resume and not loop.missing and _is_complete(out, store, arguments):
+            return _tell_complete(out)
+        with _kept(store, out, argv):
+            runner.test()
+            if not is_main_process():
+                return 0
+            seconds = {'total': time.perf_counter() - start, **loop.seconds}
+            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store)
+    store.remove()
+    return _tell_failed(loop.evaluator.metrics[0].evaluation['failed'])
+
+
+def run_settings(config: Config, arguments: Namespace, attack: Attack | None, loop: AttackTestLoop) -> dict[str, Any]:
+    """Returns everything that decides the numbers of a run: what must not change when it goes on."""
+    settings = config.to_dict()
+    return {
+        'checkpoint': {'sha256': file_sha256(arguments.checkpoint)},
+        'attack': attack and attack.describe(),
+        'radii': list(loop.attacks),
+        'seed': arguments.seed,
+        'precision': arguments.precision,
+        'dataset': loop.describe_dataset(),
+        'config': {
+            **{key: settings.get(key) for key in DECISIVE_KEYS},
+            'test_dataloader': {'dataset': settings['test_dataloader'].get('dataset')},
+        },
+        'versions': {name: version for name, version in versions().items() if name != 'python'},
+    }
+
+
+def _check_unfinished(arguments: Namespace, out: Path) -> None:
+    """Raises UserError where an unfinished run is there, and the arguments do not say what to do with it."""
+    if arguments.resume and arguments.restart:
+        raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
+    if arguments.resume and not arguments.out:
+        raise UserError('--resume needs --out, the folder of the run that is to go on')
+    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).begun:
+        raise UserError(
+            f'output folder {out} holds the results of an unfinished run; go on with --resume, discard them with '
+            '--restart, or give another --out'
+        )
+
+
+def _agreed(out: Path) -> Path:
+    """Returns the output folder of the main process; the default one holds the time."""
+    names = [str(out)]
+    broadcast_object_list(names)
+    return Path(names[0])
+
+
+def _discard(store: ResultStore, arguments: Namespace) -> None:
+    """Deletes what an earlier run left, unless this one goes on with it."""
+    barrier()  # by now every process has seen that it may
+    if not arguments.resume and is_main_process():
+        store.remove()
+    barrier()
+
+
+@contextmanager
+def _kept(store: ResultStore, out: Path, argv: Sequence[str]) -> Iterator[None]:
+    """Says, whatever ends the run early, how many images are kept and how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        store.close()
+        kept = len(store.read())
+        note = f'{kept} images are done and kept in {out}; go on with the same command and --resume'
+        sentence = user_sentence(error)
+        if isinstance(error, KeyboardInterrupt):
+            words = _without_resuming(argv)
+            words += [] if any(word.startswith('--o') for word in words) else ['--out', str(out)]
+            command = shlex.join(['python', 'tools/test.py', *words, '--resume'])
+            how = f'{kept} images are done and kept; go on with\n{command}' if kept else 'nothing was done yet'
+            raise KeyboardInterrupt(how) from None
+        if kept and sentence is not None:
+            raise UserError(f'{sentence} ({note})') from error
+        if kept:
+            print(note, file=sys.stderr)
+        raise
+
+
+def _is_complete(out: Path, store: ResultStore, arguments: Namespace) -> bool:
+    """Returns whether the folder holds the results of this very run already."""
+    if store.begun or not (out / FILE_NAME).is_file():
+        return False
+    results = load_results(out)
+    return results['dataset']['limit'] == arguments.limit and not results['evaluation'].get('failed')
+
+
+def _tell_complete(out: Path) -> int:
     if is_main_process():
-        seconds = {'total': time.perf_counter() - start, **runner.test_loop.seconds}
-        _write(out, arguments, argv, text, attack, runner.test_loop, seconds)
+        print(f'{summary_table(load_results(out)["evaluation"])}\n\nnothing is left to do; results: {out}')
+    return 0
+
+
+def _tell_failed(failed: Sequence[Mapping[str, str]]) -> int:
+    """Lists the images that the model failed on, and returns the exit status."""
+    if not failed:
+        return 0
+    for image in failed:
+        print(f'failed: {image["image"]}: {image["reason"]}', file=sys.stderr)
+    number = f'{len(failed)} image' + ('s' if len(failed) > 1 else '')
+    print(f'error: the model failed on {number}, left out of every number; --resume tries again', file=sys.stderr)
+    return 1
+
+
+def _without_resuming(argv: Sequence[str]) -> list[str]:
+    """Returns the command line without --resume and --restart, and what argparse takes for them."""
+    options = ('--resume', '--restart')
+    return [word for word in argv if not (len(word) > 5 and any(option.startswith(word) for option in options))]
 
 
 def config_for_testing(config: Config, arguments: Namespace, attack: Attack | None, scratch: str) -> Config:
@@ -170,18 +307,20 @@ def _write(
     attack: Attack | None,
     loop: AttackTestLoop,
     seconds: Mapping[str, float],
+    store: ResultStore,
 ) -> None:
     """Prints the table and writes everything into the result folder at once."""
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
     results: dict[str, Any] = {
         'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        'command': shlex.join(['python', 'tools/test.py', *argv]),
+        'command': shlex.join(['python', 'tools/test.py', *_without_resuming(argv)]),
         'config': {'file': arguments.config, 'text': text},
         'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
         'attack': attack and {'name': arguments.attack, 'title': attack_title(attack), 'parameters': attack.describe()},
         'radii': [{'text': radius, 'value': parse_radius(radius)} for radius in loop.attacks],
         'seed': arguments.seed,
         'batch_size': loop.dataloader.batch_size,
+        'precision': arguments.precision,
         'dataset': {
             'type': type(dataset.dataset).__name__,
             'size': loop.dataset_size,
@@ -208,5 +347,6 @@ def _write(
             )
             results['pictures'].append({'file': file, 'index': example.index, 'image': example.name})
         write_per_image(stage / 'per_image.csv', metric.per_image)
+        write_records(stage / RECORDS, store.settings, metric.records)
         write_results(stage, results)
     print(f'results: {out}')

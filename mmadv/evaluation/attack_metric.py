@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 
 from mmadv.errors import UserError
+from mmadv.evaluation.image_record import image_record, to_counts
+from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.table import class_table, summary_table
-from mmadv.robustness import Counts, count, metrics
+from mmadv.robustness import Counts, metrics
 
 SCALARS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
 
@@ -22,15 +25,18 @@ SCALARS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
 class AttackMetric(BaseMetric):
     """Metrics of the clean and the attacked predictions that ``AttackTestLoop`` attaches to the data samples.
 
-    Per image only small counts are kept, so that processes collect quickly. Images are told apart by their index in
-    the dataset: what a distributed sampler repeats counts once. After ``evaluate``, ``evaluation`` holds
-    all numbers, per class too, as JSON-able fractions (None where undefined), and ``per_image`` one entry
-    per image; both are there on the main process only.
+    Per image only small counts are kept, as JSON text, so that processes collect quickly and memory stays flat. Images
+    are told apart by their index in the dataset: what several processes have counts once. After ``evaluate``,
+    ``evaluation`` holds all numbers, per class too, as JSON-able fractions (None where undefined), ``per_image`` one
+    entry and ``records`` the counts of each image; they are there on the main process only.
 
     Args:
         collect_device: 'cpu' (through files) or 'gpu' (through the process group).
         prefix: of the metrics' names.
         collect_dir: shared folder for ``collect_device='cpu'``.
+
+    Attributes:
+        store: where the counts of every image are written as they are made; None for nowhere.
     """
 
     default_prefix = 'attack'
@@ -44,6 +50,8 @@ class AttackMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         self.evaluation: dict[str, Any] = {}
         self.per_image: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
+        self.store: ResultStore | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Counts the pixels of one batch of data samples."""
@@ -53,48 +61,56 @@ class AttackMetric(BaseMetric):
                     f'{type(self).__name__} found no attacked predictions; '
                     "set test_cfg = dict(type='AttackTestLoop', ...)"
                 )
-            label, ignore_index = sample['gt_sem_seg']['data'].squeeze(0), sample['attack']['ignore_index']
-            self.results.append(
-                {
-                    'index': int(sample['sample_idx']),
-                    'image': sample['image_name'],
-                    'title': sample['attack']['title'],
-                    'ignore_index': ignore_index,
-                    'passes': sample['attack']['passes'],
-                    'clean': self._count(sample['pred_sem_seg']['data'].squeeze(0), label, ignore_index),
-                    'attacked': {
-                        radius: {name: self._count(one, label, ignore_index) for name, one in predictions.items()}
-                        for radius, predictions in sample['adversarial'].items()
-                    },
-                }
-            )
+            record = image_record(sample, len(self.dataset_meta['classes']))
+            if self.store is not None:
+                self.store.append(record)
+            self.adopt([record])
+
+    def adopt(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Takes the results of images that were predicted before, and reports those that failed."""
+        self.results += [json.dumps(record, separators=(',', ':')) for record in records]
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Returns the metrics over the images of all processes, which need not have equally many."""
+        # What mmengine collects from the processes it takes to be of one length.
+        longest = max(all_gather_object(len(self.results)))
+        self.results += [''] * (longest - len(self.results))
+        return super().evaluate(longest * get_world_size())
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Returns aAcc, mAcc, mIoU and the image mean of aAcc, clean and at every radius, by name.
 
         Args:
-            results: one record of :meth:`process` per image, of all processes.
+            results: one record as JSON text per image, of all processes, and empty texts.
         """
-        records = list({record['index']: record for record in sorted(results, key=lambda r: r['index'])}.values())
-        clean = _gather([record['clean'] for record in records])
+        found = [json.loads(text) for text in results if text]
+        done = {record['index']: record for record in found if 'failed' not in record}
+        failed = {record['index']: record for record in found if record['index'] not in done}
+        records = [done[index] for index in sorted(done)]
+        if not records:
+            reasons = [failed[index]['failed'] for index in sorted(failed)]
+            raise UserError(reasons[0] if reasons else 'there is no image to measure; check the dataset')
+        clean = self._gather(record['clean'] for record in records)
         if not clean.valid.any():
             raise UserError(f'none of the {len(records)} images has a labelled pixel; there is nothing to measure')
+        self.records = records
         self.per_image = [
             {
                 'index': record['index'],
                 'image': record['image'],
                 'valid_pixels': int(valid),
-                'clean': None if np.isnan(accuracy) else float(accuracy),
+                'clean': _number(accuracy),
                 'attacked': {},
             }
             for record, valid, accuracy in zip(records, clean.valid, clean.accuracy, strict=True)
         ]
         self.evaluation = {
             'title': records[0]['title'],
-            'ignore_index': int(records[0]['ignore_index']),
+            'ignore_index': records[0]['ignore_index'],
             'classes': list(self.dataset_meta['classes']),
             'images': int((clean.valid > 0).sum()),
             'excluded': [record['image'] for record, valid in zip(records, clean.valid, strict=True) if not valid],
+            'failed': [{'image': failed[i]['image'], 'reason': failed[i]['failed']} for i in sorted(failed)],
             'clean': jsonable(metrics(clean)),
             'attacked': {radius: self._attacked(radius, records) for radius in records[0]['attacked']},
         }
@@ -102,14 +118,13 @@ class AttackMetric(BaseMetric):
         print_log(f'\n{class_table(self.evaluation)}\n{summary_table(self.evaluation)}', logger=logger)
         return self._scalars()
 
-    def _count(self, prediction: torch.Tensor, label: torch.Tensor, ignore_index: int) -> np.ndarray:
-        counts = count(prediction.long()[None], label[None], len(self.dataset_meta['classes']), ignore_index)
-        return np.concatenate([counts.intersection, counts.prediction, counts.label])
+    def _gather(self, areas: Iterable[Any]) -> Counts:
+        return to_counts(list(areas), len(self.dataset_meta['classes']))
 
     def _attacked(self, radius: str, records: list[dict]) -> dict[str, Any]:
         """Returns the entry of one radius, and adds its accuracies to ``per_image``."""
         names = list(records[0]['attacked'][radius])
-        members = {name: _gather([record['attacked'][radius][name] for record in records]) for name in names}
+        members = {name: self._gather(record['attacked'][radius][name] for record in records) for name in names}
         worst, choice = self._summarise(members)
         passes = np.array([record['passes'][radius] for record in records], dtype=np.int64)
         attackable = worst.valid > 0
@@ -165,8 +180,3 @@ def _number(value: Any) -> float | int | None:
     if isinstance(value, int):
         return value
     return None if np.isnan(value) else float(value)
-
-
-def _gather(counts: Sequence[np.ndarray]) -> Counts:
-    stacked = np.stack(counts)  # (N, 3, K)
-    return Counts(stacked[:, 0], stacked[:, 1], stacked[:, 2])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,33 @@ class Example:
     clean: np.ndarray
     adversarial: dict[str, np.ndarray] = field(default_factory=dict)
     attacked: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns everything as named arrays, which ``from_arrays`` takes."""
+        radii = list(self.adversarial)
+        head = json.dumps({'index': self.index, 'name': self.name, 'radii': radii}).encode()
+        arrays = {
+            'head': np.frombuffer(head, dtype=np.uint8),
+            'image': self.image,
+            'label': self.label,
+            'clean': self.clean,
+        }
+        for number, radius in enumerate(radii):
+            arrays[f'adversarial{number}'] = self.adversarial[radius]
+            arrays[f'attacked{number}'] = self.attacked[radius]
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Example:
+        """Returns the example that ``to_arrays`` took apart."""
+        head = json.loads(arrays['head'].tobytes())
+        return cls(
+            head['index'],
+            head['name'],
+            *(arrays[name] for name in ('image', 'label', 'clean')),
+            {radius: arrays[f'adversarial{number}'] for number, radius in enumerate(head['radii'])},
+            {radius: arrays[f'attacked{number}'] for number, radius in enumerate(head['radii'])},
+        )
 
 
 def colour(classes: np.ndarray, palette: Sequence[Sequence[int]], void: np.ndarray) -> np.ndarray:

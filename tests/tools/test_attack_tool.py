@@ -3,21 +3,16 @@
 import csv
 import hashlib
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import run_together
 from PIL import Image
 from refusals import configure
 
 from mmadv.registry import ATTACKS, build
 from mmadv.report import load_results
 
-TOOLS = Path(__file__).parents[2] / 'tools'
 SEA = ['config.py', 'trained.pth', '--attack', 'sea', '--eps', '0', '4/255', '16/255', '--iterations', '10']
 
 
@@ -114,6 +109,7 @@ def test_an_earlier_result_is_replaced_and_other_files_stay(attack_tool, project
         'notes.txt',
         'per_image.csv',
         'pictures',
+        'records.jsonl',
         'results.json',
     ]
     assert list((project / 'out' / 'pictures').iterdir()) == []
@@ -135,45 +131,11 @@ def test_weights_averaged_by_a_hook_are_those_evaluated(attack_tool, project):
     assert load_results('averaged')['evaluation'] == load_results('plain')['evaluation']
 
 
-PROCESS = """
-import os, sys
-import torch
-torch.set_num_threads(1)
-torch.distributed.init_process_group('gloo')
-sys.argv = ['test.py', *sys.argv[1:]]
-import runpy
-runpy.run_path({tool!r}, run_name='__main__')
-"""
-
-
-def test_two_processes_give_the_result_of_one(attack_tool, project):
+def test_two_processes_give_the_result_of_one(attack_tool, project, unused_port):
     argv = ['config.py', 'trained.pth', '--attack', 'sea', '--eps', '8/255', '--iterations', '4']
     argv += ['--show', '3', '--limit', '5']
     assert attack_tool([*argv, '--out', 'one', '--batch-size', '1']) == 0
-    (project / 'process.py').write_text(PROCESS.format(tool=str(TOOLS / 'test.py')))
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = str(probe.getsockname()[1])
-    options = ['model_wrapper_cfg.type=MMDistributedDataParallel', 'model_wrapper_cfg.device_ids=None']
-    processes = []
-    for rank in ('0', '1'):
-        environment = {**os.environ, 'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': '2', 'MASTER_PORT': port}
-        environment.update(MASTER_ADDR='127.0.0.1', OMP_NUM_THREADS='1')
-        command = [
-            sys.executable,
-            'process.py',
-            *argv,
-            '--out',
-            'two',
-            '--launcher',
-            'pytorch',
-            '--cfg-options',
-            *options,
-        ]
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    for process in processes:
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors.decode()[-2000:]
+    run_together(attack_tool, [*argv, '--out', 'two'], 2, unused_port, project)
     one, two = load_results('one'), load_results('two')
     assert two['hardware']['processes'] == 2
     assert two['evaluation'] == one['evaluation']

@@ -15,7 +15,7 @@ def test_labels_outside_the_classes(attack_tool, train_tool, project, capsys):
     label = np.array(Image.open(project / 'data/labels/2.png'))
     label[5, 5] = 17
     Image.fromarray(label).save(project / 'data/labels/2.png')
-    sentence = refused(attack_tool, attacked(), project, capsys)
+    sentence = refused(attack_tool, attacked(), project, capsys, kept=2)
     assert '2.png' in sentence and 'found 17' in sentence
 
 
@@ -31,7 +31,7 @@ def test_labels_outside_the_classes_in_training(train_tool, project, capsys):
 
 def test_label_and_image_sizes_differ(attack_tool, project, capsys):
     Image.fromarray(np.zeros((20, 32), np.uint8)).save(project / 'data/labels/2.png')
-    sentence = refused(attack_tool, attacked(), project, capsys)
+    sentence = refused(attack_tool, attacked(), project, capsys, kept=2)
     assert '2.png' in sentence and '20x32' in sentence and '32x32' in sentence
 
 
@@ -62,7 +62,7 @@ def test_unreadable_files(attack_tool, project, capsys, file, content, message, 
         path.write_bytes(data[: len(data) // 2] if content == 'half' else content)
     assert config.exists()
     sentence = refused(
-        attack_tool, attacked('--cfg-options', f'test_dataloader.num_workers={workers}'), project, capsys
+        attack_tool, attacked('--cfg-options', f'test_dataloader.num_workers={workers}'), project, capsys, kept=2
     )
     assert str(path) in sentence and message in sentence
 

@@ -1,0 +1,189 @@
+"""Test images of one geometry, predicted clean and attacked at every radius."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmseg.models.segmentors import EncoderDecoder
+from torch import Tensor
+
+from mmadv.attacks import Attack, NonFiniteLogits, WorstCase, derive_seed
+from mmadv.errors import UserError
+from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
+
+
+class ImageFailed(UserError):
+    """The model failed on one image.
+
+    Args:
+        position: of the image in the group that was given.
+        reason: a sentence that names the image.
+    """
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(reason)
+        self.position = position
+
+
+@dataclass
+class AttackedAtRadius:
+    """What an attack at one radius made of a group of n images.
+
+    Attributes:
+        predictions: member -> (n, H, W) int64, on the CPU.
+        worst: (n, H, W) int64, predictions of the attack as a whole, on the CPU.
+        images: (n, C, h, w), on the device; None at radius 0.
+        forward_passes: (n,) int64.
+        backward_passes: (n,) int64.
+        seconds: what it took.
+    """
+
+    predictions: dict[str, Tensor]
+    worst: Tensor
+    images: Tensor | None
+    forward_passes: Tensor
+    backward_passes: Tensor
+    seconds: float
+
+
+@dataclass
+class PredictedGroup:
+    """A group of n images with its clean predictions and what the attacks made of it.
+
+    Attributes:
+        images: (n, C, h, w) in [0, 1], as the model's preprocessor got them.
+        labels: (n, H, W) int64, on the CPU.
+        ignore_index: label of the pixels that are in no count.
+        clean: (n, H, W) int64, on the CPU.
+        clean_seconds: what the clean predictions took.
+        attacked: radius -> outcome.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ignore_index: int
+    clean: Tensor
+    clean_seconds: float
+    attacked: dict[str, AttackedAtRadius] = field(default_factory=dict)
+
+
+class GroupPredictor:
+    """Predicts groups of samples of one geometry, clean and under an attack at several radii.
+
+    Args:
+        segmentor: the model, unwrapped.
+        attacks: radius -> the attack there, None for radius 0.
+        seed: of all noise, which is keyed by it and the image's name.
+        title: of the attack, for messages.
+        num_classes: of the dataset.
+    """
+
+    def __init__(
+        self,
+        segmentor: EncoderDecoder,
+        attacks: Mapping[str, Attack | None],
+        *,
+        seed: int,
+        title: str,
+        num_classes: int,
+    ) -> None:
+        self.segmentor = segmentor
+        self.attacks = attacks
+        self.seed = seed
+        self.title = title
+        self.num_classes = num_classes
+        attack = next(filter(None, attacks.values()), None)
+        self.members = list(attack.attacks) if isinstance(attack, WorstCase) else ['attack']
+
+    def __call__(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> PredictedGroup:
+        """Returns the predictions for a group; the samples stay as they are.
+
+        Args:
+            inputs: (C, h, w) images as the pipeline gives them.
+            samples: their data samples, all of one ``geometry``.
+
+        Raises:
+            ImageFailed: the logits of an image are not finite.
+            UserError: model, images and labels do not fit together.
+        """
+        model = SegmentorAdapter(self.segmentor, samples)
+        if model.num_classes != self.num_classes:
+            raise UserError(
+                f'the model predicts {model.num_classes} classes, the dataset has {self.num_classes}; '
+                'make num_classes of the decode head and the classes of the dataset agree'
+            )
+        images, labels = stack_images(inputs, samples), stack_labels(samples)
+        model.check_labels(labels, samples)
+        parameter = next(self.segmentor.parameters())
+        # Attacks compute in float32 at least, whatever the precision of the model.
+        dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+        images, on_device = images.to(parameter.device, dtype), labels.to(parameter.device)
+        names = [sample.metainfo['image_name'] for sample in samples]
+        start = time.perf_counter()
+        clean = self._predict_clean(model, images, names)
+        result = PredictedGroup(images, labels, model.ignore_index, clean.cpu(), time.perf_counter() - start)
+        for radius, attack in self.attacks.items():
+            result.attacked[radius] = self._attack(radius, attack, model, images, on_device, clean, names)
+        return result
+
+    def _predict_clean(self, model: SegmentorAdapter, images: Tensor, names: list[str]) -> Tensor:
+        logits = model(images)
+        finite = torch.isfinite(logits).flatten(1).all(1)
+        if not finite.all():
+            position = int((~finite).nonzero()[0])
+            raise ImageFailed(
+                position,
+                f'the model returns NaN or infinite logits for the clean image {names[position]} (iteration 0); '
+                'check the checkpoint and the normalisation',
+            )
+        return logits.argmax(1)
+
+    def _attack(
+        self,
+        radius: str,
+        attack: Attack | None,
+        model: SegmentorAdapter,
+        images: Tensor,
+        labels: Tensor,
+        clean: Tensor,
+        names: list[str],
+    ) -> AttackedAtRadius:
+        start = time.perf_counter()
+        # An image without a valid pixel is left out here, so that its result does not depend on the batch it is in.
+        attackable = (labels != model.ignore_index).flatten(1).any(1)
+        if attack is None or not bool(attackable.any()):
+            none, predictions = torch.zeros(len(images), dtype=torch.int64), clean.cpu()
+            unchanged = None if attack is None else images
+            return AttackedAtRadius(dict.fromkeys(self.members, predictions), predictions, unchanged, none, none, 0.0)
+        rows = attackable.nonzero().squeeze(1).tolist()
+        seeds = [derive_seed(self.seed, names[row]) for row in rows]
+        try:
+            result = attack(model, images[rows], labels[rows], seeds=seeds, ignore_index=model.ignore_index)
+        except NonFiniteLogits as error:
+            position = rows[error.index]
+            raise ImageFailed(
+                position,
+                f'the model returns NaN or infinite logits for the image {names[position]} at iteration '
+                f'{error.iteration} of {self.title} with radius {radius}; check the checkpoint and the precision',
+            ) from error
+
+        def all_rows(found: Tensor, others: Tensor) -> Tensor:
+            whole = others.to(found.device, found.dtype).clone()
+            whole[rows] = found
+            return whole
+
+        worst = all_rows(result.predictions, clean).cpu()
+        members = {name: all_rows(member.predictions, clean).cpu() for name, member in result.members.items()}
+        none = torch.zeros(len(images), dtype=torch.int64)
+        return AttackedAtRadius(
+            members or {'attack': worst},
+            worst,
+            all_rows(result.images, images),
+            all_rows(result.forward_passes, none),
+            all_rows(result.backward_passes, none),
+            time.perf_counter() - start,
+        )

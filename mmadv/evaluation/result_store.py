@@ -1,0 +1,251 @@
+"""Results per image on disk as they are computed: a run that ends anywhere loses what was in flight, nothing else.
+
+A store is a folder of files, one for each process of each session, so that nobody appends to a file that another
+one cut short. A file is lines of a checksum, a space, a JSON value and a newline. The first line holds the settings
+that the results were made with, every further one the result of an image. A line that is cut short or damaged
+is never read as a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmadv.errors import UserError
+
+FORMAT = 'mmadv/records 1'
+SUFFIX = '.jsonl'
+SYNC_SECONDS = 5.0
+SHOWN_CHARACTERS = 60
+
+
+def encode_line(value: Any) -> bytes:
+    r"""Returns a JSON value as a line: 16 hexadecimal digits of BLAKE2b, a space, the JSON text, a newline.
+
+    >>> encode_line({'index': 3})
+    b'6f70febb8a8dffe4 {"index":3}\n'
+    """
+    text = json.dumps(value, separators=(',', ':'), allow_nan=False).encode()
+    return _checksum(text) + b' ' + text + b'\n'
+
+
+def decode_lines(data: bytes) -> tuple[list[Any], int]:
+    """Returns the values of all whole lines, in order, and the number of damaged ones.
+
+    What follows the last newline is a line that was being written when the process ended; it is no damage.
+    """
+    values, damaged = [], 0
+    for line in data.split(b'\n')[:-1]:
+        checksum, _, text = line.partition(b' ')
+        if _checksum(text) == checksum:
+            values.append(json.loads(text))
+        else:
+            damaged += 1
+    return values, damaged
+
+
+def first_difference(then: Any, now: Any, path: str = '') -> str | None:
+    """Returns where two JSON values first differ and how, None where they are equal.
+
+    >>> first_difference({'seed': 0, 'attack': {'steps': 5}}, {'seed': 0, 'attack': {'steps': 9}})
+    'attack.steps (5 then, 9 now)'
+    """
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in [*then, *(key for key in now if key not in then)]:
+            inner = f'{path}.{key}' if path else str(key)
+            found = first_difference(then.get(key), now.get(key), inner)
+            if found:
+                return found
+        return None
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        pairs = enumerate(zip(then, now, strict=True))
+        return next(filter(None, (first_difference(*pair, f'{path}.{i}') for i, pair in pairs)), None)
+    return None if then == now else f'{path} ({_short(then)} then, {_short(now)} now)'
+
+
+class ResultStore:
+    """Results per image of one run, in a folder that appears with the first of them.
+
+    Args:
+        folder: of the store.
+        settings: everything that decides the numbers, as JSON-able values.
+        finished: file of the results that an earlier run wrote when it was complete, which are read too.
+    """
+
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any], finished: str | Path | None = None) -> None:
+        self.folder = Path(folder)
+        self.finished = Path(finished) if finished else None
+        self.settings = json.loads(json.dumps(settings, default=repr))
+        self.damaged = 0
+        self._descriptor: int | None = None
+        self._synced = 0.0
+
+    @property
+    def begun(self) -> bool:
+        """Whether an unfinished run has left results here."""
+        return any(len(decode_lines(path.read_bytes())[0]) > 1 for path in self._files())
+
+    def read(self) -> dict[int, dict[str, Any]]:
+        """Returns the stored results by the image's index, and sets ``damaged``, the number of unreadable lines.
+
+        Raises:
+            UserError: results were made with other settings; names the first that differs.
+        """
+        self.damaged = 0
+        records: dict[int, dict[str, Any]] = {}
+        for path in self._files():
+            records.update(self._read(path))
+        if self.finished is not None and self.finished.is_file() and not (records and self._differs(self.finished)):
+            records.update(self._read(self.finished))
+        return dict(sorted(records.items()))
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Writes the result of an image; once it returns, a killed process has not lost it.
+
+        Raises:
+            UserError: the file cannot be written, such as on a full disk.
+        """
+        line = encode_line(record)
+        try:
+            if self._descriptor is None:
+                self._descriptor = self._create()
+            self._write(line)
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                self._sync()
+        except OSError as error:
+            self._abandon()
+            raise self._unwritable(error) from error
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes named arrays, whole or not at all.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        temporary = self.folder / f'.{name}-{uuid.uuid4().hex[:8]}'
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(temporary, 'wb') as stream:
+                np.savez_compressed(stream, **arrays)
+            os.replace(temporary, self.folder / f'{name}.npz')
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def load_arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """Returns the arrays of that name, None where there are none or where the file is damaged."""
+        try:
+            with np.load(self.folder / f'{name}.npz', allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, zlib.error):
+            return None
+
+    def close(self) -> None:
+        """Makes what was written survive a power failure too, and closes the file."""
+        if self._descriptor is not None:
+            self._sync()
+            self._abandon()
+
+    def remove(self) -> None:
+        """Deletes the folder."""
+        self._abandon()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f'records-*{SUFFIX}')) if self.folder.is_dir() else []
+
+    def _read(self, path: Path) -> dict[int, dict[str, Any]]:
+        values, damaged = decode_lines(path.read_bytes())
+        if not values or not isinstance(values[0], dict) or values[0].get('format') != FORMAT:
+            # Without the settings nobody knows what the results were made with.
+            self.damaged += damaged + len(values)
+            return {}
+        self.damaged += damaged
+        difference = first_difference(values[0]['settings'], self.settings)
+        if difference is not None and len(values) > 1:
+            raise UserError(
+                f'{path.parent} holds results of another run, which differs in {difference}; give what that run was '
+                'given, or another --out'
+            )
+        return {int(record['index']): record for record in values[1:]}
+
+    def _differs(self, path: Path) -> bool:
+        values, _ = decode_lines(path.read_bytes())
+        header = values[0] if values and isinstance(values[0], dict) else {}
+        return first_difference(header.get('settings'), self.settings) is not None
+
+    def _create(self) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f'records-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}{SUFFIX}'
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        self._descriptor = descriptor
+        self._synced = time.monotonic()
+        self._write(header_line(self.settings))
+        return descriptor
+
+    def _write(self, data: bytes) -> None:
+        assert self._descriptor is not None
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def _sync(self) -> None:
+        assert self._descriptor is not None
+        os.fsync(self._descriptor)
+        self._synced = time.monotonic()
+
+    def _abandon(self) -> None:
+        """Closes the file; what is appended later goes to a new one."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f'results cannot be written to {self.folder}: {error.strerror or error}; make room there')
+
+
+def header_line(settings: Mapping[str, Any]) -> bytes:
+    """Returns the first line of a file of results."""
+    return encode_line({'format': FORMAT, 'settings': settings})
+
+
+def write_records(path: Path, settings: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the results of a complete run into one file, in the format of the store."""
+    with open(path, 'wb') as stream:
+        stream.write(header_line(settings))
+        for record in records:
+            stream.write(encode_line(record))
+
+
+def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns the settings and the results per image of a complete run, in the order of the images.
+
+    Raises:
+        UserError: the file cannot be read, is no such file, or is damaged.
+    """
+    try:
+        values, damaged = decode_lines(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f'results per image {path} cannot be read: {error.strerror}; run tools/test.py again') from None
+    if damaged or not values or not isinstance(values[0], dict) or values[0].get('format') != FORMAT:
+        raise UserError(f'results per image {path} are damaged; mend them by running tools/test.py with --resume')
+    return values[0]['settings'], values[1:]
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8).hexdigest().encode()
+
+
+def _short(value: Any) -> str:
+    text = 'nothing' if value is None else json.dumps(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f'{text[:SHOWN_CHARACTERS]}...'
