@@ -21,6 +21,7 @@ from mmadv.attacks.objectives import (
     Objective,
 )
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
+from mmadv.attacks.pixels import FromPixels
 from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
 from mmadv.attacks.problem import NonFiniteLogits
 from mmadv.attacks.radius_reduction import RadiusReduction
@@ -29,6 +30,7 @@ from mmadv.attacks.restarts import Restarts
 from mmadv.attacks.result import AttackResult
 from mmadv.attacks.scheduled_pgd import ScheduledPGD
 from mmadv.attacks.schedules import CosineSchedule, Schedule
+from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.threat import L2, Linf, Threat, parse_radius
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     'CosineSchedule',
     'CrossEntropy',
     'FastNewton',
+    'FromPixels',
     'JensenShannon',
     'Linf',
     'LogitMargin',
@@ -58,10 +61,12 @@ __all__ = [
     'Objective',
     'RadiusReduction',
     'RandomFGSM',
+    'RandomNoise',
     'Restarts',
     'Schedule',
     'ScheduledPGD',
     'SegPGD',
+    'Square',
     'Threat',
     'WorstCase',
     'ama',

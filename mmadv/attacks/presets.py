@@ -21,6 +21,7 @@ from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, SegPGD
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.scheduled_pgd import ScheduledPGD
 from mmadv.attacks.schedules import CosineSchedule
+from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS, THREATS, build
@@ -160,6 +161,14 @@ def _auto(threat: Threat, iterations: int | None) -> Attack:
     return auto(threat.radius, iterations or 400, type(threat).__name__)
 
 
+def _square(threat: Threat, iterations: int | None) -> Attack:
+    return Square(threat=threat, steps=iterations or 1000)
+
+
+def _noise(threat: Threat, iterations: int | None) -> Attack:
+    return RandomNoise(threat=threat, steps=iterations or 10)
+
+
 PRESETS = {
     'fgsm': _single(FGSM, None),
     'bim': _single(BIM, 10),
@@ -171,6 +180,8 @@ PRESETS = {
     'sea-eccv': _sea('eccv'),
     'ama': _ama,
     'auto': _auto,
+    'square': _square,
+    'noise': _noise,
 }
 
 
@@ -181,7 +192,7 @@ def preset(name: str, radius: str | float, iterations: int | None = None, threat
         name: a key of ``PRESETS``.
         radius: '4/255', '0.03' or a float.
         iterations: instead of the preset's own number (bim 10, pgd 20, segpgd, cospgd, apgd and ama 100, sea 300
-            for each objective, auto 400 in all); fgsm takes none.
+            for each objective, auto 400 in all, square 1000 queries, noise 10); fgsm takes none.
         threat: 'Linf' or 'L2'.
 
     Raises:

@@ -14,6 +14,9 @@ from mmadv.attacks.result import Evaluation, Found
 from mmadv.errors import UserError
 
 Model = Callable[[Tensor], Any]
+NOT_DIFFERENTIABLE = (
+    'the logits do not depend on the images differentiably; the model cannot be attacked by gradient, only by Square'
+)
 
 
 class NonFiniteLogits(UserError):
@@ -141,7 +144,7 @@ class Problem:
         with torch.set_grad_enabled(gradient):
             logits = self._logits(candidates)
         if gradient and not logits.requires_grad:
-            raise UserError('the logits do not depend on the images differentiably; the model cannot be attacked')
+            raise UserError(NOT_DIFFERENTIABLE)
         scores = PixelScores(logits.detach(), self.labels, ignore_index=self.ignore_index, scale=scale)
         return candidates, logits, scores
 
@@ -150,7 +153,9 @@ class Problem:
     ) -> Tensor:
         slope = objective.logit_gradient(scores, progress).to(logits.dtype)
         # Differentiating the sum and dividing afterwards keeps half-precision models from underflowing.
-        (gradient,) = torch.autograd.grad(logits, candidates, slope)
+        (gradient,) = torch.autograd.grad(logits, candidates, slope, allow_unused=True)
+        if gradient is None:  # the weights may need a gradient where the images get none
+            raise UserError(NOT_DIFFERENTIABLE)
         self.backward_passes[self.rows] += 1
         return gradient / self.valid_pixels.view(-1, 1, 1, 1)
 

@@ -15,14 +15,17 @@ from torch import Tensor
 from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, parse_radius, sea
 from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
+from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.progress import Progress
-from mmadv.errors import UserError
+from mmadv.errors import UserError, nearest
 from mmadv.evaluation import AttackMetric, ResultStore
-from mmadv.models.adapter import geometry, unwrap
+from mmadv.models.adapter import caveats, geometry, unwrap
 from mmadv.models.batches import label_maps
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import Example
+
+SPACES = ('input', 'image')
 
 
 @LOOPS.register_module()
@@ -49,6 +52,8 @@ class AttackTestLoop(TestLoop):
         limit: number of images, spread evenly over the dataset; None for all.
         show: number of images whose arrays are kept in ``examples``, spread evenly over those attacked.
         title: of the attack in tables; None derives it from the attack.
+        space: 'input', what the test pipeline gives, in which the papers attack; or 'image', the image as it is in its
+            file, through the resizing of the pipeline, which the adapter then does.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class AttackTestLoop(TestLoop):
         limit: int | None = None,
         show: int = 0,
         title: str | None = None,
+        space: str = 'input',
     ) -> None:
         if not isinstance(dataloader, Mapping):
             raise UserError(
@@ -71,6 +77,10 @@ class AttackTestLoop(TestLoop):
         self.seed = seed
         self.title = title or attack_title(next(filter(None, self.attacks.values()), None))
         dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
+        if space not in SPACES:
+            raise UserError(f"unknown space '{space}'{nearest(str(space), SPACES)}")
+        if space == 'image':
+            attack_image_files(dataset)
         indexes = evenly_spaced(len(dataset), limit)
         self.dataset_size = len(dataset)
         self.shown = {indexes[i] for i in evenly_spaced(len(indexes), show)} if show else set()
@@ -80,6 +90,7 @@ class AttackTestLoop(TestLoop):
         self.done = 0
         self.missing = indexes
         self.largest_group: int | None = None
+        self.caveats: list[str] = []
         self.dataloader_config = _in_order({**dataloader, 'dataset': Selection(dataset, indexes)})
         super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])
@@ -134,6 +145,10 @@ class AttackTestLoop(TestLoop):
             unwrap(self.runner.model), self.attacks, seed=self.seed, title=self.title, num_classes=self.num_classes
         )
         self.progress = Progress(self.done + len(self.dataloader.dataset), self.title, self.done)
+        self.caveats = caveats(self.predict.segmentor)
+        if is_main_process():
+            for caveat in self.caveats:
+                self.progress.say(f'note: {caveat}')
         try:
             metrics = super().run()
         finally:

@@ -21,7 +21,7 @@ from mmadv.attacks import WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.engine.attack_test_loop import AttackTestLoop, attack_title, attacks_by_radius, unwrap
+from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attack_title, attacks_by_radius, unwrap
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, user_sentence
 from mmadv.engine.provenance import hardware, versions
 from mmadv.errors import UserError, nearest
@@ -58,6 +58,12 @@ def parser() -> Parser:
     result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
     result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/ATTACK_DATE)')
     result.add_argument('--show', type=int, default=4, help='number of images to draw (default: 4)')
+    result.add_argument(
+        '--space',
+        choices=SPACES,
+        default='input',
+        help="attack the network's input, as the papers do, or the pixels of the image file (default: input)",
+    )
     result.add_argument(
         '--precision',
         choices=['float32', 'float64'],
@@ -127,6 +133,7 @@ def run_settings(config: Config, arguments: Namespace, attack: Attack | None, lo
         'radii': list(loop.attacks),
         'seed': arguments.seed,
         'precision': arguments.precision,
+        'space': arguments.space,
         'dataset': loop.describe_dataset(),
         'config': {
             **{key: settings.get(key) for key in DECISIVE_KEYS},
@@ -248,6 +255,7 @@ def config_for_testing(config: Config, arguments: Namespace, attack: Attack | No
         'seed': arguments.seed,
         'limit': arguments.limit,
         'show': arguments.show,
+        'space': arguments.space,
     }
     metric = 'SEAMetric' if isinstance(attack, WorstCase) else 'AttackMetric'
     config.test_evaluator = {'type': metric, 'collect_device': 'gpu'}
@@ -321,6 +329,8 @@ def _write(
         'seed': arguments.seed,
         'batch_size': loop.dataloader.batch_size,
         'precision': arguments.precision,
+        'space': arguments.space,
+        'caveats': loop.caveats,
         'dataset': {
             'type': type(dataset.dataset).__name__,
             'size': loop.dataset_size,

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmseg.models.data_preprocessor import SegDataPreProcessor
-from mmseg.models.decode_heads import Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead
+from mmseg.models.decode_heads import EMAHead, LightHamHead, Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
@@ -25,10 +25,20 @@ from mmadv.models import batches
 from mmadv.models.activation_checkpointing import without_checkpointing
 from mmadv.models.batches import stack_images, stack_labels
 
-__all__ = ['SegmentorAdapter', 'TrainingAdapter', 'geometry', 'stack_images', 'stack_labels', 'unwrap']
+__all__ = ['SegmentorAdapter', 'TrainingAdapter', 'caveats', 'geometry', 'stack_images', 'stack_labels', 'unwrap']
 
 # Their outputs are sums of products of probabilities; an attack would take them for logits.
 PROBABILITY_HEADS = (Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead)
+
+# Heads that draw random numbers at every forward pass.
+RANDOM_HEADS = (LightHamHead,)
+# What an attack is told about heads that it reaches only in part.
+CAVEATS = {
+    EMAHead: 'EMAHead computes its bases without gradient: the gradient is partial and attacks may miss errors; '
+    'compare with --attack square, which needs no gradient',
+    LightHamHead: 'LightHamHead draws random bases at every forward pass; they are fixed here, to the same ones for '
+    'every image, so that attack and score see one model',
+}
 
 # Preprocessors whose test mode is SegDataPreProcessor's, which PixelModel repeats differentiably.
 FAITHFUL_PREPROCESSORS: list[type[SegDataPreProcessor]] = [SegDataPreProcessor]
@@ -57,11 +67,18 @@ def unwrap(model: nn.Module) -> EncoderDecoder:
     return model
 
 
+def caveats(segmentor: nn.Module) -> list[str]:
+    """Returns a sentence for each part of a segmentor that an attack does not see through as it is."""
+    kinds = {type(module) for module in segmentor.modules()}
+    return [text for kind, text in CAVEATS.items() if any(issubclass(found, kind) for found in kinds)]
+
+
 def geometry(data_sample: SegDataSample) -> Hashable:
     """Returns what decides the way from a sample's input to its label map; samples of one adapter share it."""
     meta = data_sample.metainfo
     flip = meta.get('flip_direction') if meta.get('flip') else None
-    sizes = [tuple(meta[key]) if meta.get(key) is not None else None for key in ('ori_shape', 'img_shape', 'pad_shape')]
+    keys = ('ori_shape', 'img_shape', 'pad_shape', 'network_size')
+    sizes = [tuple(meta[key]) if meta.get(key) is not None else None for key in keys]
     return (*sizes, flip)
 
 
@@ -133,7 +150,9 @@ class SegmentorAdapter(PixelModel):
     """A segmentor's prediction path: pixels in [0, 1] at network input size -> class logits at label size.
 
     Takes whole and slide inference, test-time padding, flips and the resize to ``ori_shape`` from the segmentor
-    and the samples. The arg max of its logits is the ``pred_sem_seg`` of ``segmentor.predict``.
+    and the samples. The arg max of its logits is the ``pred_sem_seg`` of ``segmentor.predict``. Samples with a
+    ``network_size`` are images as they are in their files, which the adapter first resizes to that height and width.
+    A head that draws random numbers gets the same ones for every image and pass.
 
     Args:
         model: a segmentor of mmseg, wrapped or not.
@@ -165,6 +184,7 @@ class SegmentorAdapter(PixelModel):
         if direction not in (None, 'horizontal', 'vertical'):
             raise UserError(f"flip_direction must be 'horizontal' or 'vertical'; found {direction!r}")
         self._flip = {None: None, 'horizontal': 3, 'vertical': 2}[direction]
+        self._random = any(isinstance(module, RANDOM_HEADS) for module in self.segmentor.modules())
 
     @property
     def label_size(self) -> tuple[int, int]:
@@ -185,7 +205,22 @@ class SegmentorAdapter(PixelModel):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns class logits (N, K, H, W) at label size for images (N, C, h, w) in [0, 1]."""
-        inputs, meta = self.normalised(images), dict(self._meta)
+        if not self._random:
+            return self._logits(images)
+        parts = []
+        for image in images.split(1):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                parts.append(self._logits(image))
+        return torch.cat(parts)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        meta = dict(self._meta)
+        size = meta.get('network_size')
+        if size is not None:
+            images = resize(images, size=tuple(size), mode='bilinear', align_corners=False, warning=False)
+            meta['img_shape'] = meta['pad_shape'] = tuple(size)
+        inputs = self.normalised(images)
         test_cfg = self.segmentor.data_preprocessor.test_cfg
         if test_cfg:
             inputs, padding = self.padded(inputs, test_cfg.get('size'), test_cfg.get('size_divisor'))

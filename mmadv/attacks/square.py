@@ -1,0 +1,152 @@
+"""Attacks that use no gradient: Square, guided by the scores alone, and random noise as the floor."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.objectives import JensenShannon, Objective
+from mmadv.attacks.problem import Best, Problem
+from mmadv.attacks.randomness import derive_seed
+from mmadv.attacks.result import Found
+from mmadv.attacks.threat import Linf, Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+# After which share of the iterations the side of the squares shrinks, from the paper's schedule for 10 000 queries.
+HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class Square(Attack):
+    """Square attack (Andriushchenko et al., 2020, algorithms 1 and 2) under Linf: queries of the scores, no gradient.
+
+    It starts from vertical stripes of ±radius. Each iteration sets a random square of each channel to ±radius and keeps
+    it where the objective's mean over the valid pixels does not fall. The strongest image seen is returned.
+
+    Args:
+        threat: a Linf budget, or its config.
+        steps: iterations, one forward pass each; one forward pass more for the stripes.
+        objective: what is raised, or its config. The Jensen-Shannon divergence is bounded at every pixel, so that no
+            pixel that is wrong already outweighs those that are right.
+        share: of the image's area that the first squares cover.
+    """
+
+    threat: Threat
+    steps: int = 1000
+    objective: Objective = JensenShannon()
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        build_parts(self, threat=self.threat, objective=self.objective)
+        check_steps(self, self.steps)
+        if not isinstance(self.threat, Linf):
+            raise UserError(f'Square takes a Linf threat; found {self.threat}')
+        if not 0 < self.share <= 1:
+            raise UserError(f'Square: share must lie in (0, 1]; found {self.share}')
+
+    @property
+    def targeted(self) -> bool:
+        return self.objective.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def with_threat(self, threat: Threat) -> Square:
+        return dataclasses.replace(self, threat=threat)
+
+    def with_steps(self, steps: int) -> Square:
+        return dataclasses.replace(self, steps=steps)
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        best = Best(problem, targeted=self.targeted)
+        rows = torch.arange(len(problem), device=problem.images.device)
+        draws = [torch.Generator().manual_seed(derive_seed(seed, 'square')) for seed in problem.seeds]
+        iterate = self._stripes(problem.images, draws) if start is None else start
+        evaluation = problem.evaluate(iterate, self.objective)
+        best.update(rows, iterate, evaluation)
+        assert evaluation.loss is not None
+        loss = evaluation.loss
+        for step in range(self.steps):
+            side = self._side(step, problem.images.shape[2:])
+            candidate = self._with_square(iterate, problem.images, side, draws)
+            evaluation = problem.evaluate(candidate, self.objective)
+            best.update(rows, candidate, evaluation)
+            assert evaluation.loss is not None
+            kept = evaluation.loss >= loss
+            iterate = torch.where(kept.view(-1, 1, 1, 1), candidate, iterate)
+            loss = torch.where(kept, evaluation.loss, loss)
+        return best.found()
+
+    def _side(self, step: int, size: tuple[int, ...]) -> int:
+        halvings = sum(step / self.steps > share for share in HALVINGS)
+        side = round(math.sqrt(self.share / 2**halvings * size[0] * size[1]))
+        return max(1, min(side, *size))
+
+    def _stripes(self, images: Tensor, draws: list[torch.Generator]) -> Tensor:
+        channels, width = images.shape[1], images.shape[3]
+        signs = torch.stack([_signs((channels, 1, width), draw) for draw in draws]).to(images)
+        return self.threat.project(images + self.threat.radius * signs, images)
+
+    def _with_square(self, iterate: Tensor, images: Tensor, side: int, draws: list[torch.Generator]) -> Tensor:
+        height, width = images.shape[2:]
+        candidate = iterate.clone()
+        for n, draw in enumerate(draws):
+            top = int(torch.randint(height - side + 1, (), generator=draw))
+            left = int(torch.randint(width - side + 1, (), generator=draw))
+            signs = _signs((images.shape[1], 1, 1), draw).to(images)
+            place = (n, slice(None), slice(top, top + side), slice(left, left + side))
+            candidate[place] = images[place] + self.threat.radius * signs
+        return self.threat.project(candidate, images)
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class RandomNoise(Attack):
+    """The strongest of several random images of the budget: what any attack has to beat.
+
+    Args:
+        threat: the budget, or its config.
+        steps: how many random images, one forward pass each.
+    """
+
+    threat: Threat
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        build_parts(self, threat=self.threat)
+        check_steps(self, self.steps)
+
+    @property
+    def targeted(self) -> bool:
+        return False
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def with_threat(self, threat: Threat) -> RandomNoise:
+        return dataclasses.replace(self, threat=threat)
+
+    def with_steps(self, steps: int) -> RandomNoise:
+        return dataclasses.replace(self, steps=steps)
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        best = Best(problem, targeted=False)
+        rows = torch.arange(len(problem), device=problem.images.device)
+        for draw in range(self.steps):
+            seeds = [derive_seed(seed, 'noise', draw) for seed in problem.seeds]
+            noisy = self.threat.random_start(problem.images, seeds)
+            best.update(rows, noisy, problem.evaluate(noisy))
+        return best.found()
+
+
+def _signs(shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+    return torch.randint(2, shape, generator=draw, dtype=torch.int8) * 2 - 1
