@@ -169,7 +169,8 @@ def table(content: dict[str, Any]) -> str:
     lines += [
         '',
         f'Bare passes: {bare}. `{CONFIG}`, {width}x{height}, batch {content["batch_size"]}, '
-        f'{content["rounds"]} rounds; {machine["processor"]}, {where}; torch {content["versions"]["torch"]}; {content["date"]}.',
+        f'{content["rounds"]} rounds; {machine["processor"]}, {where}; torch {content["versions"]["torch"]}; '
+        f'{content["date"]}.',
         '',
         f'```bash\n{content["command"]}\n```',
     ]
