@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 import mmseg.registry
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS, LOOPS, METRICS, MODELS, DefaultScope, Registry
+from mmengine.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, DefaultScope, Registry
 
 import mmadv
 from mmadv.config_paths import mend_package_names
@@ -17,7 +17,9 @@ from mmadv.models import AdvSegDataPreProcessor
 
 COMPONENTS = [
     (MODELS, 'AdvSegDataPreProcessor'),
+    (MODELS, 'PAGEncoderDecoder'),
     (LOOPS, 'AttackTestLoop'),
+    (HOOKS, 'PAGTargetHook'),
     (METRICS, 'AttackMetric'),
     (METRICS, 'SEAMetric'),
     (DATASETS, 'CamVidDataset'),

@@ -2,5 +2,6 @@
 
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.channels_last_hook import ChannelsLastHook
+from mmadv.engine.pag_target_hook import PAGTargetHook
 
-__all__ = ['AttackTestLoop', 'ChannelsLastHook']
+__all__ = ['AttackTestLoop', 'ChannelsLastHook', 'PAGTargetHook']

@@ -1,4 +1,4 @@
-"""Robustness measures and methods in pure numpy, SciPy and torch: counts, worst cases and aligned gradients."""
+"""Robustness measures and methods in pure numpy, SciPy and torch: counts, aligned gradients, smoothing."""
 
 from mmadv.robustness.aligned_gradients import (
     Alignment,
@@ -7,6 +7,14 @@ from mmadv.robustness.aligned_gradients import (
     cosine_similarity,
     high_frequency_share,
     input_gradients,
+)
+from mmadv.robustness.certification import (
+    bonferroni,
+    certified_counts,
+    certified_radius,
+    holm,
+    soft_radii,
+    worst_iou,
 )
 from mmadv.robustness.counts import Counts, count, greedy_worst_case, metrics, worst_case
 from mmadv.robustness.gradient_targets import (
@@ -19,9 +27,12 @@ from mmadv.robustness.gradient_targets import (
     OneImage,
     draw_bank,
 )
+from mmadv.robustness.smoothing import Certificate, Certifier, SmoothedModel
 
 __all__ = [
     'Alignment',
+    'Certificate',
+    'Certifier',
     'ClassBank',
     'ClassMean',
     'Counts',
@@ -31,13 +42,20 @@ __all__ = [
     'NearestNeighbour',
     'OneImage',
     'PAGLoss',
+    'SmoothedModel',
+    'bonferroni',
+    'certified_counts',
+    'certified_radius',
     'class_scores',
     'cosine_similarity',
     'count',
     'draw_bank',
     'greedy_worst_case',
     'high_frequency_share',
+    'holm',
     'input_gradients',
     'metrics',
+    'soft_radii',
     'worst_case',
+    'worst_iou',
 ]

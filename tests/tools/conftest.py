@@ -52,6 +52,12 @@ def train_tool():
     return _main('train')
 
 
+@pytest.fixture(scope='session')
+def certify_tool():
+    """The main function of tools/certify.py."""
+    return _main('certify')
+
+
 @pytest.fixture
 def project(tiny, tmp_path, monkeypatch):
     """A fresh folder with its own data and config, and the trained checkpoint; the current folder."""

@@ -1,0 +1,2 @@
+_base_ = ['../demo/pspnet_clean_digits.py', '../_base_/pag/nearest_neighbour.py']
+model = dict(type='PAGEncoderDecoder', pag={{_base_.pag}})

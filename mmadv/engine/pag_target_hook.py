@@ -1,0 +1,191 @@
+"""The hook that gives a PAG segmentor the targets of its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+from mmadv.attacks import derive_seed
+from mmadv.engine.data import NamedErrors, leaves
+from mmadv.errors import UserError, nearest
+from mmadv.models.adapter import unwrap
+from mmadv.models.pag_segmentor import PAGMixin
+from mmadv.models.pag_targets import BankRequest, build_bank_target, collect_bank, load_teacher
+from mmadv.robustness import ClassBank, Distillation
+
+BANK_FILE = 'pag_bank.pth'
+# type -> its settings, with the number of examples per class that it takes by default
+BANK_TARGETS = {'OneImage': 1, 'ClassMean': 32, 'NearestNeighbour': 8}
+SETTINGS = {
+    'OneImage': (),
+    'ClassMean': ('per_class', 'scale'),
+    'NearestNeighbour': ('per_class',),
+    'Distillation': ('config', 'checkpoint'),
+}
+
+
+@HOOKS.register_module()
+class PAGTargetHook(Hook):
+    """Makes the targets g(x, t) of a PAG segmentor before training starts.
+
+    A bank holds, of each class, crops of training images around it, taken from images as they are loaded, before
+    augmentation. It is made once, in the main process, from a random order of the training images; the file
+    ``pag_bank.pth`` in the work folder keeps it for a resumed run, and all processes use the same one. In memory it
+    takes K · M · H · W · 3 bytes.
+
+    Args:
+        target: one of ``dict(type='OneImage')``, ``dict(type='ClassMean', per_class=32, scale=1.0)``,
+            ``dict(type='NearestNeighbour', per_class=8)`` and
+            ``dict(type='Distillation', config=..., checkpoint=...)``, whose teacher is a robust segmentor of the same
+            classes.
+        size: height and width of the crops, which must be that of the training batches; None takes the data
+            preprocessor's ``size``, or else that of the first training sample.
+        max_images: at most so many images are looked through; None for all.
+        seed: of the order.
+
+    Raises:
+        UserError: an unknown target or setting; a model that is no PAG segmentor; a class that no image holds; a bank
+            larger than the data; a teacher of other classes.
+    """
+
+    def __init__(
+        self,
+        target: Mapping[str, Any],
+        size: Sequence[int] | None = None,
+        max_images: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.target = dict(target)
+        kind = self.target.get('type')
+        if kind not in SETTINGS:
+            raise UserError(f"PAGTargetHook: unknown target '{kind}'{nearest(str(kind), SETTINGS)}")
+        for key in self.target:
+            if key not in ('type', *SETTINGS[kind]):
+                raise UserError(f"PAGTargetHook: {kind} has no setting '{key}'{nearest(str(key), SETTINGS[kind])}")
+        for key in ('config', 'checkpoint') if kind == 'Distillation' else ():
+            if not isinstance(self.target.get(key), str):
+                raise UserError(f'PAGTargetHook: Distillation needs the {key} of its teacher')
+        per_class = self.target.get('per_class', 1)
+        if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
+            raise UserError(f'PAGTargetHook: per_class must be a positive integer; found {per_class!r}')
+        self.size = None if size is None else (int(size[0]), int(size[1]))
+        self.max_images = max_images
+        self.seed = seed
+
+    def before_train(self, runner: Runner) -> None:
+        """Builds the target and gives it to the runner's model."""
+        segmentor = unwrap(runner.model)
+        if not isinstance(segmentor, PAGMixin):
+            raise UserError(
+                f'PAGTargetHook needs a PAGEncoderDecoder or PAGCascadeEncoderDecoder; found '
+                f'{type(segmentor).__name__}; set model.type'
+            )
+        classes = segmentor.num_classes
+        if self.target['type'] == 'Distillation':
+            teacher = load_teacher(self.target['config'], self.target['checkpoint'], classes)
+            segmentor.set_pag_target(Distillation(teacher, classes, over=segmentor.pag_over))
+            return
+        without = [k for k in range(classes) if k not in segmentor.pag_classes]
+        bank = self._bank(runner, segmentor)
+        settings = {key: value for key, value in self.target.items() if key != 'per_class'}
+        segmentor.set_pag_target(build_bank_target(settings, bank, without))
+
+    def _bank(self, runner: Runner, segmentor: Any) -> ClassBank:
+        """Returns the bank, the same in every process."""
+        shared: list[Any] = [None]
+        if is_main_process():
+            try:
+                shared = [self._cached(runner, segmentor)]
+            except UserError as error:  # the other processes must not wait for a bank that does not come
+                shared = [error]
+        broadcast_object_list(shared)
+        if isinstance(shared[0], UserError):
+            raise shared[0]
+        return shared[0]
+
+    def _cached(self, runner: Runner, segmentor: Any) -> ClassBank:
+        dataset = runner.train_loop.dataloader.dataset
+        preprocessor = segmentor.data_preprocessor
+        per_class = self.target.get('per_class', BANK_TARGETS[self.target['type']])
+        if per_class > len(dataset):
+            raise UserError(
+                f'PAGTargetHook: per_class {per_class} is more than the {len(dataset)} training images; ask for fewer'
+            )
+        request = BankRequest(
+            classes=tuple(segmentor.pag_classes),
+            num_classes=segmentor.num_classes,
+            per_class=per_class,
+            size=self.size or preprocessor.size or tuple(dataset[0]['inputs'].shape[-2:]),
+        )
+        key = str(derive_seed(request, self.max_images, self.seed, str(runner.cfg.get('train_dataloader'))))
+        path = Path(runner.work_dir) / BANK_FILE
+        if path.is_file():
+            stored = torch.load(path, weights_only=True)
+            if stored.get('key') == key:
+                return ClassBank(stored['examples'], stored['counts'])
+        bank = collect_bank(raw_pictures(dataset, self.seed, self.max_images), request)
+        looked = len(dataset) if self.max_images is None else self.max_images
+        _check_complete(bank, request, dataset.metainfo['classes'], looked)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({'key': key, 'examples': bank.examples, 'counts': bank.counts}, path)
+        return bank
+
+
+def raw_pictures(dataset: Any, seed: int, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields images (H, W, C) uint8 and labels (H, W) of a training set in random order, loaded but not augmented.
+
+    Args:
+        dataset: of mmseg, in any nesting of wrappers.
+        seed: of the order.
+        limit: number of images, None for all.
+
+    Raises:
+        UserError: a dataset whose pipeline has no transform that loads, or loads something else.
+    """
+    parts = list(leaves(dataset))
+    places = [(part, index) for part in parts for index in range(len(part))]
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed)).tolist()
+    loaders = {id(part): NamedErrors(_loading(part)) for part in parts}
+    for place in order[:limit]:
+        part, index = places[place]
+        results = loaders[id(part)](part.get_data_info(index))
+        if 'img' not in results or 'gt_seg_map' not in results:
+            raise UserError('PAGTargetHook: the training pipeline must load img and gt_seg_map')
+        image = np.asarray(results['img'])
+        yield (image if image.ndim == 3 else image[..., None]), np.asarray(results['gt_seg_map'])
+
+
+def _loading(dataset: Any) -> Callable[[dict], dict]:
+    """Returns the part of a dataset's pipeline that loads."""
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
+    kept = [transform for transform in transforms if type(transform).__name__.startswith('Load')]
+    if not kept:
+        raise UserError('PAGTargetHook: the training pipeline has no Load... transform; load images and labels in it')
+
+    def load(results: dict) -> dict:
+        for transform in kept:
+            results = transform(results)
+        return results
+
+    return load
+
+
+def _check_complete(bank: ClassBank, request: BankRequest, names: Sequence[str], images: int) -> None:
+    missing = [k for k in request.classes if int(bank.counts[k]) == 0]
+    if missing:
+        raise UserError(
+            f'PAGTargetHook: none of {images} training images holds class {missing[0]} ({names[missing[0]]}); '
+            f'look through more (max_images), or put it into model.pag.exclude'
+        )
+    fewer = [f'{names[k]}: {int(bank.counts[k])}' for k in request.classes if bank.counts[k] < request.per_class]
+    if fewer:
+        print_log(f'PAG bank: fewer than {request.per_class} images hold {", ".join(fewer)}', logger='current')

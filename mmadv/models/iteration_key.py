@@ -1,0 +1,28 @@
+"""What random choices of a training step derive from, so that a resumed run goes on with new ones."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.logging import MessageHub
+
+
+class IterationKey:
+    """Gives (seed, rank, iteration, call within the iteration), another one at every call.
+
+    Without a runner the seed is torch's initial one and the calls alone are counted.
+    """
+
+    def __init__(self) -> None:
+        self._iteration: int | None = None
+        self._calls = 0
+
+    def next(self) -> tuple[int, int, int, int]:
+        """Returns the key of this call."""
+        hub = MessageHub.get_current_instance()
+        seed, iteration = hub.get_info('seed'), hub.get_info('iter')
+        if iteration != self._iteration:
+            self._iteration, self._calls = iteration, 0
+        key = (torch.initial_seed() if seed is None else seed, get_rank(), iteration or 0, self._calls)
+        self._calls += 1
+        return key

@@ -1,0 +1,184 @@
+"""Segmentors of mmseg that are trained for perceptually aligned gradients, by a change of ``type``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mmadv.attacks import derive_seed
+from mmadv.errors import UserError, nearest
+from mmadv.models.adapter import TrainingAdapter
+from mmadv.models.batches import label_maps
+from mmadv.models.iteration_key import IterationKey
+from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
+from mmadv.robustness.aligned_gradients import OVER
+
+KEYS = ('weight', 'classes_per_step', 'over', 'exclude')
+
+
+class PAGMixin:
+    """Adds the PAG loss to an mmseg segmentor's own losses; the weights stay those of the stock segmentor.
+
+    The score of a class is the mean of its logit over pixels, and its gradient is that with respect to pixels
+    in [0, 1], without padding. It comes from a second forward pass, in eval mode and without autocast: there images of
+    a batch do not influence each other, dropout is off, and what is aligned is the network that predicts and is
+    attacked. Every class of a step then costs a backward pass and one through it.
+
+    The targets come from ``PAGTargetHook``, which the config needs among its ``custom_hooks``.
+
+    Args:
+        pag: a dict of
+            ``weight``: λ of the loss, summed over all classes;
+            ``classes_per_step``: how many random classes each image is aligned for in a step, 2 by default. Their
+            sum is multiplied by K / classes_per_step, an unbiased estimate of that over all K classes;
+            ``over``: 'valid' (default) takes the score over all valid pixels, 'class' over those of the class where
+            the image has any;
+            ``exclude``: classes that are never a target, such as those that hardly any image holds.
+        **segmentor: arguments of the segmentor.
+
+    Raises:
+        UserError: a setting that makes no sense, or a segmentor with one output channel.
+    """
+
+    def __init__(self, *, pag: Mapping[str, Any], **segmentor: Any) -> None:
+        super().__init__(**segmentor)
+        settings = dict(pag)
+        for key in settings:
+            if key not in KEYS:
+                raise UserError(f"model.pag has no setting '{key}'{nearest(str(key), KEYS)}")
+        if self.out_channels == 1:
+            raise UserError('aligned gradients need one output channel for each class; set out_channels to num_classes')
+        classes = self.num_classes
+        excluded = set(settings.get('exclude', ()))
+        if not excluded <= set(range(classes)):
+            raise UserError(f'model.pag.exclude must hold classes from 0 to {classes - 1}; found {sorted(excluded)}')
+        self.pag_classes = [k for k in range(classes) if k not in excluded]
+        self.pag_classes_per_step = settings.get('classes_per_step', 2)
+        self.pag_over = settings.get('over', 'valid')
+        _check_settings(settings.get('weight'), self.pag_classes_per_step, len(self.pag_classes), self.pag_over)
+        self._pag_loss = PAGLoss(weight=settings['weight'], num_classes=len(self.pag_classes))
+        self._pag_key = IterationKey()
+        self._pag_target: tuple[GradientTarget, ...] = ()
+
+    def set_pag_target(self, target: GradientTarget) -> None:
+        """Makes ``target`` give the directions g(x, t), for pixels in [0, 1] in the order the dataset loads them.
+
+        It does not become a submodule: its tensors are in no checkpoint and its weights are not trained.
+
+        Raises:
+            UserError: it knows another number of classes.
+        """
+        classes = self.num_classes
+        if target.num_classes != classes:
+            raise UserError(f'the target of the gradients has {target.num_classes} classes, the model {classes}')
+        self._pag_target = (target,)
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Returns the segmentor's losses, ``loss_pag``, and two measures of the gradients that are only logged.
+
+        ``pag_cosine`` is the mean cosine between gradients and targets, ``pag_high_frequency`` the mean share of the
+        gradients' energy above a quarter of a cycle per pixel.
+
+        Raises:
+            UserError: no target was set, or it is of another image size.
+        """
+        if not self._pag_target:
+            raise UserError(
+                "the PAG loss has no targets: add dict(type='PAGTargetHook', target=dict(type=...)) to custom_hooks"
+            )
+        labels = torch.stack(label_maps(data_samples))
+        losses = super().loss(inputs, data_samples)
+        # Low precision would decide the direction of many input gradients. Fused attention has no second derivative.
+        with torch.autocast(inputs.device.type, enabled=False), evaluating(self), sdpa_kernel(SDPBackend.MATH):
+            dtype = next(self.parameters()).dtype
+            losses.update(self._pag_losses(inputs.detach().to(dtype), labels, data_samples))
+        return losses
+
+    def _pag_losses(self, inputs: Tensor, labels: Tensor, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
+        model = TrainingAdapter(self, tuple(inputs.shape[2:]))
+        pixels = self._pixels(inputs).requires_grad_()
+        classes = self._draw_classes(len(inputs)).to(inputs.device)
+        scores = class_scores(model(pixels), classes, labels, over=self.pag_over, ignore_index=model.ignore_index)
+        (target,) = self._pag_target
+        try:
+            directions = target.to(inputs.device)(pixels.detach(), classes, labels)
+        except ValueError as error:
+            raise UserError(f'{error} (size of PAGTargetHook)') from error
+        alignment = self._pag_loss(scores, pixels, directions, unpadded(inputs, data_samples))
+        labelled = (labels != model.ignore_index).flatten(1).any(1)
+        count = labelled.sum().clamp_min(1)
+        sharpness = high_frequency_share(alignment.gradients)
+        return {
+            'loss_pag': (alignment.loss * labelled).sum() / count,
+            'pag_cosine': (alignment.cosines.mean(1) * labelled).sum() / count,
+            'pag_high_frequency': (sharpness.mean(1) * labelled).sum() / count,
+        }
+
+    def _draw_classes(self, images: int) -> Tensor:
+        """Returns the target classes of each image of a step, (N, T), without repetition."""
+        generator = torch.Generator().manual_seed(derive_seed('pag classes', *self._pag_key.next()))
+        order = torch.rand(images, len(self.pag_classes), generator=generator).argsort(1)
+        return torch.tensor(self.pag_classes)[order[:, : self.pag_classes_per_step]]
+
+    def _pixels(self, inputs: Tensor) -> Tensor:
+        """Returns the network's input as the pixels in [0, 1] that it was made of."""
+        preprocessor = self.data_preprocessor
+        if preprocessor._enable_normalize:
+            inputs = inputs * preprocessor.std + preprocessor.mean
+        if preprocessor._channel_conversion and inputs.shape[1] == 3:
+            inputs = inputs[:, [2, 1, 0]]
+        return (inputs / 255).detach()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Puts every submodule into eval mode and gives each its own mode back; parameters keep their gradients."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False  # train() is overridden by some
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def unpadded(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Tensor:
+    """Returns where a training batch holds image and not padding, (N, 1, H, W) bool."""
+    mask = torch.zeros((len(inputs), 1, *inputs.shape[2:]), dtype=torch.bool, device=inputs.device)
+    height, width = inputs.shape[2:]
+    for row, sample in zip(mask, data_samples, strict=True):
+        left, right, top, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
+        row[:, top : height - bottom, left : width - right] = True
+    return mask
+
+
+def _check_settings(weight: Any, classes_per_step: Any, classes: int, over: Any) -> None:
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not number or not 0 < weight < math.inf:
+        raise UserError(f'model.pag.weight must be a positive number; found {weight!r}')
+    if isinstance(classes_per_step, bool) or not isinstance(classes_per_step, int):
+        raise UserError(f'model.pag.classes_per_step must be an integer; found {classes_per_step!r}')
+    if not 1 <= classes_per_step <= classes:
+        raise UserError(f'model.pag.classes_per_step must be from 1 to {classes}; found {classes_per_step}')
+    if over not in OVER:
+        raise UserError(f"model.pag.over must be 'valid' or 'class'; found {over!r}")
+
+
+@MODELS.register_module()
+class PAGEncoderDecoder(PAGMixin, EncoderDecoder):
+    """mmseg's EncoderDecoder with the PAG loss; see ``PAGMixin``."""
+
+
+@MODELS.register_module()
+class PAGCascadeEncoderDecoder(PAGMixin, CascadeEncoderDecoder):
+    """mmseg's CascadeEncoderDecoder with the PAG loss; see ``PAGMixin``."""

@@ -1,0 +1,146 @@
+"""Targets of the PAG loss for segmentors: banks of crops around classes, and teachers from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from mmadv.checkpoints.loading import load_weights
+from mmadv.errors import UserError
+from mmadv.models.adapter import TrainingAdapter
+from mmadv.robustness import ClassBank, ClassMean, GradientTarget, NearestNeighbour, OneImage
+
+# Fewer pixels of a class do not make an image of it.
+SMALLEST_REGION = 16
+
+
+@dataclass(frozen=True)
+class BankRequest:
+    """What a bank is to hold.
+
+    Attributes:
+        classes: which of the ``num_classes`` classes; the others stay empty.
+        num_classes: K.
+        per_class: M, examples of each class; fewer where fewer images hold it.
+        size: height and width of an example.
+        ignore_index: label of void pixels.
+    """
+
+    classes: tuple[int, ...]
+    num_classes: int
+    per_class: int
+    size: tuple[int, int]
+    ignore_index: int = 255
+
+
+def crop_around(image: np.ndarray, labels: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
+    """Returns a window of an image around its pixels of class ``k``, (h, w, C).
+
+    The window lies around the pixel of the class that is nearest to their centre of mass, as far as the image's border
+    lets it; an image smaller than the window is enlarged first.
+
+    Args:
+        image: (H, W, C) uint8.
+        labels: (H, W) with at least one pixel of class ``k``.
+        k: the class.
+        size: height and width of the window.
+    """
+    factor = max(size[0] / image.shape[0], size[1] / image.shape[1], 1)
+    if factor > 1:
+        height, width = (max(round(image.shape[axis] * factor), size[axis]) for axis in (0, 1))
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        labels = cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
+    where = np.argwhere(labels == k)
+    centre = where[((where - where.mean(0)) ** 2).sum(1).argmin()]
+    top, left = (
+        int(np.clip(middle - side // 2, 0, whole - side))
+        for middle, side, whole in zip(centre, size, image.shape[:2], strict=True)
+    )
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def collect_bank(pictures: Iterable[tuple[np.ndarray, np.ndarray]], request: BankRequest) -> ClassBank:
+    """Returns a bank of crops, the first ``per_class`` images that hold each class, and stops once it is full.
+
+    Args:
+        pictures: images (H, W, C) uint8 with their labels (H, W), in the order they are to be tried.
+        request: what is wanted.
+    """
+    crops: dict[int, list[np.ndarray]] = {k: [] for k in request.classes}
+    for image, labels in pictures:
+        for k, pixels in zip(*np.unique(labels, return_counts=True), strict=True):
+            wanted = int(k) in crops and k != request.ignore_index and pixels >= SMALLEST_REGION
+            if wanted and len(crops[int(k)]) < request.per_class:
+                crops[int(k)].append(crop_around(image, labels, int(k), request.size))
+        if all(len(found) == request.per_class for found in crops.values()):
+            break
+    channels = next((found[0].shape[2] for found in crops.values() if found), 3)
+    examples = np.zeros((request.num_classes, request.per_class, *request.size, channels), np.uint8)
+    counts = torch.zeros(request.num_classes, dtype=torch.int64)
+    for k, found in crops.items():
+        counts[k] = len(found)
+        for m, crop in enumerate(found):
+            examples[k, m] = crop
+    return ClassBank(torch.from_numpy(examples.transpose(0, 1, 4, 2, 3).copy()), counts)
+
+
+class Teacher(nn.Module):
+    """A segmentor that takes pixels in [0, 1], with its own normalisation: images -> logits of their size.
+
+    Args:
+        segmentor: an mmseg segmentor.
+    """
+
+    def __init__(self, segmentor: nn.Module) -> None:
+        super().__init__()
+        self.segmentor = segmentor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits (N, K, H, W)."""
+        return TrainingAdapter(self.segmentor, tuple(images.shape[2:]))(images)
+
+
+def load_teacher(config: str, checkpoint: str, num_classes: int) -> Teacher:
+    """Returns a teacher from a config file and a checkpoint, whose weights must all fit.
+
+    Raises:
+        UserError: a config that cannot be read, weights that do not fit, or another number of classes.
+    """
+    try:
+        model = Config.fromfile(config).model
+    except (OSError, SyntaxError, AttributeError) as error:
+        raise UserError(f'the teacher config {config} cannot be read ({error}); check the path') from error
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        segmentor = MODELS.build(model)
+    load_weights(segmentor, checkpoint)
+    if segmentor.num_classes != num_classes:
+        raise UserError(
+            f'the teacher of {config} has {segmentor.num_classes} classes and the model {num_classes}; '
+            'take a teacher of the same classes'
+        )
+    return Teacher(segmentor)
+
+
+def build_bank_target(settings: Mapping[str, object], bank: ClassBank, without: Sequence[int]) -> GradientTarget:
+    """Returns the target that a config describes, on a bank.
+
+    Args:
+        settings: ``type`` of a target that needs a bank, and its own arguments.
+        bank: of examples.
+        without: classes that the bank need not hold.
+    """
+    kinds: dict[str, Callable[..., GradientTarget]] = {
+        'OneImage': OneImage,
+        'ClassMean': ClassMean,
+        'NearestNeighbour': NearestNeighbour,
+    }
+    arguments = {key: value for key, value in settings.items() if key != 'type'}
+    return kinds[str(settings['type'])](bank, without=without, **arguments)

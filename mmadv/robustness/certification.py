@@ -1,0 +1,209 @@
+"""The statistics of randomized smoothing: bounds, radii, and many pixels at once. Pure numpy and SciPy.
+
+A pixel's *share* is the mean over n draws of a number in [0, 1]: whether the draw predicts the class (hard smoothing),
+or the probability it gives it (soft smoothing). Its expectation is p.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from scipy.special import betainc, betaincinv
+from scipy.stats import norm
+
+from mmadv.robustness.counts import Counts, count
+
+# The bounds that hold for each kind of smoothing; the first is the default.
+SHARES = {'hard': ('clopper-pearson',), 'soft': ('hoeffding', 'bernstein')}
+
+
+class Bound(ABC):
+    """A lower confidence bound on p and the test that belongs to it: lower(α) > τ exactly where p_value(τ) < α."""
+
+    @abstractmethod
+    def lower(self, mean: np.ndarray, variance: np.ndarray, n: int, alpha: float) -> np.ndarray:
+        """Returns a number that p exceeds with probability at least 1 - α.
+
+        Args:
+            mean: of the n draws.
+            variance: of the n draws, with n - 1 in the denominator.
+            n: number of draws.
+            alpha: error rate of each bound.
+        """
+
+    @abstractmethod
+    def p_value(self, mean: np.ndarray, variance: np.ndarray, n: int, tau: float) -> np.ndarray:
+        """Returns the p-value of the hypothesis that p ≤ τ."""
+
+    @abstractmethod
+    def samples_needed(self, tau: float, alpha: float) -> int:
+        """Returns the number of draws that reject p ≤ τ at level α when every share is 1."""
+
+
+class ClopperPearson(Bound):
+    """The exact binomial bound, for shares of predictions."""
+
+    def lower(self, mean: np.ndarray, variance: np.ndarray, n: int, alpha: float) -> np.ndarray:
+        hits = _hits(mean, n)
+        # P(X ≥ k) of a binomial X is the regularised incomplete beta function of k and n - k + 1.
+        return np.where(hits > 0, betaincinv(np.maximum(hits, 1), n - np.maximum(hits, 1) + 1, alpha), 0.0)
+
+    def p_value(self, mean: np.ndarray, variance: np.ndarray, n: int, tau: float) -> np.ndarray:
+        hits = _hits(mean, n)
+        return np.where(hits > 0, betainc(np.maximum(hits, 1), n - np.maximum(hits, 1) + 1, tau), 1.0)
+
+    def samples_needed(self, tau: float, alpha: float) -> int:
+        return math.floor(math.log(alpha) / math.log(tau)) + 1
+
+
+class Hoeffding(Bound):
+    """Hoeffding's inequality, for any shares in [0, 1]."""
+
+    def lower(self, mean: np.ndarray, variance: np.ndarray, n: int, alpha: float) -> np.ndarray:
+        return np.maximum(mean - math.sqrt(math.log(1 / alpha) / (2 * n)), 0)
+
+    def p_value(self, mean: np.ndarray, variance: np.ndarray, n: int, tau: float) -> np.ndarray:
+        return np.exp(-2 * n * np.maximum(mean - tau, 0) ** 2)
+
+    def samples_needed(self, tau: float, alpha: float) -> int:
+        return math.floor(math.log(1 / alpha) / (2 * (1 - tau) ** 2)) + 1
+
+
+class EmpiricalBernstein(Bound):
+    """The empirical Bernstein inequality (Maurer and Pontil, 2009, theorem 4): tighter where shares vary little."""
+
+    def lower(self, mean: np.ndarray, variance: np.ndarray, n: int, alpha: float) -> np.ndarray:
+        logarithm = math.log(2 / alpha)
+        margin = np.sqrt(2 * variance * logarithm / n) + 7 * logarithm / (3 * max(n - 1, 1))
+        return np.maximum(mean - margin, 0)
+
+    def p_value(self, mean: np.ndarray, variance: np.ndarray, n: int, tau: float) -> np.ndarray:
+        # With s² = ln(2 / α) the margin is a s² + b s; it equals the gap at the p-value.
+        a = 7 / (3 * max(n - 1, 1))
+        b = np.sqrt(2 * variance / n)
+        gap = np.maximum(mean - tau, 0)
+        root = (np.sqrt(b**2 + 4 * a * gap) - b) / (2 * a)
+        return np.minimum(2 * np.exp(-(root**2)), 1.0)
+
+    def samples_needed(self, tau: float, alpha: float) -> int:
+        return math.floor(1 + 7 * math.log(2 / alpha) / (3 * (1 - tau))) + 1
+
+
+BOUNDS: dict[str, Bound] = {
+    'clopper-pearson': ClopperPearson(),
+    'hoeffding': Hoeffding(),
+    'bernstein': EmpiricalBernstein(),
+}
+
+
+def bonferroni(p_values: np.ndarray, alpha: float) -> np.ndarray:
+    """Returns which hypotheses are rejected, of any shape, with a family-wise error rate of at most α (Bonferroni)."""
+    return p_values < alpha / p_values.size
+
+
+def holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
+    """Returns which hypotheses are rejected, with a family-wise error rate of at most α (Holm, 1979).
+
+    The i-th smallest of m p-values, from i = 0, is held against α / (m - i), up to the first that fails. It rejects
+    all that Bonferroni's correction does.
+    """
+    order = np.argsort(p_values, axis=None, kind='stable')
+    passed = p_values.ravel()[order] < alpha / (p_values.size - np.arange(p_values.size))
+    rejected = np.zeros(p_values.size, dtype=bool)
+    rejected[order] = np.logical_and.accumulate(passed)
+    return rejected.reshape(p_values.shape)
+
+
+CORRECTIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {'bonferroni': bonferroni, 'holm': holm}
+
+
+def certified_radius(lower: np.ndarray | float, sigma: float, upper: np.ndarray | float | None = None) -> np.ndarray:
+    """Returns the L2 radius within which the largest share stays the largest, 0 where nothing is certified.
+
+    σ/2 (Φ⁻¹(p_A) - Φ⁻¹(p_B)), theorem 1 of Kaur et al. (2019) for soft and Cohen et al. (2019) for hard smoothing.
+
+    Args:
+        lower: bound on the largest share p_A.
+        sigma: of the noise.
+        upper: bound on every other share; 1 - lower if it is left out, which gives σ Φ⁻¹(p_A).
+    """
+    lower = np.asarray(lower, dtype=np.float64)
+    other = 1 - lower if upper is None else np.asarray(upper, dtype=np.float64)
+    radius = sigma / 2 * (norm.ppf(lower) - norm.ppf(other))
+    return np.where(lower > other, radius, 0.0)
+
+
+def soft_radii(
+    means: np.ndarray, variances: np.ndarray, n: int, *, alpha: float, sigma: float, bound: str = 'hoeffding'
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns class and certified radius of every pixel from the mean probabilities of all classes (theorem 1).
+
+    All bounds hold at once with probability 1 - α: each of the K lower and K upper bounds of the P pixels has error
+    rate α / (2KP), so that the same draws may choose the class.
+
+    Args:
+        means: (K, ...) of the n draws.
+        variances: (K, ...) with n - 1 in the denominator.
+        n: number of draws.
+        alpha: error rate of all statements together.
+        sigma: of the noise.
+        bound: 'hoeffding' or 'bernstein'.
+    """
+    if bound not in SHARES['soft']:
+        raise ValueError(f'bound must be one of {", ".join(SHARES["soft"])} for soft smoothing; found {bound!r}')
+    each = alpha / (2 * means.size)
+    classes = means.argmax(0)
+    lower = BOUNDS[bound].lower(means, variances, n, each)
+    upper = 1 - BOUNDS[bound].lower(1 - means, variances, n, each)
+    top = np.take_along_axis(lower, classes[None], 0)[0]
+    np.put_along_axis(upper, classes[None], -np.inf, 0)
+    other = np.minimum(upper.max(0), 1 - top)
+    return classes, certified_radius(top, sigma, other)
+
+
+def certified_counts(
+    classes: np.ndarray, certified: np.ndarray, labels: np.ndarray, num_classes: int, ignore_index: int = 255
+) -> tuple[Counts, np.ndarray]:
+    """Returns the counts of one image's certified pixels, and its abstained ones by label.
+
+    An abstained pixel is predicted as no class: it is wrong in the accuracy, and in the union of its own class alone.
+
+    Args:
+        classes: (H, W) predicted.
+        certified: (H, W) bool.
+        labels: (H, W).
+        num_classes: K.
+        ignore_index: label of pixels in no count.
+
+    Returns:
+        Counts of one image, and (1, K) int64.
+    """
+    predicted = np.where(certified, classes, num_classes)[None]
+    counts = count(predicted, labels[None], num_classes + 1, ignore_index)
+    kept = Counts(*(area[:, :num_classes] for area in (counts.intersection, counts.prediction, counts.label)))
+    abstained = np.bincount(labels[~certified & (labels != ignore_index)], minlength=num_classes)
+    return kept, abstained[None]
+
+
+def worst_iou(counts: Counts, abstained: np.ndarray) -> np.ndarray:
+    """Returns each class' IoU if every abstained pixel of another label were predicted as that class, (K,).
+
+    The IoU under any attack within the radius is at least as high. NaN where a class is neither labelled nor
+    predictable.
+
+    Args:
+        counts: of certified pixels.
+        abstained: (N, K) abstained pixels by label.
+    """
+    total = counts.total()
+    intersection = total.intersection[0]
+    others = abstained.sum() - abstained.sum(0)
+    union = total.label[0] + total.prediction[0] - intersection + others
+    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+
+
+def _hits(mean: np.ndarray, n: int) -> np.ndarray:
+    return np.rint(np.asarray(mean, dtype=np.float64) * n)

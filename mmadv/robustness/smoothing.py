@@ -1,0 +1,270 @@
+"""Randomized smoothing: a model averaged over Gaussian noise, for attacks, and its certificates.
+
+Of a model f and noise of standard deviation σ, soft smoothing is G(x) = E softmax f(x + σε), hard smoothing the
+distribution of the class that f predicts for x + σε. Images are in [0, 1]; noisy ones are not clipped, or no
+certificate would hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmadv.attacks.attack import frozen
+from mmadv.attacks.randomness import derive_seed, normal_noise
+from mmadv.errors import UserError, nearest
+from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, certified_radius
+
+OUTPUTS = ('soft', 'mean_logits', 'hard')
+NOISE = ('fresh', 'fixed')
+
+
+class SmoothedModel(nn.Module):
+    """A Monte Carlo estimate of a smoothed model, (N, C, h, w) -> (N, K, ...): any attack runs on it.
+
+    Args:
+        model: images -> logits (N, K) or (N, K, H, W); a submodule if it is a module.
+        sigma: standard deviation of the noise, for images in [0, 1].
+        samples: noise draws of one pass.
+        output: 'soft' gives the logarithm of the mean probabilities, whose cross-entropy has the biased plug-in
+            estimator as its gradient (Kaur et al., 2019, equation 5); 'mean_logits' the mean of the logits, whose
+            gradient is unbiased (the TCM loss, equation 6); 'hard' the logarithm of the share of draws that predict
+            each class, which has no gradient: attack 'soft' in its place.
+        noise: 'fresh' draws anew in every pass: what an attack follows is then the expectation; 'fixed' takes the same
+            draws in every pass. All images of a batch get the same noise, so that they do not influence each other.
+            The noise of a pass depends on ``seed`` and, if fresh, on the passes since ``reset``.
+        seed: of the noise.
+        draws_per_pass: how many draws go through the model at once: more is faster and takes more memory.
+
+    Raises:
+        UserError: σ or a number of samples that is not positive, or an unknown output or noise.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        *,
+        sigma: float,
+        samples: int = 20,
+        output: str = 'soft',
+        noise: str = 'fresh',
+        seed: int = 0,
+        draws_per_pass: int = 1,
+    ) -> None:
+        super().__init__()
+        check_sigma(sigma)
+        for name, value in (('samples', samples), ('draws_per_pass', draws_per_pass)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f'SmoothedModel: {name} must be a positive integer; found {value!r}')
+        for what, given, known in (('output', output, OUTPUTS), ('noise', noise, NOISE)):
+            if given not in known:
+                raise UserError(f"SmoothedModel: unknown {what} '{given}'{nearest(str(given), known)}")
+        self.model = model
+        self.sigma = float(sigma)
+        self.samples = samples
+        self.output = output
+        self.noise = noise
+        self.seed = seed
+        self.draws_per_pass = draws_per_pass
+        self.passes = 0
+
+    def reset(self) -> None:
+        """Starts the sequence of fresh noise again."""
+        self.passes = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns scores whose arg max is the smoothed prediction, of the model's output size."""
+        key = 'fixed' if self.noise == 'fixed' else self.passes
+        self.passes += 1
+        seeds = [derive_seed('smoothing', self.seed, key, draw) for draw in range(self.samples)]
+        # Probabilities are added as logarithms: they may underflow, their logarithms do not.
+        add = torch.logaddexp if self.output == 'soft' else torch.add
+        total: Tensor | None = None
+        for start in range(0, self.samples, self.draws_per_pass):
+            drawn = seeds[start : start + self.draws_per_pass]
+            noise = normal_noise(images[:1].expand(len(drawn), *images.shape[1:]), drawn)
+            noisy = images[None] + self.sigma * noise[:, None]
+            logits = self.model(noisy.flatten(0, 1)).unflatten(0, noisy.shape[:2])
+            part = self._summed(logits)
+            total = part if total is None else add(total, part)
+        assert total is not None
+        if self.output == 'soft':
+            return total - math.log(self.samples)
+        mean = total / self.samples
+        return mean if self.output == 'mean_logits' else mean.clamp_min(0.5 / self.samples).log()
+
+    def _summed(self, logits: Tensor) -> Tensor:
+        """Returns the contribution of draws (S, N, K, ...) to the sum over all draws, (N, K, ...)."""
+        if self.output == 'soft':
+            return logits.log_softmax(2).logsumexp(0)
+        if self.output == 'mean_logits':
+            return logits.sum(0)
+        votes = torch.zeros_like(logits).scatter_(2, logits.argmax(2, keepdim=True), 1.0)
+        return votes.detach().sum(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certifier:
+    """Certifies the predictions of a smoothed model, pixel by pixel, in L2.
+
+    ``n0`` draws select a class for every pixel. ``n`` others test, for every threshold τ, whether its probability p
+    exceeds τ; where it does, no perturbation of the image of L2 norm up to σ Φ⁻¹(τ) changes the smoothed prediction of
+    the pixel (Cohen et al., 2019; theorem 1 of Kaur et al., 2019, for soft smoothing). Elsewhere it abstains. The
+    chance that any pixel of an image is certified wrongly at a τ is at most ``alpha``: Fischer et al. (2021).
+
+    Args:
+        sigma: standard deviation of the noise, for images in [0, 1].
+        n0: draws that select.
+        n: draws that certify.
+        alpha: family-wise error rate over all pixels of an image.
+        taus: thresholds in [0.5, 1). With 'bonferroni' the statements for all of them hold at once, with 'holm'
+            those for each by itself.
+        kind: 'hard' for shares of predictions, 'soft' for mean probabilities.
+        bound: 'clopper-pearson' for hard, 'hoeffding' or 'bernstein' (empirical Bernstein) for soft smoothing; None
+            takes the first that fits.
+        correction: 'bonferroni' or 'holm', which certifies at least as many pixels.
+        batch: draws that go through the model at once; results do not depend on it.
+
+    Raises:
+        UserError: a number out of its range, an unknown name, or too few draws to certify anything; the sentence says
+            how many are needed.
+    """
+
+    sigma: float
+    n0: int = 10
+    n: int = 100
+    alpha: float = 0.001
+    taus: Sequence[float] = (0.75,)
+    kind: str = 'hard'
+    bound: str | None = None
+    correction: str = 'holm'
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        check_sigma(self.sigma)
+        for name in ('n0', 'n', 'batch'):
+            if getattr(self, name) < 1:
+                raise UserError(f'{name} must be positive; found {getattr(self, name)}')
+        if not 0 < self.alpha < 1:
+            raise UserError(f'alpha must lie between 0 and 1; found {self.alpha}')
+        if not self.taus or len(set(self.taus)) < len(self.taus):
+            raise UserError(f'tau takes at least one threshold, each once; found {list(self.taus)}')
+        for tau in self.taus:
+            if not 0.5 <= tau < 1:
+                raise UserError(f'tau must be at least 0.5 and less than 1; found {tau}')
+        if self.kind not in SHARES:
+            raise UserError(f"unknown kind of smoothing '{self.kind}'{nearest(self.kind, SHARES)}")
+        if self.bound is None:
+            object.__setattr__(self, 'bound', SHARES[self.kind][0])
+        known = SHARES[self.kind]
+        if self.bound not in known:
+            raise UserError(f"{self.kind} smoothing has no bound '{self.bound}'{nearest(str(self.bound), known)}")
+        if self.correction not in CORRECTIONS:
+            raise UserError(f"unknown correction '{self.correction}'{nearest(self.correction, CORRECTIONS)}")
+
+    @property
+    def radii(self) -> list[float]:
+        """Returns the certified radius of each τ, in units of images in [0, 1]."""
+        return [float(certified_radius(tau, self.sigma)) for tau in self.taus]
+
+    def check_samples(self, pixels: int) -> None:
+        """Raises UserError if ``n`` draws could not certify all of ``pixels`` even if all agreed."""
+        for tau in self.taus:
+            needed = BOUNDS[str(self.bound)].samples_needed(tau, self.alpha / pixels)
+            if self.n < needed:
+                raise UserError(
+                    f'n = {self.n} draws cannot certify tau {tau} for {pixels} pixels at alpha {self.alpha}; '
+                    f'at least {needed} are needed'
+                )
+
+    def __call__(self, model: Callable[[Tensor], Tensor], image: Tensor, *, seed: int = 0) -> Certificate:
+        """Returns the certificate of one image.
+
+        Args:
+            model: images (N, C, h, w) -> logits (N, K, H, W); in eval mode for the while if it is a module.
+            image: (C, h, w) in [0, 1].
+            seed: of the noise, another one for every image.
+
+        Raises:
+            UserError: too few draws for the number of pixels, or NaN or infinite logits.
+        """
+        with torch.no_grad(), frozen(model):
+            selection = self._selected(model, image, derive_seed('select', seed))
+            pixels = selection.numel()
+            self.check_samples(pixels)
+            mean, variance = self._evidence(model, image, selection, derive_seed('certify', seed))
+        bound = BOUNDS[str(self.bound)]
+        certified = [
+            CORRECTIONS[self.correction](bound.p_value(mean, variance, self.n, tau), self.alpha) for tau in self.taus
+        ]
+        return Certificate(selection.cpu().numpy(), np.stack(certified))
+
+    def _selected(self, model: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
+        total = None
+        for logits in self._noisy_logits(model, image, self.n0, seed):
+            part = _shares(logits, self.kind).sum(0)
+            total = part if total is None else total + part
+        assert total is not None
+        return total.argmax(0)
+
+    def _evidence(
+        self, model: Callable[[Tensor], Tensor], image: Tensor, selection: Tensor, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns mean and unbiased variance of the selected classes' shares over ``n`` draws, (H, W) float64."""
+        total = torch.zeros(selection.shape, dtype=torch.float64, device=selection.device)
+        squares = total.clone()
+        for logits in self._noisy_logits(model, image, self.n, seed):
+            if self.kind == 'hard':
+                share = (logits.argmax(1) == selection).double()
+            else:
+                share = logits.double().softmax(1).gather(1, selection.expand(len(logits), 1, *selection.shape))[:, 0]
+            total += share.sum(0)
+            squares += share.square().sum(0)
+        mean = total / self.n
+        variance = (squares - self.n * mean.square()).clamp_min(0) / max(self.n - 1, 1)
+        return mean.cpu().numpy(), variance.cpu().numpy()
+
+    def _noisy_logits(
+        self, model: Callable[[Tensor], Tensor], image: Tensor, draws: int, seed: int
+    ) -> Iterator[Tensor]:
+        """Yields the logits of ``draws`` noisy copies of an image, batch by batch."""
+        # One generator, asked once for each draw: the noise of a draw does not depend on the batch size.
+        generator = torch.Generator().manual_seed(seed)
+        for start in range(0, draws, self.batch):
+            count = min(self.batch, draws - start)
+            noise = torch.stack([torch.randn(image.shape, generator=generator) for _ in range(count)])
+            logits = model(image[None] + self.sigma * noise.to(image))
+            if not bool(torch.isfinite(logits).all()):
+                raise UserError('the model returns NaN or infinite logits for noisy images; check the weights')
+            yield logits
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is certified of one image.
+
+    Attributes:
+        classes: (H, W) int64, the selected class of every pixel.
+        certified: (T, H, W) bool, whether it is certified at each τ; where not, the smoothed model abstains.
+    """
+
+    classes: np.ndarray
+    certified: np.ndarray
+
+
+def check_sigma(sigma: float) -> None:
+    """Raises UserError unless σ is a positive number."""
+    if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < math.inf:
+        raise UserError(f'sigma must be a positive number, in units of images in [0, 1]; found {sigma!r}')
+
+
+def _shares(logits: Tensor, kind: str) -> Tensor:
+    """Returns the shares of each draw, (S, K, H, W): the probabilities, or one for the predicted class."""
+    if kind == 'soft':
+        return logits.double().softmax(1)
+    return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)

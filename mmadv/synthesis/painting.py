@@ -1,0 +1,155 @@
+"""Inpainting, generation and targeted attacks with a segmentor's gradients.
+
+Equations 6 and 7 of *Adversarially robust segmentation models learn perceptually-aligned gradients* (Sandoval-Segura),
+and the large-ε targeted attacks and class-conditional synthesis of Kaur, Cohen, Lipton (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmadv.errors import UserError
+from mmadv.robustness import class_scores
+from mmadv.synthesis.descent import Descent, Watcher
+
+Model = Callable[[Tensor], Tensor]
+
+
+def corrupt(images: Tensor, mask: Tensor) -> Tensor:
+    """Returns the images with each masked pixel set to the mean of its channel over the whole image.
+
+    Args:
+        images: (N, C, h, w) in [0, 1].
+        mask: (N, 1, h, w) bool, True where a pixel is corrupted.
+
+    Raises:
+        UserError: a mask of another size, or one that covers nothing.
+    """
+    check_mask(images, mask)
+    return torch.where(mask, images.mean((2, 3), keepdim=True), images)
+
+
+def inpaint(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    *,
+    descent: Descent,
+    penalty: float = 1.0,
+    ignore_index: int = 255,
+    watch: Watcher | None = None,
+) -> Tensor:
+    """Returns the images with their masked part painted by the model's gradients (equation 6).
+
+    Minimises L(x', y) + λ ‖(x - x') ⊙ (1 - m)‖₂ from the corrupted image, L the mean cross-entropy.
+
+    Args:
+        model: images -> logits (N, K, H, W).
+        images: (N, C, h, w) in [0, 1]; the masked part of them is not used.
+        labels: (N, H, W) int64, the segmentation of the whole images.
+        mask: (N, 1, h, w) bool, True where a pixel is to be painted.
+        descent: the steps.
+        penalty: λ, not negative.
+        ignore_index: label of pixels that do not count.
+        watch: as of ``Descent``.
+
+    Raises:
+        UserError: a mask of another size, a negative penalty, labels of another size than the logits.
+    """
+    if not penalty >= 0:
+        raise UserError(f'penalty must not be negative; found {penalty}')
+    start = corrupt(images, mask)
+
+    def loss(painted: Tensor, logits: Tensor) -> Tensor:
+        change = ((start - painted) * ~mask).flatten(1)
+        return segmentation_loss(logits, labels, ignore_index) + penalty * torch.linalg.vector_norm(change, dim=1)
+
+    return descent(model, loss, start, watch=watch)
+
+
+def generate(
+    model: Model,
+    means: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+    *,
+    descent: Descent,
+    ignore_index: int = 255,
+    watch: Watcher | None = None,
+) -> Tensor:
+    """Returns images whose prediction is a given segmentation, from plain colours (equation 7).
+
+    Args:
+        model: images -> logits (N, K, H, W).
+        means: (N, C) value of each channel at the start.
+        labels: (N, H, W) int64.
+        size: height and width of the images.
+        descent: the steps.
+        ignore_index: label of pixels that do not count.
+        watch: as of ``Descent``.
+    """
+    start = means[:, :, None, None].expand(-1, -1, *size).contiguous()
+    return descent(model, lambda _, logits: segmentation_loss(logits, labels, ignore_index), start, watch=watch)
+
+
+def target(
+    model: Model,
+    images: Tensor,
+    classes: Tensor,
+    *,
+    descent: Descent,
+    objective: str = 'mean_logit',
+    watch: Watcher | None = None,
+) -> Tensor:
+    """Returns the images moved towards a class everywhere: a large-ε targeted attack, or synthesis from a seed.
+
+    Args:
+        model: images -> logits (N, K, H, W); of a smoothed model, the mean logits or log probabilities.
+        images: (N, C, h, w) in [0, 1].
+        classes: (N,) int64, the class wanted of each image.
+        descent: the steps, and the ball around the images.
+        objective: 'mean_logit' raises the class' mean logit (the TCM loss), 'cross_entropy' lowers the mean
+            cross-entropy.
+        watch: as of ``Descent``.
+
+    Raises:
+        UserError: an unknown objective.
+    """
+    if objective not in ('mean_logit', 'cross_entropy'):
+        raise UserError(f"objective must be 'mean_logit' or 'cross_entropy'; found {objective!r}")
+
+    def loss(_: Tensor, logits: Tensor) -> Tensor:
+        everywhere = classes[:, None, None].expand(-1, *logits.shape[2:])
+        if objective == 'cross_entropy':
+            return segmentation_loss(logits, everywhere, -1)
+        return -class_scores(logits, classes[:, None], everywhere, ignore_index=-1)[:, 0]
+
+    return descent(model, loss, images, watch=watch)
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """Returns the mean cross-entropy over the valid pixels of each image, (N,), 0 where there are none.
+
+    Raises:
+        UserError: labels of another size than the logits.
+    """
+    if logits.shape[2:] != labels.shape[1:]:
+        raise UserError(f'labels {tuple(labels.shape)} must be of the size of the logits {tuple(logits.shape)}')
+    pixels = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction='none').flatten(1)
+    return pixels.sum(1) / (labels != ignore_index).flatten(1).sum(1).clamp_min(1)
+
+
+def check_mask(images: Tensor, mask: Tensor) -> None:
+    """Raises UserError unless ``mask`` is (N, 1, h, w) bool of the images' size, and True somewhere in each."""
+    expected = (len(images), 1, *images.shape[2:])
+    if mask.dtype != torch.bool or mask.shape != expected:
+        raise UserError(
+            f'the mask must be bool of shape {expected}, as the images; found {mask.dtype} of {tuple(mask.shape)}'
+        )
+    if not bool(mask.flatten(1).any(1).all()):
+        raise UserError('the mask covers no pixel; give one that covers what is to be painted')

@@ -1,0 +1,121 @@
+"""The hook that makes the targets: its bank, the cache of it, and what it refuses."""
+
+import numpy as np
+import pytest
+import tiny_project
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS
+
+from mmadv.checkpoints.loading import load_checkpoint_file, load_weights
+from mmadv.engine import PAGTargetHook
+from mmadv.engine.pag_target_hook import BANK_FILE, raw_pictures
+from mmadv.engine.training import run_train
+from mmadv.errors import UserError
+from mmadv.models import PAGEncoderDecoder
+
+EXTRA = """
+custom_imports = dict(imports=['mmadv'])
+custom_hooks = [dict(type='PAGTargetHook', target=dict({target}){options})]
+model.update(type='PAGEncoderDecoder', pag=dict(weight=0.2, classes_per_step=2{pag}))
+train_cfg.update(max_iters={iterations}, val_interval=100)
+val_cfg = val_dataloader = val_evaluator = None
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    tiny_project.write_dataset(tmp_path / 'data')
+
+    def train(target, *, iterations=1, options='', pag='', arguments=()):
+        extra = EXTRA.format(target=target, iterations=iterations, options=options, pag=pag)
+        config = tiny_project.write_config(tmp_path / 'config.py', tmp_path / 'data', extra)
+        run_train([str(config), '--work-dir', str(tmp_path / 'work'), *arguments])
+        return tmp_path / 'work'
+
+    train.root = tmp_path
+    return train
+
+
+def test_training_makes_a_bank_once_and_a_stock_checkpoint(project, monkeypatch):
+    losses = []
+    loss = PAGEncoderDecoder.loss
+
+    def recorded(self, inputs, data_samples):
+        losses.append(loss(self, inputs, data_samples))
+        return losses[-1]
+
+    monkeypatch.setattr(PAGEncoderDecoder, 'loss', recorded)
+    work = project("type='NearestNeighbour', per_class=3")
+    assert all(0 < float(step['loss_pag'].detach()) < 0.2 * 3 * 2 for step in losses) and len(losses) == 1
+    stored = torch.load(work / BANK_FILE, weights_only=True)
+    assert stored['examples'].shape == (3, 3, 3, 32, 40) and stored['counts'].tolist() == [3, 3, 3]
+    changed = {**stored, 'counts': torch.tensor([1, 2, 3])}  # a bank that is read again shows by this
+    torch.save(changed, work / BANK_FILE)
+    project("type='NearestNeighbour', per_class=3", iterations=2, arguments=['--resume'])
+    assert torch.load(work / BANK_FILE, weights_only=True)['counts'].tolist() == [1, 2, 3]
+    project("type='NearestNeighbour', per_class=2", iterations=3, arguments=['--resume'])
+    assert torch.load(work / BANK_FILE, weights_only=True)['counts'].tolist() == [2, 2, 2]
+    assert len(losses) == 3
+    stock = Config.fromfile(tiny_project.write_config(project.root / 'stock.py', project.root / 'data')).model
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        from mmseg.registry import MODELS
+
+        load_weights(MODELS.build(stock), work / 'iter_3.pth')
+    assert 'examples' not in ' '.join(load_checkpoint_file(work / 'iter_3.pth')['state_dict'])
+
+
+def test_a_teacher_of_the_same_classes_is_followed(project):
+    work = project("type='OneImage'")
+    config, checkpoint = str(project.root / 'teacher.py'), str(work / 'iter_1.pth')
+    teacher = f"type='Distillation', config={config!r}, checkpoint={checkpoint!r}"
+    (project.root / 'teacher.py').write_text((project.root / 'config.py').read_text())
+    project(teacher)
+    smaller = (project.root / 'teacher.py').read_text() + "\nmodel['decode_head'].update(num_classes=2)\n"
+    (project.root / 'teacher.py').write_text(smaller)
+    with pytest.raises(UserError, match='do not fit'):
+        project(teacher)
+
+
+def test_pictures_come_as_they_are_loaded_in_an_order_of_the_seed(project):
+    path = tiny_project.write_config(project.root / 'config.py', project.root / 'data')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = DATASETS.build(Config.fromfile(path).train_dataloader.dataset)
+    pictures = list(raw_pictures(dataset, seed=0))
+    assert len(pictures) == 6 and len(list(raw_pictures(dataset, seed=0, limit=2))) == 2
+    for image, labels in pictures:
+        assert image.dtype == np.uint8 and image.shape[:2] == labels.shape
+
+    def order(seed):
+        return [float(image.mean()) for image, _ in raw_pictures(dataset, seed=seed)]
+
+    assert order(0) == order(0) != order(1) and sorted(order(0)) == sorted(order(1))
+
+
+@pytest.mark.parametrize(
+    ('target', 'changes', 'match'),
+    [
+        ("type='NearestNeighbour', per_class=7", {}, 'per_class 7 is more than the 6 training images'),
+        ("type='OneImage'", {'options': ', max_images=0'}, r'none of .* holds class 0 \(ground\)'),
+        ("type='ClassMean', per_class=2", {'options': ', size=(8, 8)'}, 'make a bank of the size'),
+    ],
+)
+def test_data_that_do_not_suffice_are_named(target, changes, match, project):
+    with pytest.raises(UserError, match=match):
+        project(target, **changes)
+
+
+@pytest.mark.parametrize(
+    ('target', 'match'),
+    [
+        (dict(type='Nearest'), "unknown target 'Nearest'; did you mean 'NearestNeighbour'"),
+        (dict(type='OneImage', per_class=2), "OneImage has no setting 'per_class'"),
+        (dict(type='ClassMean', per_class=0), 'per_class must be a positive integer; found 0'),
+        (dict(type='Distillation', config='a.py'), 'needs the checkpoint of its teacher'),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(target, match):
+    with pytest.raises(UserError, match=match):
+        PAGTargetHook(target)

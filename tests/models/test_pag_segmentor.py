@@ -1,0 +1,252 @@
+"""The PAG segmentor against a naive computation, finite differences and the stock segmentor."""
+
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmadv.errors import UserError
+from mmadv.models import PAGEncoderDecoder
+from mmadv.models.pag_targets import BankRequest, Teacher, collect_bank, crop_around
+from mmadv.robustness import ClassBank, Distillation, OneImage
+
+CLASSES = 5
+PAG = dict(weight=0.3, classes_per_step=CLASSES)
+
+
+@pytest.fixture
+def build_pag(build_model, monkeypatch):
+    def build(name, pag=PAG, seed=0, bank_size=(16, 16), preprocessor=None):
+        make = MODELS.build
+
+        def make_pag(config, **options):
+            segmentor = config.get('type') == 'EncoderDecoder'
+            return make({**config, 'type': 'PAGEncoderDecoder', 'pag': pag} if segmentor else config, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MODELS, 'build', make_pag)
+            model = build_model(name, preprocessor, seed)
+        examples = torch.randint(0, 256, (CLASSES, 1, 3, *bank_size), generator=torch.Generator().manual_seed(1))
+        model.set_pag_target(OneImage(ClassBank(examples.to(torch.uint8), torch.ones(CLASSES, dtype=torch.int64))))
+        return model
+
+    return build
+
+
+def losses_of(model, batch):
+    data = model.data_preprocessor(batch, training=True)
+    return model.loss(**data)
+
+
+def pag_loss(model, batch):
+    return losses_of(model, {key: list(value) for key, value in batch.items()})['loss_pag']
+
+
+def copied(batch):
+    return dict(inputs=list(batch['inputs']), data_samples=[sample.clone() for sample in batch['data_samples']])
+
+
+def test_the_loss_is_the_naive_one(build_pag, make_batch):
+    model, batch = build_pag('fcn'), make_batch([(16, 16)] * 2)
+    for sample in batch['data_samples']:
+        sample.gt_sem_seg.data[:, :3] = 255
+    found = losses_of(model.train(), copied(batch))
+    model.eval()
+    (target,) = model._pag_target
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    sums, cosines = [], []
+    for image, sample in zip(batch['inputs'], batch['data_samples'], strict=True):
+        pixels = (image.float() / 255).requires_grad_()
+        inputs = ((pixels[[2, 1, 0]] * 255 - mean) / std)[None]
+        meta = dict(ori_shape=(16, 16), img_shape=(16, 16), pad_shape=(16, 16), padding_size=[0] * 4)
+        logits = model.encode_decode(inputs, [meta])[0]
+        row = []
+        for k in range(CLASSES):
+            score = logits[k][sample.gt_sem_seg.data[0] != 255].mean()
+            (gradient,) = torch.autograd.grad(score, pixels, retain_graph=True)
+            wanted = target.representatives[k] - pixels.detach()
+            row.append(float(nn.functional.cosine_similarity(gradient.flatten(), wanted.flatten(), dim=0)))
+        sums.append(sum(1 - cosine for cosine in row))
+        cosines += row
+    assert float(found['loss_pag'].detach()) == pytest.approx(0.3 * sum(sums) / 2, rel=1e-4)
+    assert float(found['pag_cosine']) == pytest.approx(sum(cosines) / len(cosines), abs=1e-5)
+    assert 0 < float(found['pag_high_frequency']) < 1
+
+
+@pytest.mark.parametrize('name', ['psp', 'uper', 'segmenter'])
+def test_second_order_gradients_agree_with_finite_differences(name, build_pag, make_batch):
+    model, batch = build_pag(name, bank_size=(32, 32)).double(), make_batch([(32, 32)] * 2)
+    parameters = list(model.parameters())
+    generator = torch.Generator().manual_seed(3)
+    direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+
+    def loss_at(step):
+        with torch.no_grad():
+            for parameter, towards in zip(parameters, direction, strict=True):
+                parameter.add_(step * towards)
+            values = [parameter.clone() for parameter in parameters]
+        found = pag_loss(model, copied(batch))
+        with torch.no_grad():
+            for parameter, value, towards in zip(parameters, values, direction, strict=True):
+                parameter.copy_(value - step * towards)
+        return float(found.detach())
+
+    pag_loss(model, copied(batch)).backward()
+    slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, direction, strict=True) if p.grad is not None)
+    # So short a step crosses no kink of the rectifiers, where input gradients jump.
+    step = 1e-7
+    difference = (loss_at(step) - loss_at(-step)) / (2 * step)
+    assert slope == pytest.approx(difference, rel=1e-3, abs=1e-4)
+    assert abs(slope) > 1e-3
+
+
+def test_weights_and_modes_and_statistics_stay_those_of_the_stock_segmentor(build_model, build_pag, make_batch):
+    stock, model = build_model('fcn').train(), build_pag('fcn').train()
+    model.backbone.layer1.eval()
+    stock.backbone.layer1.eval()
+    modes = [module.training for module in model.modules()]
+    batch = make_batch([(16, 16)] * 2)
+    expected = stock.loss(**stock.data_preprocessor(copied(batch), training=True))
+    found = losses_of(model, copied(batch))
+    assert [module.training for module in model.modules()] == modes
+    assert set(found) - set(expected) == {'loss_pag', 'pag_cosine', 'pag_high_frequency'}
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
+    assert list(model.state_dict()) == list(stock.state_dict())
+    for key, value in stock.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(build_pag, make_batch):
+    model, batch = build_pag('psp'), make_batch([(16, 16)] * 4)
+
+    def gradients(parts):
+        model.zero_grad()
+        for rows in parts:
+            part = {key: [value[i] for i in rows] for key, value in copied(batch).items()}
+            (pag_loss(model, part) / len(parts)).backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    for one, two in zip(gradients([range(4)]), gradients([range(2), range(2, 4)]), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_autocast_does_not_reach_the_loss(build_pag, make_batch):
+    model, batch = build_pag('fcn'), make_batch([(16, 16)] * 2)
+    plain = losses_of(model, copied(batch))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        mixed = losses_of(model, copied(batch))
+    torch.testing.assert_close(mixed['loss_pag'], plain['loss_pag'])
+    assert not torch.equal(mixed['decode.loss_ce'], plain['decode.loss_ce'])
+
+
+def test_padding_counts_in_no_gradient(build_pag, make_batch):
+    batch = make_batch([(12, 16), (16, 10)])
+    values = []
+    for content in (0, 255):
+        model = build_pag('fcn')
+        bank = model._pag_target[0].representatives
+        bank[:, :, :, 10:] = content / 255  # beyond the image on the right of the second one
+        losses = []
+        model._pag_loss = lambda *given, loss=model._pag_loss, losses=losses: losses.append(loss(*given)) or losses[-1]
+        losses_of(model, copied(batch))
+        values.append(losses[0].loss.detach())
+    assert float(values[0][0]) != float(values[1][0])
+    torch.testing.assert_close(values[0][1], values[1][1])
+
+
+def test_classes_are_drawn_anew_for_every_image_and_step(build_pag):
+    model = build_pag('fcn', dict(weight=1, classes_per_step=2, exclude=[1]))
+    first, second = model._draw_classes(200), model._draw_classes(200)
+    assert not torch.equal(first, second)
+    assert all(len(set(row)) == 2 for row in first.tolist())
+    drawn = first.flatten().bincount(minlength=CLASSES).tolist()
+    assert drawn[1] == 0 and all(70 < drawn[k] < 130 for k in (0, 2, 3, 4))
+
+
+def test_images_without_labels_cost_nothing(build_pag, make_batch):
+    model, batch = build_pag('fcn'), make_batch([(16, 16)] * 2)
+    alone = {key: value[:1] for key, value in copied(batch).items()}
+    batch['data_samples'][1].gt_sem_seg.data[:] = 255
+    torch.testing.assert_close(pag_loss(model, copied(batch)), pag_loss(model, alone))
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn(build_model, build_pag, make_batch):
+    preprocessor = dict(mean=[100.0] * 3, std=[50.0] * 3)
+    model, batch = build_pag('uper', preprocessor=preprocessor), make_batch([(16, 16)] * 2)
+    teacher = build_model('uper', preprocessor)
+    model.set_pag_target(Distillation(Teacher(teacher), CLASSES))
+    losses = losses_of(model, copied(batch))
+    assert float(losses['pag_cosine']) == pytest.approx(1, abs=1e-4)
+    other = build_model('uper', preprocessor, seed=1)
+    model.set_pag_target(Distillation(Teacher(other), CLASSES))
+    assert float(losses_of(model, copied(batch))['pag_cosine']) < 0.9
+    assert all(parameter.grad is None for parameter in other.parameters())
+
+
+def test_windows_lie_around_the_class_and_inside_the_image():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        height, width = rng.integers(5, 40, 2)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        labels = rng.integers(0, 3, (height, width))
+        labels[rng.integers(height), rng.integers(width)] = 7
+        crop = crop_around(image, labels, 7, (12, 9))
+        assert crop.shape == (12, 9, 3)
+        if height >= 12 and width >= 9:
+            (row,), (column,) = np.where(labels == 7)
+            colour = image[row, column]
+            assert (crop == colour).all(2).any()
+
+
+def test_a_bank_takes_the_first_images_of_each_class_and_then_stops():
+    seen = []
+
+    def pictures():
+        for n in range(10):
+            seen.append(n)
+            labels = np.full((8, 8), 255)
+            labels[:4] = n % 2
+            labels[7, 0] = 2  # one pixel is no image of class 2
+            yield np.full((8, 8, 3), n, np.uint8), labels
+
+    bank = collect_bank(pictures(), BankRequest((0, 1), 4, 2, (4, 8)))
+    assert bank.counts.tolist() == [2, 2, 0, 0] and seen == [0, 1, 2, 3]
+    assert [int(bank.examples[k, m].float().mean()) for k in (0, 1) for m in (0, 1)] == [0, 2, 1, 3]
+    assert bank.examples.shape == (4, 2, 3, 4, 8)
+    assert collect_bank(pictures(), BankRequest((2,), 4, 2, (4, 8))).counts.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ('pag', 'match'),
+    [
+        (dict(weight=0), 'model.pag.weight must be a positive number; found 0'),
+        (dict(), 'model.pag.weight must be a positive number; found None'),
+        (dict(weight=1, classes_per_step=6), 'from 1 to 5; found 6'),
+        (dict(weight=1, classes_per_step=1.5), 'must be an integer; found 1.5'),
+        (dict(weight=1, over='all'), "'valid' or 'class'; found 'all'"),
+        (dict(weight=1, exclude=[5]), r'classes from 0 to 4; found \[5\]'),
+        (dict(weight=1, wieght=2), "no setting 'wieght'; did you mean 'weight'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(pag, match, build_pag):
+    with pytest.raises(UserError, match=match):
+        build_pag('fcn', pag)
+
+
+def test_one_output_channel_is_refused(build_pag):
+    with pytest.raises(UserError, match='one output channel for each class'):
+        build_pag('sigmoid')
+
+
+def test_targets_that_do_not_fit_are_named(build_pag, make_batch):
+    model = build_pag('fcn', bank_size=(8, 8))
+    with pytest.raises(UserError, match=r'make a bank of the size .*size of PAGTargetHook'):
+        losses_of(model, make_batch([(16, 16)]))
+    with pytest.raises(UserError, match='has 2 classes, the model 5'):
+        model.set_pag_target(OneImage(ClassBank(torch.zeros(2, 1, 3, 8, 8), torch.tensor([1, 1]))))
+    model._pag_target = ()
+    with pytest.raises(UserError, match='add dict'):
+        losses_of(model, make_batch([(16, 16)]))
+    assert isinstance(model, PAGEncoderDecoder)
