@@ -29,7 +29,7 @@ for name in ('mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain'):
 """
 USE = """
 import torch
-import mmadv, mmadv.checkpoints, mmadv.reproduction.pag_toy, mmadv.robustness
+import mmadv, mmadv.checkpoints, mmadv.reproduction.pag_toy, mmadv.robustness, mmadv.synthesis
 from mmadv.attacks import sea
 
 model = torch.nn.Conv2d(3, 4, 3, padding=1)

@@ -58,6 +58,12 @@ def certify_tool():
     return _main('certify')
 
 
+@pytest.fixture(scope='session')
+def synthesize_tool():
+    """The main function of tools/synthesize.py."""
+    return _main('synthesize')
+
+
 @pytest.fixture
 def project(tiny, tmp_path, monkeypatch):
     """A fresh folder with its own data and config, and the trained checkpoint; the current folder."""

@@ -1,0 +1,189 @@
+"""What ``tools/synthesize.py`` paints: images, labels and masks of its command line."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import Tensor, nn
+
+from mmadv.attacks import derive_seed
+from mmadv.engine.data import Selection, build_dataset, check_not_scaled
+from mmadv.engine.pag_target_hook import raw_pictures
+from mmadv.errors import UserError, nearest
+from mmadv.models.adapter import stack_images, stack_labels
+from mmadv.models.pag_targets import BankRequest, collect_bank
+from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, target
+from mmadv.synthesis.descent import Watcher
+
+# What the Gaussian of a class is fitted to at most.
+GAUSSIAN_IMAGES = 64
+Painter = Callable[[nn.Module, Watcher], Tensor]
+
+
+@dataclass
+class Batch:
+    """What is painted, the same for all models.
+
+    Attributes:
+        names: one per image.
+        start: (N, C, h, w) what the sheet shows beside the results.
+        paint: (model, watch) -> (N, C, h, w).
+        original: (N, C, h, w) where it is to be restored.
+        mask: (N, 1, h, w) bool where a part is painted.
+        settings: what the results are to say of it.
+    """
+
+    names: list[str]
+    start: Tensor
+    paint: Painter
+    original: Tensor | None = None
+    mask: Tensor | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def build_batch(
+    arguments: Namespace, config: Config, dataset: Any, descent: Descent
+) -> tuple[list[SegDataSample], Batch]:
+    """Returns the samples that say how a model is applied, and what is painted.
+
+    Args:
+        arguments: of the command line.
+        config: of the first model.
+        dataset: its test data.
+        descent: the steps.
+
+    Raises:
+        UserError: an index, class, box or mask that does not fit the data.
+    """
+    if arguments.task == 'generate' and by_class(arguments):
+        return _class_batch(arguments, config, dataset, descent)
+    samples, images, labels = _read(dataset, arguments.images)
+    names = [str(sample.metainfo['image_name']) for sample in samples]
+    if arguments.task == 'target':
+        k = class_index(arguments.target_class, dataset.metainfo['classes'])
+        paint = _painter_of_class(images, k, arguments.objective, descent)
+        return samples, Batch(names, images, paint, settings={'class': dataset.metainfo['classes'][k]})
+    heads = config.model.decode_head
+    ignore_index = (heads[-1] if isinstance(heads, list) else heads).get('ignore_index', 255)
+
+    def paint_whole(model: nn.Module, watch: Watcher) -> Tensor:
+        means, size = _on(model, images.mean((2, 3))), tuple(images.shape[2:])
+        return generate(model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, watch=watch)
+
+    if arguments.task == 'generate':
+        return samples, Batch(names, images, paint_whole)
+    mask = _mask(arguments, images)
+
+    def paint_mask(model: nn.Module, watch: Watcher) -> Tensor:
+        given = (_on(model, tensor) for tensor in (images, labels, mask))
+        return inpaint(
+            model, *given, descent=descent, penalty=arguments.penalty, ignore_index=ignore_index, watch=watch
+        )
+
+    return samples, Batch(names, corrupt(images, mask), paint_mask, original=images, mask=mask)
+
+
+def _painter_of_class(start: Tensor, k: int, objective: str, descent: Descent) -> Painter:
+    def paint(model: nn.Module, watch: Watcher) -> Tensor:
+        classes = _on(model, torch.full((len(start),), k))
+        return target(model, _on(model, start), classes, descent=descent, objective=objective, watch=watch)
+
+    return paint
+
+
+def by_class(arguments: Namespace) -> bool:
+    """Returns whether a class is painted, not labels."""
+    return arguments.task == 'target' or (arguments.task == 'generate' and not _are_indexes(arguments.images))
+
+
+def _class_batch(
+    arguments: Namespace, config: Config, dataset: Any, descent: Descent
+) -> tuple[list[SegDataSample], Batch]:
+    """Returns images drawn from the Gaussian of a class of the training data."""
+    if len(arguments.images) > 1:
+        raise UserError(f'generate takes indexes of images, or one class; found {" ".join(arguments.images)}')
+    names = dataset.metainfo['classes']
+    k = class_index(arguments.images[0], names)
+    if config.get('train_dataloader') is None:
+        raise UserError(
+            'generating a class needs train_dataloader in the config, whose images its seeds are drawn from'
+        )
+    training = build_dataset(config.train_dataloader.dataset, 'train_dataloader.dataset')
+    samples, images, _ = _read(dataset, ['0'])
+    request = BankRequest((k,), len(names), min(GAUSSIAN_IMAGES, len(training)), tuple(images.shape[2:]))
+    bank = collect_bank(raw_pictures(training, arguments.seed), request)
+    found = int(bank.counts[k])
+    if found < 2:
+        raise UserError(f"class '{names[k]}' is in {found} of {len(training)} training images; a Gaussian needs two")
+    gaussian = ClassGaussian.fit(bank.examples[k, :found].float() / 255)
+    start = gaussian.sample([derive_seed('synthesis', arguments.seed, n) for n in range(arguments.count)])
+    paint = _painter_of_class(start, k, arguments.objective, descent)
+    batch_names = [f'{names[k]} {n}' for n in range(len(start))]
+    return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': found})
+
+
+def class_index(given: str, names: Sequence[str]) -> int:
+    """Returns the class that a name or a number on the command line means.
+
+    Raises:
+        UserError: no such class.
+    """
+    if given in names:
+        return list(names).index(given)
+    if given.isdigit() and int(given) < len(names):
+        return int(given)
+    raise UserError(f"no class '{given}'{nearest(given, names)}")
+
+
+def _are_indexes(words: Sequence[str]) -> bool:
+    return all(word.isdigit() for word in words)
+
+
+def _read(dataset: Any, words: Sequence[str]) -> tuple[list[SegDataSample], Tensor, Tensor]:
+    """Returns the samples, images in [0, 1] and label maps of test images."""
+    for word in words:
+        if not word.isdigit() or int(word) >= len(dataset):
+            raise UserError(f"'{word}' is no index of a test image; give numbers from 0 to {len(dataset) - 1}")
+    read = [Selection(dataset, [int(word)])[0] for word in words]
+    samples, inputs = [data['data_samples'] for data in read], [data['inputs'] for data in read]
+    for image, sample in zip(inputs, samples, strict=True):
+        check_not_scaled(image, sample)
+    return samples, stack_images(inputs, samples), stack_labels(samples)
+
+
+def _mask(arguments: Namespace, images: Tensor) -> Tensor:
+    """Returns the corrupted part as (N, 1, h, w) bool: the box, the picture, or the middle ninth."""
+    height, width = images.shape[2:]
+    mask = torch.zeros((len(images), 1, height, width), dtype=torch.bool)
+    if arguments.mask is not None:
+        if arguments.box is not None:
+            raise UserError('--box and --mask exclude each other; give one')
+        try:
+            picture = np.asarray(Image.open(arguments.mask).convert('L'))
+        except OSError as error:
+            raise UserError(f'the mask {arguments.mask} cannot be read as a picture; check the path') from error
+        if picture.shape != (height, width):
+            raise UserError(
+                f'the mask {arguments.mask} is {picture.shape[0]}x{picture.shape[1]} and the images {height}x{width} '
+                '(height x width); they must be of one size'
+            )
+        return mask | torch.from_numpy(picture > 0)
+    top, left, tall, wide = arguments.box or (height // 3, width // 3, height // 3, width // 3)
+    if tall < 1 or wide < 1 or top + tall > height or left + wide > width:
+        raise UserError(
+            f'--box {top} {left} {tall} {wide} does not lie in the images, {height}x{width} (height x width)'
+        )
+    mask[:, :, top : top + tall, left : left + wide] = True
+    return mask
+
+
+def _on(model: nn.Module, tensor: Tensor) -> Tensor:
+    return tensor.to(next(model.parameters()).device)

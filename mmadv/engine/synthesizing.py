@@ -1,0 +1,282 @@
+"""``tools/synthesize.py``: paint images with the gradients of one or several checkpoints, side by side."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.engine.command_line import Parser, load_config, require
+from mmadv.engine.data import build_dataset
+from mmadv.engine.provenance import hardware, versions
+from mmadv.engine.synthesis_batches import Batch, build_batch, by_class
+from mmadv.errors import UserError
+from mmadv.models.adapter import SegmentorAdapter
+from mmadv.report.results import check_writable, staged
+from mmadv.report.sheet import draw_sheet
+from mmadv.robustness import SmoothedModel
+from mmadv.synthesis import Descent, ball, mean_absolute_error, psnr, ssim
+
+SCHEMA, SCHEMA_VERSION, FILE_NAME = 'mmadv/synthesis', 1, 'synthesis.json'
+
+
+def parser() -> Parser:
+    """Returns the parser of ``tools/synthesize.py``."""
+    result = Parser(prog='synthesize.py', description='Paint images with the gradients of segmentors.')
+    tasks = result.add_subparsers(dest='task', required=True, parser_class=Parser)
+    inpainting = tasks.add_parser('inpaint', help='paint a corrupted part of images, given their labels')
+    generation = tasks.add_parser('generate', help='paint images whole: given labels, or a class')
+    targeting = tasks.add_parser('target', help='move images towards a class: a large-ε targeted attack')
+    for task in (inpainting, generation, targeting):
+        _add_common(task)
+    inpainting.add_argument('images', nargs='+', help='indexes of test images')
+    inpainting.add_argument('--box', type=int, nargs=4, metavar=('TOP', 'LEFT', 'HEIGHT', 'WIDTH'), help='corrupted')
+    inpainting.add_argument('--mask', metavar='FILE', help='picture of the size of the images, white where corrupted')
+    inpainting.add_argument('--penalty', type=float, default=1.0, help='λ of changes outside (default: 1)')
+    generation.add_argument('images', nargs='+', help='indexes of test images whose labels are painted; or a class')
+    generation.add_argument('--count', type=int, default=4, help='number of images of a class (default: 4)')
+    targeting.add_argument('target_class', metavar='class', help='name or number of the class')
+    targeting.add_argument('--images', nargs='+', default=['0'], help='indexes of test images (default: 0)')
+    targeting.add_argument('--eps', default='10', help='radius of the ball around the images (default: 10)')
+    targeting.add_argument('--norm', choices=['L2', 'Linf'], default='L2', help='of the ball (default: L2)')
+    for task in (generation, targeting):
+        task.add_argument(
+            '--objective',
+            choices=['mean_logit', 'cross_entropy'],
+            default='mean_logit',
+            help='of a class: its mean logit, or the cross-entropy (default: mean_logit)',
+        )
+    return result
+
+
+def _add_common(task: Parser) -> None:
+    task.add_argument('config', help='config of the first model and its test data')
+    task.add_argument('checkpoint', help='checkpoint of the first model')
+    task.add_argument(
+        '--model',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('CONFIG', 'CKPT'),
+        help='another model, beside the first',
+    )
+    task.add_argument('--steps', type=int, default=100, help='of gradient descent (default: 100)')
+    task.add_argument('--step-size', default='0.5', help='length of a step, in the norm (default: 0.5)')
+    task.add_argument('--smooth', type=float, metavar='SIGMA', help='smooth the models with noise of this deviation')
+    task.add_argument('--samples', type=int, default=20, help='noise draws of a smoothed gradient (default: 20)')
+    task.add_argument('--frames', type=int, default=0, help='number of steps of which a GIF is made for each image')
+    task.add_argument('--seed', type=int, default=0, help='of seeds and noise (default: 0)')
+    task.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/TASK_DATE)')
+    task.add_common()
+
+
+def run_synthesize(argv: Sequence[str]) -> None:
+    """Paints as the arguments say, and writes a sheet, the pictures and the numbers.
+
+    Raises:
+        UserError: a mistake in the arguments, configs, checkpoints or data; nothing is written then.
+    """
+    arguments = parser().parse_args(argv)
+    threat = ball(arguments.norm, arguments.eps) if arguments.task == 'target' else None
+    descent = Descent(steps=arguments.steps, step_size=arguments.step_size, threat=threat)
+    for name in ('count', 'samples'):
+        if getattr(arguments, name, 1) < 1:
+            raise UserError(f'--{name} must be positive; found {getattr(arguments, name)}')
+    out = Path(arguments.out) if arguments.out else _default_out(arguments)
+    check_writable(out)
+    use_safe_loading()
+    pairs = [(arguments.config, arguments.checkpoint), *map(tuple, arguments.model)]
+    for _, checkpoint in pairs:
+        load_checkpoint_file(checkpoint)
+    configs = [load_config(config, arguments.cfg_options) for config, _ in pairs]
+    for config, (path, _) in zip(configs, pairs, strict=True):
+        require(config, path, ['model', 'test_dataloader'])
+    dataset = build_dataset(configs[0].test_dataloader.dataset, 'test_dataloader.dataset')
+    models = _load_models(configs, pairs)
+    samples, batch = build_batch(arguments, configs[0], dataset, descent)
+    painted, frames = {}, {}
+    for title, segmentor in models.items():
+        model = _adapted(segmentor, samples, arguments)
+        watch = Watch(title, arguments.steps, arguments.frames)
+        painted[title] = batch.paint(model, watch).cpu()
+        watch.close()
+        frames[title] = [*watch.frames, painted[title]] if arguments.frames else []
+    rgb = _to_rgb(configs[0])
+    with staged(out) as stage:
+        results = _results(arguments, argv, pairs, batch, painted, dataset)
+        _write_pictures(stage, batch, painted, frames, rgb, results)
+        (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    for title, rows in results['quality'].items():
+        for name, row in zip(batch.names, rows, strict=True):
+            print(f'{title}, {name}: PSNR {row["psnr"]:.2f} dB, SSIM {row["ssim"]:.4f}, MAE {row["mae"]:.4f}')
+    print(f'results: {out}')
+
+
+class Watch:
+    """A bar over the steps of one model with the mean loss, and some of its images.
+
+    Args:
+        title: of the bar.
+        steps: of the descent.
+        frames: how many images to keep, evenly spaced.
+    """
+
+    def __init__(self, title: str, steps: int, frames: int) -> None:
+        self.frames: list[Tensor] = []
+        self._kept = {i * steps // frames for i in range(frames)} if frames else set()
+        self._bar = tqdm(total=steps, desc=title, unit='step', file=sys.stderr, dynamic_ncols=True)
+
+    def __call__(self, step: int, images: Tensor, losses: Tensor) -> None:
+        """Shows the loss of a step, and keeps its images if they are wanted."""
+        self._bar.update()
+        self._bar.set_postfix_str(f'loss {float(losses.mean()):.4f}', refresh=sys.stderr.isatty())
+        if step in self._kept:
+            self.frames.append(images.cpu())
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()
+
+
+def _load_models(configs: Sequence[Config], pairs: Sequence[tuple[str, str]]) -> dict[str, nn.Module]:
+    models: dict[str, nn.Module] = {}
+    for config, (path, checkpoint) in zip(configs, pairs, strict=True):
+        segmentor = MODELS.build(config.model)
+        load_weights(segmentor, checkpoint)
+        first = next(iter(models.values()), segmentor)
+        if segmentor.num_classes != first.num_classes:
+            raise UserError(
+                f'the model of {path} has {segmentor.num_classes} classes and the first {first.num_classes}; '
+                'models side by side must have the same classes'
+            )
+        title = next(name for name in _titles(Path(path).stem) if name not in models)
+        models[title] = segmentor.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+    return models
+
+
+def _titles(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f'{stem} ({n})' for n in itertools.count(2))
+
+
+def _adapted(segmentor: nn.Module, samples: Sequence[SegDataSample], arguments: Namespace) -> nn.Module:
+    """Returns the segmentor as a callable of pixels in [0, 1], smoothed if asked for."""
+    model: nn.Module = SegmentorAdapter(segmentor, samples)
+    if arguments.smooth is None:
+        return model
+    output = 'mean_logits' if getattr(arguments, 'objective', '') == 'mean_logit' and by_class(arguments) else 'soft'
+    return SmoothedModel(model, sigma=arguments.smooth, samples=arguments.samples, output=output, seed=arguments.seed)
+
+
+def _to_rgb(config: Config) -> Callable[[Tensor], np.ndarray]:
+    loaded_rgb = bool((config.model.get('data_preprocessor') or {}).get('rgb_to_bgr'))
+
+    def convert(image: Tensor) -> np.ndarray:
+        pixels = image.permute(1, 2, 0).numpy()
+        if pixels.shape[2] != 3:
+            return pixels[:, :, :1].repeat(3, axis=2)
+        return pixels if loaded_rgb else pixels[:, :, ::-1]
+
+    return convert
+
+
+def _results(
+    arguments: Namespace,
+    argv: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    batch: Batch,
+    painted: dict[str, Tensor],
+    dataset: Any,
+) -> dict[str, Any]:
+    quality: dict[str, list[dict[str, float]]] = {}
+    if batch.original is not None and batch.mask is not None:
+        measures = {'psnr': psnr, 'ssim': ssim, 'mae': mean_absolute_error}
+        for title, images in painted.items():
+            columns = {name: measure(images, batch.original, batch.mask) for name, measure in measures.items()}
+            # Equal images have an infinite PSNR, which JSON cannot hold.
+            quality[title] = [
+                {name: min(float(column[n]), 999.0) for name, column in columns.items()} for n in range(len(images))
+            ]
+    return {
+        'schema': SCHEMA,
+        'schema_version': SCHEMA_VERSION,
+        'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        'command': shlex.join(['python', 'tools/synthesize.py', *argv]),
+        'task': arguments.task,
+        'models': [
+            {'title': title, 'config': config, 'checkpoint': checkpoint, 'sha256': file_sha256(checkpoint)}
+            for title, (config, checkpoint) in zip(painted, pairs, strict=True)
+        ],
+        'settings': {
+            **{
+                key: value
+                for key, value in vars(arguments).items()
+                if key in ('steps', 'step_size', 'smooth', 'samples', 'penalty', 'box', 'eps', 'norm', 'objective')
+            },
+            **batch.settings,
+        },
+        'seed': arguments.seed,
+        'dataset': {'type': type(dataset).__name__, 'size': len(dataset)},
+        'images': batch.names,
+        'quality': quality,
+        'versions': versions(),
+        'hardware': hardware(),
+    }
+
+
+def _write_pictures(
+    stage: Path,
+    batch: Batch,
+    painted: dict[str, Tensor],
+    frames: dict[str, list[Tensor]],
+    rgb: Callable[[Tensor], np.ndarray],
+    results: dict[str, Any],
+) -> None:
+    columns = {'original': batch.original} if batch.original is not None else {}
+    columns = {**columns, 'start': batch.start, **painted}
+    notes = {
+        title: [f'PSNR {row["psnr"]:.1f}, SSIM {row["ssim"]:.2f}' for row in rows]
+        for title, rows in results['quality'].items()
+    }
+    pictures = {title: [rgb(image) for image in images] for title, images in columns.items()}
+    draw_sheet(pictures, batch.names, stage / 'sheet.png', notes=notes)
+    (stage / 'images').mkdir()
+    for m, images in enumerate(painted.values()):
+        for n, image in enumerate(images):
+            _as_picture(rgb(image)).save(stage / 'images' / f'model{m}_image{n}.png')
+    for m, kept in enumerate(frames.values()):
+        for n in range(len(batch.names) if kept else 0):
+            steps = [_as_picture(rgb(images[n])) for images in kept]
+            (stage / 'frames').mkdir(exist_ok=True)
+            steps[0].save(
+                stage / 'frames' / f'model{m}_image{n}.gif',
+                save_all=True,
+                append_images=steps[1:],
+                duration=200,
+                loop=0,
+            )
+
+
+def _as_picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+
+
+def _default_out(arguments: Namespace) -> Path:
+    date = datetime.datetime.now().strftime('%Y%m%d_%H%M%S')
+    return Path('work_dirs') / Path(arguments.config).stem / f'{arguments.task}_{date}'

@@ -1,0 +1,42 @@
+"""A sheet of pictures: a row per image, a column per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_sheet(
+    columns: Mapping[str, Sequence[np.ndarray]],
+    rows: Sequence[str],
+    path: str | Path,
+    *,
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Writes the sheet.
+
+    Args:
+        columns: title -> (h, w, 3) RGB in [0, 1], one per row.
+        rows: what each row is called.
+        path: of the file.
+        notes: title -> a line below each of the column's pictures.
+    """
+    figure = Figure(figsize=(2.4 * len(columns) + 0.6, 2.6 * len(rows) + 0.4), layout='constrained')
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for c, (title, pictures) in enumerate(columns.items()):
+        for r, picture in enumerate(pictures):
+            axes = grid[r, c]
+            axes.imshow(np.clip(picture, 0, 1), interpolation='nearest')
+            axes.set(xticks=[], yticks=[])
+            if r == 0:
+                axes.set_title(title, fontsize=10)
+            if c == 0:
+                axes.set_ylabel(rows[r], fontsize=9)
+            if notes and title in notes:
+                axes.set_xlabel(notes[title][r], fontsize=9)
+    figure.savefig(path, dpi=100)

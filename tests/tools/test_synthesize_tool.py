@@ -1,0 +1,74 @@
+"""tools/synthesize.py on a tiny trained model: what it writes, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MODEL = ['config.py', 'trained.pth']
+SHORT = ['--steps', '5', '--step-size', '0.3']
+
+
+def synthesize(tool, project, task, *arguments):
+    assert tool([task, *MODEL, *arguments, *SHORT, '--out', 'out']) == 0
+    return json.loads((project / 'out' / 'synthesis.json').read_text())
+
+
+def picture(project, name):
+    return np.asarray(Image.open(project / 'out' / 'images' / name))
+
+
+def test_inpainting_measures_the_box_of_every_model(project, synthesize_tool, capsys):
+    other = ['--model', 'config.py', 'trained.pth', '--frames', '2']
+    found = synthesize(synthesize_tool, project, 'inpaint', '0', '2', '--box', '4', '5', '12', '9', *other)
+    assert [model['title'] for model in found['models']] == ['config', 'config (2)']
+    assert found['quality']['config'] == found['quality']['config (2)']
+    original = np.asarray(Image.open(project / 'data' / 'images' / '2.png')) / 255
+    painted = picture(project, 'model0_image1.png') / 255
+    box = (slice(4, 16), slice(5, 14))
+    error = np.abs(painted - original)[box].mean()
+    assert found['quality']['config'][1]['mae'] == pytest.approx(error, abs=2e-3)
+    assert found['quality']['config'][1]['psnr'] == pytest.approx(
+        -10 * np.log10(((painted - original)[box] ** 2).mean()), abs=0.1
+    )
+    assert Image.open(project / 'out' / 'frames' / 'model1_image0.gif').n_frames == 3
+    assert (project / 'out' / 'sheet.png').stat().st_size > 5000
+    assert f'PSNR {found["quality"]["config"][1]["psnr"]:.2f} dB' in capsys.readouterr().out
+
+
+def test_generation_follows_labels_or_a_class(project, synthesize_tool):
+    assert synthesize(synthesize_tool, project, 'generate', '0')['images'] == ['0.png']
+    found = synthesize(synthesize_tool, project, 'generate', 'disc', '--count', '2', '--seed', '1')
+    assert found['settings']['class'] == 'disc' and found['settings']['gaussian_images'] == 5
+    assert len(found['images']) == 2
+    first, second = picture(project, 'model0_image0.png'), picture(project, 'model0_image1.png')
+    assert (first != second).any()
+
+
+def test_a_target_stays_in_the_ball_smoothed_or_not(project, synthesize_tool):
+    original = np.asarray(Image.open(project / 'data' / 'images' / '0.png')) / 255
+    for smooth in ([], ['--smooth', '0.1', '--samples', '2']):
+        synthesize(synthesize_tool, project, 'target', 'box', '--images', '0', '--eps', '0.8', *smooth)
+        change = np.linalg.norm(picture(project, 'model0_image0.png') / 255 - original)
+        assert 0.5 < change < 0.9  # 0.8, and rounding to bytes
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['inpaint', *MODEL, '9'], "'9' is no index of a test image; give numbers from 0 to 5"),
+        (['inpaint', *MODEL, '0', '--box', '0', '0', '40', '4'], '--box 0 0 40 4 does not lie in the images, 32x32'),
+        (['inpaint', *MODEL, '0', '--mask', 'mask.png'], 'mask.png is 5x4 and the images 32x32'),
+        (['inpaint', *MODEL, '0', '1'], 'must have one size'),
+        (['target', *MODEL, 'disk'], "no class 'disk'; did you mean 'disc'?"),
+        (['generate', *MODEL, 'disc', 'box'], 'indexes of images, or one class; found disc box'),
+        (['generate', *MODEL, 'disc', '--count', '0'], '--count must be positive; found 0'),
+        (['target', *MODEL, 'disc', '--smooth', '0'], 'sigma must be a positive number'),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(arguments, sentence, project, synthesize_tool, capsys):
+    Image.fromarray(np.full((5, 4), 255, np.uint8)).save(project / 'mask.png')
+    assert synthesize_tool([*arguments, '--out', 'out']) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (project / 'out').exists()
