@@ -8,12 +8,13 @@ import math
 import shlex
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -24,11 +25,14 @@ from mmadv.engine.command_line import Parser, load_config, require
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
 from mmadv.engine.progress import Progress
 from mmadv.engine.provenance import hardware, versions
+from mmadv.engine.testing import UNFINISHED
 from mmadv.errors import UserError
+from mmadv.evaluation.image_record import to_areas, to_counts
+from mmadv.evaluation.result_store import ResultStore
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
 from mmadv.report.certificates import certificate_table, draw_certificate
 from mmadv.report.results import check_writable, staged
-from mmadv.robustness import Certificate, Certifier, Counts, certified_counts, count, metrics, worst_iou
+from mmadv.robustness import Certificate, Certifier, certified_counts, count, metrics, worst_iou
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES
 
 SCHEMA, SCHEMA_VERSION, FILE_NAME = 'mmadv/certificates', 1, 'certificates.json'
@@ -56,6 +60,8 @@ def parser() -> Parser:
     result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
     result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/certify_DATE)')
     result.add_argument('--show', type=int, default=4, help='number of images to draw (default: 4)')
+    result.add_argument('--resume', action='store_true', help='go on with an interrupted run in --out, if there is one')
+    result.add_argument('--restart', action='store_true', help='discard an interrupted run in --out')
     result.add_common()
     return result
 
@@ -64,7 +70,8 @@ def run_certify(argv: Sequence[str]) -> None:
     """Certifies a checkpoint as the arguments say, prints the table and writes the results.
 
     Raises:
-        UserError: a mistake in the arguments, config, checkpoint or data; nothing is written then.
+        UserError: a mistake in the arguments, config, checkpoint or data. Images that were done before are kept; where
+            there are none, nothing is written.
     """
     arguments = parser().parse_args(argv)
     if arguments.launcher != 'none':
@@ -84,6 +91,7 @@ def run_certify(argv: Sequence[str]) -> None:
     )
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
+    _check_unfinished(arguments, out)
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
     use_safe_loading()
@@ -96,10 +104,17 @@ def run_certify(argv: Sequence[str]) -> None:
     loaded_rgb = bool((config.model.get('data_preprocessor') or {}).get('rgb_to_bgr'))
     run = CertificationRun(segmentor, Selection(dataset, indexes), certifier, arguments.seed, loaded_rgb)
     shown = {indexes[i] for i in evenly_spaced(len(indexes), arguments.show)} if arguments.show else set()
+    store = ResultStore(out / UNFINISHED, _settings(config, arguments, certifier, run.dataset, len(dataset)))
+    if not arguments.resume:
+        store.remove()
     start = time.perf_counter()
+    try:
+        run.over(store, shown)
+    except BaseException as error:
+        raise _with_the_way_on(error, store, out) from None
+    finally:
+        store.close()
     with staged(out) as stage:
-        (stage / 'pictures').mkdir()
-        pictures = run.over(shown, stage / 'pictures')
         results = {
             'schema': SCHEMA,
             'schema_version': SCHEMA_VERSION,
@@ -107,19 +122,64 @@ def run_certify(argv: Sequence[str]) -> None:
             'command': shlex.join(['python', 'tools/certify.py', *argv]),
             'config': {'file': arguments.config, 'text': config.pretty_text},
             'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
-            'smoothing': {key: getattr(certifier, key) for key in certifier.__dataclass_fields__},
+            'smoothing': _smoothing(certifier),
             'seed': arguments.seed,
             'dataset': {'type': type(dataset).__name__, 'size': len(dataset), 'limit': arguments.limit},
             'classes': list(dataset.metainfo['classes']),
             'versions': versions(),
             'hardware': hardware(),
             'seconds': {'total': round(time.perf_counter() - start, 3), 'sampling': round(run.seconds, 3)},
-            'pictures': pictures,
+            'pictures': run.draw(store, shown, stage),
             **run.evaluation(),
         }
         (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    store.remove()
     print(f'{certificate_table(results)}\n')
     print(f'results: {out}')
+
+
+def _smoothing(certifier: Certifier) -> dict[str, Any]:
+    """Returns what decides the certificates, fit for JSON; the batch does not."""
+    names = ('sigma', 'n0', 'n', 'alpha', 'taus', 'kind', 'bound', 'correction')
+    return {name: getattr(certifier, name) for name in names}
+
+
+def _settings(
+    config: Config, arguments: Namespace, certifier: Certifier, selection: Selection, size: int
+) -> dict[str, Any]:
+    """Returns everything that decides the numbers of an image: what must not change when a run goes on."""
+    settings = config.to_dict()
+    return {
+        'checkpoint': {'sha256': file_sha256(arguments.checkpoint)},
+        'smoothing': _smoothing(certifier),
+        'seed': arguments.seed,
+        'dataset': {'size': size, 'classes': list(selection.metainfo['classes'])},
+        'config': {'model': settings['model'], 'test_dataset': settings['test_dataloader'].get('dataset')},
+        'versions': {name: version for name, version in versions().items() if name != 'python'},
+    }
+
+
+def _check_unfinished(arguments: Namespace, out: Path) -> None:
+    """Raises UserError where an unfinished run is there, and the arguments do not say what to do with it."""
+    if arguments.resume and arguments.restart:
+        raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
+    if arguments.resume and not arguments.out:
+        raise UserError('--resume needs --out, the folder of the run that is to go on')
+    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).begun:
+        raise UserError(
+            f'output folder {out} holds an unfinished run; go on with --resume, discard it with --restart, or give '
+            'another --out'
+        )
+
+
+def _with_the_way_on(error: BaseException, store: ResultStore, out: Path) -> BaseException:
+    """Returns an error that says, where images are kept, how to go on."""
+    if not store.begun:
+        return error
+    how = f'images that are done are kept in {out}; go on with the same command, --out {out} and --resume'
+    if isinstance(error, KeyboardInterrupt):
+        return KeyboardInterrupt(how)
+    return UserError(f'{error} ({how})') if isinstance(error, UserError) else error
 
 
 class CertificationRun:
@@ -144,39 +204,55 @@ class CertificationRun:
         self.seed = seed
         self.loaded_rgb = loaded_rgb
         self.seconds = 0.0
-        self.smoothed: list[Counts] = []
-        self.counts: list[list[Counts]] = [[] for _ in certifier.taus]
-        self.abstained: list[list[np.ndarray]] = [[] for _ in certifier.taus]
-        self.images: list[dict[str, Any]] = []
+        self.num_classes = len(dataset.metainfo['classes'])
+        self.ignore_index = 255
+        self.records: dict[int, dict[str, Any]] = {}
 
-    def over(self, shown: set[int], folder: Path) -> list[dict[str, Any]]:
-        """Certifies all images, and draws those whose index is ``shown``; returns what was drawn."""
-        pictures = []
+    def over(self, store: ResultStore, shown: set[int]) -> None:
+        """Certifies the images that the store does not hold, and adds each to it as soon as it is done.
+
+        Args:
+            store: of the run.
+            shown: indexes of the images whose certificates are kept to be drawn.
+        """
+        stored = store.read()
         progress = Progress(len(self.dataset), f'certifying, σ = {self.certifier.sigma:g}')
         try:
-            for item in range(len(self.dataset)):
-                data = self.dataset[item]
-                sample: SegDataSample = data['data_samples']
-                image, labels, certificate, model = self._certify(data['inputs'], sample)
-                self._add(certificate, labels, model, sample.metainfo['image_name'])
-                progress.add('certified', int(self.counts[0][-1].correct[0]), int(self.smoothed[-1].valid[0]))
+            for index in self.dataset.indexes:
+                record = stored.get(index)
+                if record is None or record['digest'] != self.dataset.digest(index):
+                    record, certificate = self._record(index)
+                    if index in shown:
+                        store.save_arrays(f'{index:05d}', vars(certificate))
+                    store.append(record)
+                self.records[index] = record
+                first = to_counts([record['certified'][0]['areas']], self.num_classes)
+                progress.add('certified', int(first.correct[0]), int(first.valid[0]))
                 progress.advance(1)
-                if sample.metainfo['sample_idx'] in shown:
-                    name = f'{sample.metainfo["sample_idx"]:05d}.png'
-                    self._draw(folder / name, image, labels, certificate, model.ignore_index)
-                    file = {'file': f'pictures/{name}', 'image': sample.metainfo['image_name']}
-                    pictures.append({**file, 'index': sample.metainfo['sample_idx']})
         finally:
             progress.close()
+
+    def draw(self, store: ResultStore, shown: Iterable[int], folder: Path) -> list[dict[str, Any]]:
+        """Draws the images of some indexes below a folder; returns what was drawn."""
+        (folder / 'pictures').mkdir()
+        pictures = []
+        for index in sorted(shown):
+            image, labels, sample = self._read(index)
+            kept = store.load_arrays(f'{index:05d}')
+            certificate = self._certify(image, sample) if kept is None else Certificate(**kept)
+            file = f'pictures/{index:05d}.png'
+            self._draw(folder / file, image, labels, certificate)
+            pictures.append({'file': file, 'image': sample.metainfo['image_name'], 'index': index})
         return pictures
 
     def evaluation(self) -> dict[str, Any]:
         """Returns the metrics of all images, fit for JSON: fractions, None where undefined."""
+        records = list(self.records.values())
         rows = []
         for t, (tau, radius) in enumerate(zip(self.certifier.taus, self.certifier.radii, strict=True)):
-            counts, abstained = Counts.concatenate(self.counts[t]), np.concatenate(self.abstained[t])
+            counts = to_counts([record['certified'][t]['areas'] for record in records], self.num_classes)
+            abstained = np.array([record['certified'][t]['abstained'] for record in records])
             found = metrics(counts)
-            pixels = found['pixels']
             guaranteed = worst_iou(counts, abstained)
             rows.append(
                 {
@@ -184,45 +260,69 @@ class CertificationRun:
                     'radius': radius,
                     'certified_accuracy': _number(found['aAcc']),
                     'certified_mIoU': _number(found['mIoU']),
-                    'guaranteed_mIoU': _number(float(np.nanmean(guaranteed))),
-                    'abstained': _number(abstained.sum() / pixels) if pixels else None,
+                    'guaranteed_mIoU': _number(_mean(guaranteed)),
+                    'abstained': _number(abstained.sum() / found['pixels']) if found['pixels'] else None,
                     'IoU': [_number(value) for value in found['IoU']],
                 }
             )
-        smoothed = metrics(Counts.concatenate(self.smoothed))
+        smoothed = metrics(to_counts([record['smoothed'] for record in records], self.num_classes))
         return {
             'smoothed': {'aAcc': _number(smoothed['aAcc']), 'mIoU': _number(smoothed['mIoU'])},
             'certified': rows,
-            'per_image': self.images,
+            'per_image': [self._summary(record) for record in records],
         }
 
-    def _certify(self, inputs: Tensor, sample: SegDataSample) -> tuple[Tensor, np.ndarray, Certificate, Any]:
+    def _record(self, index: int) -> tuple[dict[str, Any], Certificate]:
+        """Returns what is kept of an image, and its certificate."""
+        image, labels, sample = self._read(index)
+        certificate = self._certify(image, sample)
+        certified = []
+        for where in certificate.certified:
+            counts, abstained = certified_counts(
+                certificate.classes, where, labels, self.num_classes, self.ignore_index
+            )
+            certified.append({'areas': to_areas(counts), 'abstained': abstained[0].tolist()})
+        smoothed = count(certificate.classes[None], labels[None], self.num_classes, self.ignore_index)
+        record = {
+            'index': index,
+            'image': sample.metainfo['image_name'],
+            'digest': sample.metainfo['digest'],
+            'smoothed': to_areas(smoothed),
+            'certified': certified,
+        }
+        return record, certificate
+
+    def _summary(self, record: dict[str, Any]) -> dict[str, Any]:
+        counts = to_counts([row['areas'] for row in record['certified']], self.num_classes)
+        valid = to_counts([record['smoothed']], self.num_classes).valid[0]
+        shares = [_number(value) for value in counts.accuracy]
+        return {'image': record['image'], 'valid_pixels': int(valid), 'certified_accuracy': shares}
+
+    def _read(self, index: int) -> tuple[Tensor, np.ndarray, SegDataSample]:
+        data = self.dataset[self.dataset.indexes.index(index)]
+        inputs, sample = data['inputs'], data['data_samples']
         check_not_scaled(inputs, sample)
-        model = SegmentorAdapter(self.segmentor, [sample])
         images, labels = stack_images([inputs], [sample]), stack_labels([sample])
+        model = SegmentorAdapter(self.segmentor, [sample])
+        if model.num_classes != self.num_classes:
+            raise UserError(f'the model predicts {model.num_classes} classes, the dataset has {self.num_classes}')
         model.check_labels(labels, [sample])
+        self.ignore_index = model.ignore_index
+        return images[0], labels[0].numpy(), sample
+
+    def _certify(self, image: Tensor, sample: SegDataSample) -> Certificate:
         device = next(self.segmentor.parameters()).device
         name = sample.metainfo['image_name']
         start = time.perf_counter()
         try:
-            certificate = self.certifier(model, images[0].to(device), seed=derive_seed('certify', self.seed, name))
+            model = SegmentorAdapter(self.segmentor, [sample])
+            return self.certifier(model, image.to(device), seed=derive_seed('certify', self.seed, name))
         except UserError as error:
             raise UserError(f'{name}: {error}') from error
-        self.seconds += time.perf_counter() - start
-        return images[0], labels[0].numpy(), certificate, model
+        finally:
+            self.seconds += time.perf_counter() - start
 
-    def _add(self, certificate: Certificate, labels: np.ndarray, model: Any, name: str) -> None:
-        classes = model.num_classes
-        self.smoothed.append(count(certificate.classes[None], labels[None], classes, model.ignore_index))
-        shares = []
-        for t, certified in enumerate(certificate.certified):
-            counts, abstained = certified_counts(certificate.classes, certified, labels, classes, model.ignore_index)
-            self.counts[t].append(counts)
-            self.abstained[t].append(abstained)
-            shares.append(_number(counts.accuracy[0]))
-        self.images.append({'image': name, 'valid_pixels': int(counts.valid[0]), 'certified_accuracy': shares})
-
-    def _draw(self, path: Path, image: Tensor, labels: np.ndarray, certificate: Certificate, ignore_index: int) -> None:
+    def _draw(self, path: Path, image: Tensor, labels: np.ndarray, certificate: Certificate) -> None:
         pixels = image.permute(1, 2, 0).numpy()
         draw_certificate(
             pixels if self.loaded_rgb or pixels.shape[2] != 3 else pixels[:, :, ::-1],
@@ -231,13 +331,18 @@ class CertificationRun:
             dict(zip(self.certifier.radii, certificate.certified, strict=True)),
             path,
             palette=self.dataset.metainfo['palette'],
-            ignore_index=ignore_index,
+            ignore_index=self.ignore_index,
         )
 
 
 def _default_out(arguments: Namespace) -> Path:
     date = datetime.datetime.now().strftime('%Y%m%d_%H%M%S')
     return Path('work_dirs') / Path(arguments.config).stem / f'certify_{date}'
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _number(value: float) -> float | None:

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from mmadv.robustness import Certifier
+
 
 def certify(tool, *arguments, out='out'):
     assert tool(['config.py', 'trained.pth', '--sigma', '0.05', '--show', '1', *arguments, '--out', out]) == 0
@@ -36,6 +38,35 @@ def test_certified_accuracy_falls_with_the_radius_and_is_the_same_for_every_batc
     again = results(project, certify(certify_tool, *options, '--batch-size', '50', '--limit', '2', out='again'))
     assert again['per_image'] == [found['per_image'][0], found['per_image'][3]]
     assert len(list((project / 'out').iterdir())) == 2
+
+
+def test_an_interrupted_run_goes_on_where_it_was(project, certify_tool, capsys, monkeypatch):
+    options = ['--n', '60', '--alpha', '0.05', '--limit', '3', '--show', '2']
+    whole = results(project, certify(certify_tool, *options))
+    calls = []
+    certifier = Certifier.__call__
+
+    def interrupted(self, model, image, *, seed=0):
+        calls.append(seed)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return certifier(self, model, image, seed=seed)
+
+    monkeypatch.setattr(Certifier, '__call__', interrupted)
+    given = ['config.py', 'trained.pth', '--sigma', '0.05', *options, '--out', 'cut']
+    assert certify_tool(given) == 130
+    assert '--resume' in capsys.readouterr().err
+    assert certify_tool(given) == 2
+    assert 'holds an unfinished run' in capsys.readouterr().err
+    assert certify_tool([*given, '--resume', '--alpha', '0.1']) == 2
+    assert 'differs in smoothing.alpha' in capsys.readouterr().err
+    del calls[:]
+    assert certify_tool([*given, '--resume']) == 0
+    assert len(calls) == 1  # two images were done
+    resumed = results(project, 'cut')
+    for key in ('certified', 'per_image', 'smoothed', 'pictures'):
+        assert resumed[key] == whole[key]
+    assert not (project / 'cut' / 'unfinished').exists()
 
 
 def test_soft_smoothing_and_bonferroni_are_to_be_had(project, certify_tool):
