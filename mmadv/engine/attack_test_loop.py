@@ -91,7 +91,8 @@ class AttackTestLoop(TestLoop):
         self.missing = indexes
         self.largest_group: int | None = None
         self.caveats: list[str] = []
-        self.dataloader_config = _in_order({**dataloader, 'dataset': Selection(dataset, indexes)})
+        self.selection = Selection(dataset, indexes)
+        self.dataloader_config = _in_order({**dataloader, 'dataset': self.selection})
         super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])
         self.loaded_rgb = _loads_rgb(runner.cfg)

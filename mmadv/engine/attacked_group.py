@@ -110,6 +110,21 @@ class GroupPredictor:
             ImageFailed: the logits of an image are not finite.
             UserError: model, images and labels do not fit together.
         """
+        model, images, labels = self.prepared(inputs, samples)
+        names = [sample.metainfo['image_name'] for sample in samples]
+        start = time.perf_counter()
+        clean = self._predict_clean(model, images, names)
+        seconds = time.perf_counter() - start
+        result = PredictedGroup(images, labels.cpu(), model.ignore_index, clean.cpu(), seconds)
+        for radius, attack in self.attacks.items():
+            result.attacked[radius] = self._attack(radius, attack, model, images, labels, clean, names)
+        return result
+
+    def prepared(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> tuple[SegmentorAdapter, Tensor, Tensor]:
+        """Returns what an attack takes: the model, images (n, C, h, w) in [0, 1] and labels (n, H, W), on the device.
+
+        Arguments and errors are those of a call.
+        """
         model = SegmentorAdapter(self.segmentor, samples)
         if model.num_classes != self.num_classes:
             raise UserError(
@@ -121,14 +136,7 @@ class GroupPredictor:
         parameter = next(self.segmentor.parameters())
         # Attacks compute in float32 at least, whatever the precision of the model.
         dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-        images, on_device = images.to(parameter.device, dtype), labels.to(parameter.device)
-        names = [sample.metainfo['image_name'] for sample in samples]
-        start = time.perf_counter()
-        clean = self._predict_clean(model, images, names)
-        result = PredictedGroup(images, labels, model.ignore_index, clean.cpu(), time.perf_counter() - start)
-        for radius, attack in self.attacks.items():
-            result.attacked[radius] = self._attack(radius, attack, model, images, on_device, clean, names)
-        return result
+        return model, images.to(parameter.device, dtype), labels.to(parameter.device)
 
     def _predict_clean(self, model: SegmentorAdapter, images: Tensor, names: list[str]) -> Tensor:
         logits = model(images)

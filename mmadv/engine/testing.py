@@ -24,6 +24,7 @@ from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_we
 from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attack_title, attacks_by_radius, unwrap
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, user_sentence
 from mmadv.engine.provenance import hardware, versions
+from mmadv.engine.trust_check import check_trust, trust_text
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.registry import ATTACKS, build
@@ -69,6 +70,14 @@ def parser() -> Parser:
         choices=['float32', 'float64'],
         default='float32',
         help='of model and attack; in float64 results do not depend on batch size to the last pixel (default: float32)',
+    )
+    result.add_argument(
+        '--check',
+        type=int,
+        nargs='?',
+        const=4,
+        metavar='IMAGES',
+        help='look for masked gradients and the like on a few images (default: 4), at the first radius',
     )
     result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
     result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
@@ -118,8 +127,9 @@ def run_test(argv: Sequence[str]) -> int:
             runner.test()
             if not is_main_process():
                 return 0
+            trust = check_trust(loop, arguments.check) if arguments.check else None
             seconds = {'total': time.perf_counter() - start, **loop.seconds}
-            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store)
+            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust)
     store.remove()
     return _tell_failed(loop.evaluator.metrics[0].evaluation['failed'])
 
@@ -274,8 +284,10 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
     for radius in radii:
         parse_radius(radius, what='--eps')
     if name == 'none':
-        if radii or arguments.iterations is not None:
-            raise UserError('--attack none takes neither --eps nor --iterations; leave them out, or name an attack')
+        if radii or arguments.iterations is not None or arguments.check is not None:
+            raise UserError(
+                '--attack none takes neither --eps nor --iterations nor --check; leave them out, or name an attack'
+            )
         return None
     if name.endswith('.py'):
         config = load_config(name, what='attack config')
@@ -296,7 +308,7 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
 
 
 def _check_numbers(arguments: Namespace) -> None:
-    for name in ('iterations', 'limit', 'batch_size'):
+    for name in ('iterations', 'limit', 'batch_size', 'check'):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f'--{name.replace("_", "-")} must be positive; found {value}')
@@ -316,6 +328,7 @@ def _write(
     loop: AttackTestLoop,
     seconds: Mapping[str, float],
     store: ResultStore,
+    trust: Mapping[str, Any] | None,
 ) -> None:
     """Prints the table and writes everything into the result folder at once."""
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
@@ -341,9 +354,12 @@ def _write(
         'hardware': hardware(),
         'seconds': {name: round(value, 3) for name, value in seconds.items()},
         'evaluation': metric.evaluation,
+        'trust': trust,
         'pictures': [],
     }
     print(f'{summary_table(metric.evaluation)}\n')
+    if trust is not None:
+        print(f'{trust_text(trust)}\n')
     with staged(out) as stage:
         (stage / 'pictures').mkdir()
         for example in loop.examples:

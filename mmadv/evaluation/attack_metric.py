@@ -16,7 +16,7 @@ from mmadv.errors import UserError
 from mmadv.evaluation.image_record import image_record, to_counts
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.table import class_table, summary_table
-from mmadv.robustness import Counts, metrics
+from mmadv.robustness import Counts, bootstrap, metrics
 
 SCALARS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
 
@@ -112,8 +112,11 @@ class AttackMetric(BaseMetric):
             'excluded': [record['image'] for record, valid in zip(records, clean.valid, strict=True) if not valid],
             'failed': [{'image': failed[i]['image'], 'reason': failed[i]['failed']} for i in sorted(failed)],
             'clean': jsonable(metrics(clean)),
-            'attacked': {radius: self._attacked(radius, records) for radius in records[0]['attacked']},
+            'intervals': {'clean': bootstrap(clean)},
+            'attacked': {},
         }
+        for radius in records[0]['attacked']:
+            self.evaluation['attacked'][radius] = self._attacked(radius, records)
         logger = MMLogger.get_current_instance()
         print_log(f'\n{class_table(self.evaluation)}\n{summary_table(self.evaluation)}', logger=logger)
         return self._scalars()
@@ -122,11 +125,12 @@ class AttackMetric(BaseMetric):
         return to_counts(list(areas), len(self.dataset_meta['classes']))
 
     def _attacked(self, radius: str, records: list[dict]) -> dict[str, Any]:
-        """Returns the entry of one radius, and adds its accuracies to ``per_image``."""
+        """Returns the entry of one radius, and adds its accuracies to ``per_image`` and its intervals."""
         names = list(records[0]['attacked'][radius])
         members = {name: self._gather(record['attacked'][radius][name] for record in records) for name in names}
         worst, choice = self._summarise(members)
         passes = np.array([record['passes'][radius] for record in records], dtype=np.int64)
+        self.evaluation['intervals'][radius] = bootstrap(worst)
         attackable = worst.valid > 0
         for n, image in enumerate(self.per_image):
             image['attacked'][radius] = {

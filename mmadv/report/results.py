@@ -59,11 +59,11 @@ def check_writable(folder: str | Path) -> None:
 
 
 @contextmanager
-def staged(folder: str | Path) -> Iterator[Path]:
+def staged(folder: str | Path, last: str = FILE_NAME) -> Iterator[Path]:
     """Gives a temporary folder whose content replaces that of ``folder`` when the block ends without an error.
 
-    A new ``folder`` appears whole, by one rename. In an existing one the old results.json goes first and the new
-    one comes last, so that a folder with a results.json is complete; files of other names stay.
+    A new ``folder`` appears whole, by one rename. In an existing one the old file called ``last`` goes first and the
+    new one comes last, so that a folder with a results.json is complete; files of other names stay.
     """
     folder = Path(folder).absolute()
     try:
@@ -77,8 +77,8 @@ def staged(folder: str | Path) -> Iterator[Path]:
         if not folder.exists():
             stage.rename(folder)
             return
-        (folder / FILE_NAME).unlink(missing_ok=True)
-        for item in sorted(stage.iterdir(), key=lambda item: item.name == FILE_NAME):
+        (folder / last).unlink(missing_ok=True)
+        for item in sorted(stage.iterdir(), key=lambda item: item.name == last):
             target = folder / item.name
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)

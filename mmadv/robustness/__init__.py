@@ -8,6 +8,7 @@ from mmadv.robustness.aligned_gradients import (
     high_frequency_share,
     input_gradients,
 )
+from mmadv.robustness.bootstrap import bootstrap
 from mmadv.robustness.certification import (
     bonferroni,
     certified_counts,
@@ -16,6 +17,7 @@ from mmadv.robustness.certification import (
     soft_radii,
     worst_iou,
 )
+from mmadv.robustness.components import every_subset, wins
 from mmadv.robustness.counts import Counts, count, greedy_worst_case, metrics, worst_case
 from mmadv.robustness.gradient_targets import (
     ClassBank,
@@ -44,18 +46,21 @@ __all__ = [
     'PAGLoss',
     'SmoothedModel',
     'bonferroni',
+    'bootstrap',
     'certified_counts',
     'certified_radius',
     'class_scores',
     'cosine_similarity',
     'count',
     'draw_bank',
+    'every_subset',
     'greedy_worst_case',
     'high_frequency_share',
     'holm',
     'input_gradients',
     'metrics',
     'soft_radii',
+    'wins',
     'worst_case',
     'worst_iou',
 ]

@@ -32,7 +32,7 @@ TOOLS = Path(__file__).parents[2] / 'tools'
         (attacked(eps=['nan']), "--eps 'nan' is not"),
         (attacked(eps=['4/255', '4/255']), 'a radius is given twice'),
         (attacked(attack='fgsm'), 'FGSM takes one step'),
-        (attacked(attack='none'), '--attack none takes neither --eps nor --iterations'),
+        (attacked(attack='none'), '--attack none takes neither --eps nor --iterations nor --check'),
         (attacked(iterations=0), '--iterations must be positive; found 0'),
         (attacked('--limit', '0'), '--limit must be positive; found 0'),
         (attacked('--batch-size', '-1'), "'-1' is negative"),

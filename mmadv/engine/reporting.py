@@ -1,0 +1,87 @@
+"""``tools/report.py``: result folders side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmadv.engine.command_line import Parser
+from mmadv.errors import UserError
+from mmadv.evaluation.image_record import to_counts
+from mmadv.evaluation.result_store import read_records
+from mmadv.report.comparison import comma_separated, comparison_rows, latex, markdown
+from mmadv.report.curve import draw_curve
+from mmadv.report.results import check_writable, load_results, staged
+from mmadv.report.table import COLUMNS, format_table, percent
+from mmadv.robustness import every_subset, wins
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of ``tools/report.py``."""
+    result = Parser(prog='report.py', description='Compare result folders of tools/test.py.')
+    result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='folder that tools/test.py wrote')
+    result.add_argument('--names', nargs='+', metavar='NAME', help="of the runs (default: the folders' names)")
+    result.add_argument('--out', metavar='DIR', help='write comparison.md, .csv, .tex and .png there')
+    result.add_argument(
+        '--components', action='store_true', help="also every subset of an ensemble's attacks, from the stored counts"
+    )
+    return result
+
+
+def run_report(argv: Sequence[str]) -> None:
+    """Prints the comparison as Markdown, and writes it in all formats if a folder is given.
+
+    Raises:
+        UserError: a folder without readable results, or names that do not fit.
+    """
+    arguments = parser().parse_args(argv)
+    names = arguments.names or _names(arguments.folders)
+    if len(names) != len(arguments.folders) or len(set(names)) != len(names):
+        raise UserError(f'--names must name each of the {len(arguments.folders)} runs differently; found {names}')
+    runs = {name: load_results(folder) for name, folder in zip(names, arguments.folders, strict=True)}
+    rows = comparison_rows(runs)
+    texts = {'md': markdown(rows), 'csv': comma_separated(rows), 'tex': latex(rows)}
+    print(texts['md'])
+    if arguments.components:
+        for name, folder in zip(names, arguments.folders, strict=True):
+            print(components(name, Path(folder), runs[name]))
+    if arguments.out:
+        check_writable(arguments.out)
+        with staged(arguments.out, last='comparison.md') as stage:
+            for suffix, text in texts.items():
+                (stage / f'comparison.{suffix}').write_text(text, encoding='utf-8')
+            draw_curve(runs, stage / 'comparison.png')
+        print(f'comparison: {arguments.out}')
+
+
+def components(name: str, folder: Path, results: Any) -> str:
+    """Returns the tables of every subset of an ensemble's attacks, and of how often each is the worst, by radius.
+
+    Raises:
+        UserError: the run is of a single attack, or its stored counts cannot be read.
+    """
+    evaluation = results['evaluation']
+    _, records = read_records(folder / 'records.jsonl')
+    texts = []
+    for radius in evaluation['attacked']:
+        stored = [record['attacked'][radius] for record in records]
+        if len(stored[0]) < 2:
+            raise UserError(f'{name} ran a single attack; --components is for ensembles such as --attack sea')
+        members = {
+            member: to_counts([areas[member] for areas in stored], len(evaluation['classes'])) for member in stored[0]
+        }
+        keys = ('aAcc', 'aAcc_image_mean', 'mIoU')
+        table = [[f'{name}, {radius}: worst case of', *(COLUMNS[key] for key in keys)]]
+        table += [[' + '.join(row['members']), *(percent(row[key]) for key in keys)] for row in every_subset(members)]
+        counts = [['attack', 'is the worst on', 'alone on']]
+        counts += [[member, str(found['worst']), str(found['alone'])] for member, found in wins(members).items()]
+        texts.append(f'{format_table(table, text_columns=1)}\n\n{format_table(counts, text_columns=1)}\n')
+    return '\n'.join(texts)
+
+
+def _names(folders: Sequence[str]) -> list[str]:
+    """Returns the folders' last parts, or their whole paths where those are not different."""
+    last = [Path(folder).resolve().name for folder in folders]
+    return last if len(set(last)) == len(last) else [str(folder) for folder in folders]

@@ -1,0 +1,45 @@
+"""What each attack of an ensemble contributes: every subset's worst case, from stored counts (table 9 of SEA)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mmadv.robustness.counts import Counts, metrics, worst_case
+
+SUBSET_LIMIT = 8
+
+
+def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
+    """Returns ``members``, ``aAcc``, ``aAcc_image_mean``, ``mIoU`` of the worst case over each subset, smallest first.
+
+    Args:
+        members: name -> counts of the same images, at most eight.
+
+    Raises:
+        ValueError: more members.
+    """
+    if len(members) > SUBSET_LIMIT:
+        raise ValueError(f'every subset of {len(members)} attacks would be {2 ** len(members) - 1}; give fewer')
+    rows = []
+    for size in range(1, len(members) + 1):
+        for names in combinations(members, size):
+            counts, _ = worst_case({name: members[name] for name in names})
+            found = metrics(counts)
+            rows.append({'members': list(names), **{key: found[key] for key in ('aAcc', 'aAcc_image_mean', 'mIoU')}})
+    return rows
+
+
+def wins(members: Mapping[str, Counts]) -> dict[str, dict[str, int]]:
+    """Returns for each member on how many images it is the ``worst``, and on how many ``alone``: no other is as low.
+
+    Images without a valid pixel are left out. Of equally low members all are the worst.
+    """
+    correct = np.stack([counts.correct for counts in members.values()])
+    valid = next(iter(members.values())).valid > 0
+    lowest = (correct == correct.min(axis=0)) & valid
+    alone = lowest & (lowest.sum(axis=0) == 1)
+    return {name: {'worst': int(lowest[n].sum()), 'alone': int(alone[n].sum())} for n, name in enumerate(members)}

@@ -1,0 +1,211 @@
+"""Signs that an attack says little about a model: masked gradients, too few iterations, a random forward pass.
+
+``measure`` attacks a few images in several ways, ``judge`` turns the numbers of all images into findings. The signs are
+those of Athalye et al. (2018) and Carlini et al. (2019), for the accuracy of pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmadv.attacks import FGSM, PGD, Attack, CrossEntropy, Linf, RandomNoise, Square, ama
+from mmadv.attacks.attack import frozen
+from mmadv.attacks.problem import Model
+from mmadv.errors import UserError
+
+# Accuracy by which one attack has to beat another one to count as stronger.
+MARGIN = 0.01
+# Radius (Linf) at which every model should lose its accuracy, and what may be left of it.
+LARGE_RADIUS = 0.5
+LARGE_PASSES = 50
+LEFT_AT_LARGE_RADIUS = 0.05
+# Share of an image's values at which a gradient may be exactly zero.
+ZERO_SHARE = 0.5
+# Difference of two forward passes, relative to the largest logit, that rounding explains.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sign that was looked for.
+
+    Attributes:
+        name: of the sign.
+        passed: whether all is well.
+        evidence: the numbers.
+        advice: what to do, where it is not.
+    """
+
+    name: str
+    passed: bool
+    evidence: str
+    advice: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the finding as a JSON-able mapping."""
+        return asdict(self)
+
+
+def measure(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    *,
+    seeds: Sequence[int],
+    ignore_index: int = 255,
+    queries: int = 300,
+) -> dict[str, list[float]]:
+    """Returns the numbers that ``judge`` takes, each a list with one number per image.
+
+    A model without any gradient is attacked with ``attack``, noise and Square alone.
+
+    Args:
+        model: images -> logits at label size.
+        images: (N, C, h, w) in [0, 1], each with at least one valid pixel.
+        labels: (N, H, W) int64.
+        attack: the one to be trusted; untargeted.
+        seeds: one per image.
+        ignore_index: label of the pixels that do not count.
+        queries: of the black-box attack.
+    """
+    threat = attack.threat
+
+    def accuracy(other: Attack) -> list[float]:
+        found = other(model, images, labels, seeds=seeds, ignore_index=ignore_index)
+        return found.accuracy.tolist()
+
+    numbers = {
+        'difference': _difference(model, images),
+        'zero_share': _zero_share(model, images, labels, ignore_index),
+        'attack': accuracy(attack),
+        'noise': accuracy(RandomNoise(threat=threat)),
+    }
+    follows_gradient = min(numbers['zero_share']) < 1
+    if follows_gradient:
+        numbers['fgsm'] = accuracy(FGSM(threat=threat, keep='lowest_accuracy'))
+        numbers['pgd'] = accuracy(PGD(threat=threat, steps=20, keep='lowest_accuracy'))
+    try:
+        numbers['longer'] = accuracy(attack.with_steps(2 * steps_of(attack)))
+    except UserError:  # an attack of one step by definition
+        numbers['longer'] = numbers.get('pgd', numbers['attack'])
+    if isinstance(threat, Linf):
+        numbers['square'] = accuracy(Square(threat=threat, steps=queries))
+        if follows_gradient:
+            numbers['large'] = accuracy(ama(max(LARGE_RADIUS, threat.radius), passes=LARGE_PASSES))
+    return numbers
+
+
+def judge(numbers: dict[str, list[float]]) -> list[Finding]:
+    """Returns a finding for each sign, from the numbers of all images together."""
+    mean = {name: float(np.mean(values)) for name, values in numbers.items()}
+    difference, zero = max(numbers['difference']), max(numbers['zero_share'])
+    findings = [
+        Finding(
+            'the forward pass is deterministic',
+            difference <= ROUNDING,
+            f'two passes differ by {difference:.2g} of the largest logit',
+            'fix the randomness, or attack the mean over several passes (expectation over transformation)',
+        ),
+        Finding(
+            'gradients are not zero',
+            zero <= ZERO_SHARE,
+            f'the gradient of the cross-entropy is exactly zero at up to {100 * zero:.1f} % of an image',
+            'look for rounding, arg max or saturated outputs in the model; attack a differentiable copy, or with '
+            '--attack square',
+        ),
+        _not_stronger(
+            'more iterations no longer help',
+            mean,
+            weaker='longer',
+            stronger='attack',
+            advice='raise --iterations until the accuracy stands still',
+        ),
+        _not_stronger(
+            'random noise is weaker than the attack',
+            mean,
+            weaker='noise',
+            stronger='attack',
+            advice='the gradient leads nowhere; see the other findings',
+        ),
+    ]
+    if 'fgsm' in mean:
+        advice = 'gradients mislead beyond the first step, the loss is not smooth; use restarts and --attack square'
+        findings.append(
+            _not_stronger('one step is not stronger than twenty', mean, weaker='fgsm', stronger='pgd', advice=advice)
+        )
+    if 'square' in mean:
+        advice = 'the gradient is masked; report the worst case with --attack square'
+        findings.append(
+            _not_stronger(
+                'the black-box attack is weaker than the attack',
+                mean,
+                weaker='square',
+                stronger='attack',
+                advice=advice,
+            )
+        )
+    if 'large' in mean:
+        findings.append(
+            Finding(
+                'a large radius leaves no accuracy',
+                mean['large'] <= LEFT_AT_LARGE_RADIUS,
+                f'AMA at radius {LARGE_RADIUS:g} leaves {100 * mean["large"]:.1f} %',
+                'an attack that fails where nearly every image is allowed fails for another reason than robustness',
+            )
+        )
+    return findings
+
+
+def steps_of(attack: Attack) -> int:
+    """Returns the number of iterations that ``with_steps`` sets.
+
+    Raises:
+        UserError: an attack that has none.
+    """
+    steps = getattr(attack, 'steps', None)
+    if isinstance(steps, int):
+        return steps
+    inner = getattr(attack, 'attack', None) or next(iter(getattr(attack, 'attacks', {}).values()), None)
+    if not isinstance(inner, Attack):
+        raise UserError(f'{type(attack).__name__} has no number of iterations')
+    return steps_of(inner)
+
+
+def _not_stronger(name: str, mean: dict[str, float], *, weaker: str, stronger: str, advice: str) -> Finding:
+    return Finding(
+        name,
+        mean[weaker] >= mean[stronger] - MARGIN,
+        f'{weaker} leaves {100 * mean[weaker]:.1f} %, {stronger} {100 * mean[stronger]:.1f} %',
+        advice,
+    )
+
+
+def _difference(model: Model, images: Tensor) -> list[float]:
+    with frozen(model), torch.no_grad():
+        first, second = (_logits(model, images) for _ in range(2))
+    largest = first.abs().flatten(1).amax(1).clamp_min(torch.finfo(first.dtype).tiny)
+    return ((first - second).abs().flatten(1).amax(1) / largest).tolist()
+
+
+def _zero_share(model: Model, images: Tensor, labels: Tensor, ignore_index: int) -> list[float]:
+    with frozen(model), torch.enable_grad():
+        candidates = images.detach().clone().requires_grad_()
+        loss = CrossEntropy()(_logits(model, candidates), labels, ignore_index=ignore_index).sum()
+        if not loss.requires_grad:
+            return [1.0] * len(images)
+        (gradient,) = torch.autograd.grad(loss, candidates, allow_unused=True)
+    if gradient is None:
+        return [1.0] * len(images)
+    return (gradient == 0).flatten(1).double().mean(1).tolist()
+
+
+def _logits(model: Model, images: Tensor) -> Tensor:
+    output = model(images)
+    return output['out'] if isinstance(output, dict) else output

@@ -1,0 +1,41 @@
+"""tools/report.py on folders of tools/test.py."""
+
+import csv
+
+import pytest
+from conftest import _main
+from PIL import Image
+from refusals import refused
+
+
+@pytest.fixture
+def report_tool():
+    return _main('report')
+
+
+def test_runs_side_by_side(attack_tool, report_tool, project, capsys):
+    common = ['config.py', 'trained.pth', '--eps', '8/255', '--limit', '3', '--show', '0']
+    assert attack_tool([*common, '--attack', 'sea-eccv', '--iterations', '4', '--out', 'a']) == 0
+    assert attack_tool([*common, '--attack', 'fgsm', '--out', 'b', '--check', '1']) == 0
+    printed = capsys.readouterr().out
+    assert 'trust check on 1 images at radius 8/255' in printed
+    assert 'the forward pass is deterministic (two passes differ by 0 of the largest logit)' in printed
+    assert report_tool(['a', 'b', '--names', 'eccv', 'one step', '--out', 'both']) == 0
+    table = capsys.readouterr().out
+    assert '| eccv | SEA (eccv: 3 losses) | 8/255 | 3 | ' in table and '| one step | FGSM | 8/255 | 3 |' in table
+    assert sorted(path.name for path in (project / 'both').iterdir()) == [
+        f'comparison.{suffix}' for suffix in ('csv', 'md', 'png', 'tex')
+    ]
+    assert (project / 'both/comparison.md').read_text() in table
+    with open('both/comparison.csv', newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert all(float(row['aAcc low']) <= float(row['aAcc']) <= float(row['aAcc high']) for row in rows)
+    assert Image.open('both/comparison.png').width == 1500
+    assert report_tool(['a', '--components']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(('masked_ce', 'masked_balanced_ce', 'js')) for line in lines) == 7 + 3
+    assert 'ran a single attack' in refused(report_tool, ['b', '--components'], project, capsys)
+    assert 'must name each of the 2 runs' in refused(report_tool, ['a', 'b', '--names', 'x', 'x'], project, capsys)
+    assert 'cannot be read' in refused(report_tool, ['none'], project, capsys)
+    (project / 'a/records.jsonl').write_bytes((project / 'a/records.jsonl').read_bytes()[:-9])
+    assert 'records.jsonl are damaged' in refused(report_tool, ['a', '--components'], project, capsys)
