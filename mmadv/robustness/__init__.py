@@ -29,6 +29,7 @@ from mmadv.robustness.gradient_targets import (
     OneImage,
     draw_bank,
 )
+from mmadv.robustness.smooth_adv import SmoothAdv
 from mmadv.robustness.smoothing import Certificate, Certifier, SmoothedModel
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     'NearestNeighbour',
     'OneImage',
     'PAGLoss',
+    'SmoothAdv',
     'SmoothedModel',
     'bonferroni',
     'bootstrap',

@@ -40,6 +40,7 @@ class SmoothedModel(nn.Module):
             The noise of a pass depends on ``seed`` and, if fresh, on the passes since ``reset``.
         seed: of the noise.
         draws_per_pass: how many draws go through the model at once: more is faster and takes more memory.
+        image_seeds: one per image of the only batch that is given; each image then gets noise of its own.
 
     Raises:
         UserError: σ or a number of samples that is not positive, or an unknown output or noise.
@@ -55,6 +56,7 @@ class SmoothedModel(nn.Module):
         noise: str = 'fresh',
         seed: int = 0,
         draws_per_pass: int = 1,
+        image_seeds: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_sigma(sigma)
@@ -71,6 +73,7 @@ class SmoothedModel(nn.Module):
         self.noise = noise
         self.seed = seed
         self.draws_per_pass = draws_per_pass
+        self.image_seeds = image_seeds
         self.passes = 0
 
     def reset(self) -> None:
@@ -81,14 +84,12 @@ class SmoothedModel(nn.Module):
         """Returns scores whose arg max is the smoothed prediction, of the model's output size."""
         key = 'fixed' if self.noise == 'fixed' else self.passes
         self.passes += 1
-        seeds = [derive_seed('smoothing', self.seed, key, draw) for draw in range(self.samples)]
         # Probabilities are added as logarithms: they may underflow, their logarithms do not.
         add = torch.logaddexp if self.output == 'soft' else torch.add
         total: Tensor | None = None
         for start in range(0, self.samples, self.draws_per_pass):
-            drawn = seeds[start : start + self.draws_per_pass]
-            noise = normal_noise(images[:1].expand(len(drawn), *images.shape[1:]), drawn)
-            noisy = images[None] + self.sigma * noise[:, None]
+            draws = range(start, min(start + self.draws_per_pass, self.samples))
+            noisy = images[None] + self.sigma * torch.stack([self._noise(images, key, draw) for draw in draws])
             logits = self.model(noisy.flatten(0, 1)).unflatten(0, noisy.shape[:2])
             part = self._summed(logits)
             total = part if total is None else add(total, part)
@@ -97,6 +98,15 @@ class SmoothedModel(nn.Module):
             return total - math.log(self.samples)
         mean = total / self.samples
         return mean if self.output == 'mean_logits' else mean.clamp_min(0.5 / self.samples).log()
+
+    def _noise(self, images: Tensor, key: object, draw: int) -> Tensor:
+        """Returns the noise of one draw, (1, C, h, w), or (N, C, h, w) where every image has its own."""
+        if self.image_seeds is None:
+            return normal_noise(images[:1], [derive_seed('smoothing', self.seed, key, draw)])
+        if len(self.image_seeds) != len(images):
+            raise ValueError(f'{len(images)} images need one seed each; found {len(self.image_seeds)}')
+        seeds = [derive_seed('smoothing', self.seed, key, draw, seed) for seed in self.image_seeds]
+        return normal_noise(images, seeds)
 
     def _summed(self, logits: Tensor) -> Tensor:
         """Returns the contribution of draws (S, N, K, ...) to the sum over all draws, (N, K, ...)."""

@@ -8,9 +8,10 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from mmadv.attacks import L2, PGD
+from mmadv.attacks import L2, PGD, Linf
 from mmadv.errors import UserError
-from mmadv.robustness import Certifier, SmoothedModel
+from mmadv.registry import ATTACKS, build
+from mmadv.robustness import Certifier, SmoothAdv, SmoothedModel
 
 
 class Halfspace(nn.Module):
@@ -168,6 +169,39 @@ def test_certificates_are_wrong_as_seldom_as_alpha_says():
     assert wrong <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / trials)
 
 
+def test_smooth_adv_is_the_inner_attack_and_noise_on_top():
+    # Of a linear pixel-wise model every gradient has the sign of the weights, whatever the noise.
+    weights = torch.tensor([1.0, -2.0], dtype=torch.float64)
+
+    def model(images):
+        score = (images * weights.view(2, 1, 1)).sum(1)
+        return torch.stack([-score, score], 1)
+
+    images = 0.4 + 0.2 * torch.rand(3, 2, 4, 4, dtype=torch.float64)
+    labels = torch.ones(3, 4, 4, dtype=torch.int64)
+    inner = PGD(threat=Linf(radius=0.05), steps=2, step_size=0.04)
+    attack = SmoothAdv(attack=inner, sigma=0.02, samples=3)
+    found = attack(model, images, labels, seeds=[1, 2, 3])
+    noise = found.images - (images - 0.05 * weights.sign().view(2, 1, 1))
+    assert float(noise.std()) == pytest.approx(0.02, rel=0.2) and float(noise.mean()) == pytest.approx(0, abs=0.006)
+    assert found.forward_passes.tolist() == [2 * 3 + 1] * 3  # and one to evaluate
+    alone = attack(model, images[1:2], labels[1:2], seeds=[2])
+    torch.testing.assert_close(alone.images[0], found.images[1])
+    assert not torch.equal(attack(model, images, labels, seeds=[1, 2, 4]).images[2], found.images[2])
+    assert build(attack.describe(), ATTACKS) == attack and attack.with_radius(0.1).attack.threat.radius == 0.1
+
+
+def test_smooth_adv_follows_the_gradient_of_the_smoothed_model():
+    model, images = conv().double(), 0.3 + 0.4 * torch.rand(1, 1, 5, 5, dtype=torch.float64)
+    labels = torch.randint(0, 3, (1, 5, 5))
+    attack = SmoothAdv(attack=PGD(threat=L2(radius=0.1), steps=1, random_start=False), sigma=1e-4, samples=2)
+    found = attack(model, images, labels, seeds=[7]).images
+    smoothed = SmoothedModel(model, sigma=1e-4, samples=2, noise='fixed', image_seeds=[7])
+    inputs = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(smoothed(inputs), labels), inputs)
+    torch.testing.assert_close(found, images + 0.1 * gradient / gradient.norm(), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(
     ('call', 'match'),
     [
@@ -175,6 +209,12 @@ def test_certificates_are_wrong_as_seldom_as_alpha_says():
         (lambda: SmoothedModel(conv(), sigma=0.1, samples=0), 'samples must be a positive integer; found 0'),
         (lambda: SmoothedModel(conv(), sigma=0.1, output='sotf'), "unknown output 'sotf'; did you mean 'soft'"),
         (lambda: SmoothedModel(conv(), sigma=0.1, noise='fixd'), "unknown noise 'fixd'; did you mean 'fixed'"),
+        (
+            lambda: SmoothAdv(attack=PGD(threat=L2(radius=1), keep='lowest_accuracy'), sigma=0.1),
+            "must be PGD that keeps the 'last' iterate",
+        ),
+        (lambda: SmoothAdv(attack=PGD(threat=L2(radius=1)), sigma=0), 'sigma must be a positive number'),
+        (lambda: SmoothAdv(attack=PGD(threat=L2(radius=1)), sigma=0.1, samples=0), 'samples must be a positive'),
         (lambda: Certifier(sigma=-1.0), 'sigma must be a positive number'),
         (lambda: Certifier(sigma=0.1, n=0), 'n must be positive; found 0'),
         (lambda: Certifier(sigma=0.1, alpha=1), 'alpha must lie between 0 and 1; found 1'),

@@ -1,0 +1,79 @@
+"""SmoothAdv: adversarial examples of the smoothed model, with the noise that it is trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.pgd import PGD
+from mmadv.attacks.problem import Problem
+from mmadv.attacks.randomness import derive_seed, normal_noise
+from mmadv.attacks.result import Found
+from mmadv.attacks.threat import Linf, Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+from mmadv.robustness.smoothing import SmoothedModel, check_sigma
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class SmoothAdv(Attack):
+    """Attacks the soft-smoothed model, then adds Gaussian noise and clips to [0, 1] (Salman et al., 2019).
+
+    For training: the data preprocessor replaces images by what this returns, so that the network learns from noisy
+    adversarial examples of its own smoothing. The gradient is the plug-in estimator with the same ``samples`` draws in
+    every step, each image's own; the noise that is added is another draw. Each step takes ``samples`` passes.
+
+    Args:
+        attack: PGD or one of its kinds, or its config, usually in L2, that does not keep the lowest accuracy.
+        sigma: standard deviation of the noise, for images in [0, 1].
+        samples: noise draws of a gradient.
+    """
+
+    attack: PGD
+    sigma: float
+    samples: int = 2
+
+    def __post_init__(self) -> None:
+        build_parts(self, attack=self.attack)
+        if not isinstance(self.attack, PGD) or self.attack.keep == 'lowest_accuracy':
+            raise UserError(f"SmoothAdv: attack must be PGD that keeps the 'last' iterate; found {self.attack!r}")
+        check_sigma(self.sigma)
+        if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
+            raise UserError(f'SmoothAdv: samples must be a positive integer; found {self.samples!r}')
+
+    @property
+    def threat(self) -> Threat:  # type: ignore[override]
+        """The whole range of images: the noise has no radius."""
+        return Linf(radius=1.0)
+
+    @property
+    def targeted(self) -> bool:
+        return self.attack.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def with_threat(self, threat: Threat) -> SmoothAdv:
+        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
+
+    def with_radius(self, radius: str | float) -> SmoothAdv:
+        return dataclasses.replace(self, attack=self.attack.with_threat(self.attack.threat.with_radius(radius)))
+
+    def with_steps(self, steps: int) -> SmoothAdv:
+        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        smoothed = SmoothedModel(
+            problem.model, sigma=self.sigma, samples=self.samples, noise='fixed', image_seeds=problem.seeds
+        )
+        part = Problem(smoothed, problem.images, problem.labels, problem.seeds, problem.ignore_index, problem.positions)
+        adversarial = self.attack.run(part, start).images
+        problem.forward_passes[problem.rows] += self.samples * part.forward_passes
+        problem.backward_passes[problem.rows] += self.samples * part.backward_passes
+        noise = normal_noise(adversarial, [derive_seed('training noise', seed) for seed in problem.seeds])
+        return Found((adversarial + self.sigma * noise).clamp(0, 1))
