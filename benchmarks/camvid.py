@@ -4,7 +4,8 @@
 
 Every stage is one of the project's own commands, printed before it runs; what has run already is not run again, so an
 interrupted study goes on. The data lies in data/camvid (images/ and annotations/, each with train/ and val/). The
-table, with config, seed, hardware, date and commands, goes to docs/evidence.md, between the marks of this study.
+table, with config, seed, hardware, date and commands, goes to docs/evidence.md, between the marks of this study, its
+numbers to benchmarks/results/camvid.json.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from studies import ROOT, write_section
+from studies import ROOT, store, write_section
 
 RADII = ['0.5/255', '1/255', '2/255', '4/255']
 CONFIGS = {
@@ -78,6 +79,28 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return '\n'.join(lines)
 
 
+def records_of(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns one record for each model and radius: all numbers, and what they were made with."""
+    records = []
+    for name, by_radius in results.items():
+        for radius, result in by_radius.items():
+            evaluation = result['evaluation']
+            records.append(
+                {
+                    'model': name,
+                    'radius': radius,
+                    'clean': evaluation['clean'],
+                    **{key: evaluation['attacked'][radius][key] for key in ('worst_case', 'members', 'passes')},
+                    'images': evaluation['images'],
+                    'minutes': round(result['seconds'][radius] / 60, 1),
+                    'config': CONFIGS[name],
+                    'checkpoint_sha256': result['checkpoint']['sha256'],
+                    **{key: result[key] for key in ('attack', 'seed', 'command', 'created', 'hardware', 'versions')},
+                }
+            )
+    return records
+
+
 def provenance(results: dict[str, dict[str, Any]], training: list[list[str]]) -> str:
     """Returns the Markdown text that says how the table was made."""
     lines = []
@@ -122,6 +145,7 @@ def main() -> None:
             radius: attacked(arguments.work_dir, config, radius, arguments.iterations, arguments.images)
             for radius in RADII
         }
+    store('camvid', records_of(results))
     missing = [f'{name} at {radius}' for name in CONFIGS for radius in RADII if radius not in results[name]]
     text = f'{table(results)}\n\n{provenance(results, training)}'
     if missing:
