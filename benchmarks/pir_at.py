@@ -35,7 +35,7 @@ CONFIG = 'configs/pir_at/upernet_pgd2_digits.py'
 SEEDS = (0, 1, 2)
 STARTS = ('clean', 'robust')
 # Attack steps -> numbers of iterations.
-BUDGETS = {2: (50, 100, 200, 400), 5: (100, 400)}
+BUDGETS = {2: (50, 100, 200, 400), 5: (100, 200)}
 STEP_SIZE = 0.01
 RADIUS = '8/255'
 IMAGES = 32
