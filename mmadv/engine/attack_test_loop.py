@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_main_process
 from mmengine.runner import TestLoop
 from mmengine.structures import PixelData
+from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import LOOPS
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly
 from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.progress import Progress
+from mmadv.engine.targets import aimed, parse_target
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation import AttackMetric, ResultStore
 from mmadv.models.adapter import caveats, geometry, unwrap
@@ -54,6 +56,11 @@ class AttackTestLoop(TestLoop):
         title: of the attack in tables; None derives it from the attack.
         space: 'input', what the test pipeline gives, in which the papers attack; or 'image', the image as it is in its
             file, through the resizing of the pipeline, which the adapter then does.
+        target: what the attack wants, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for anything but the
+            labels. Every sample's ``attack`` then has ``reached``: radius -> [pixels reached, pixels wanted].
+
+    Attributes:
+        source: a segmentor that is attacked in place of the runner's, which is shown the result; None for the runner's.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class AttackTestLoop(TestLoop):
         show: int = 0,
         title: str | None = None,
         space: str = 'input',
+        target: str | None = None,
     ) -> None:
         if not isinstance(dataloader, Mapping):
             raise UserError(
@@ -77,6 +85,14 @@ class AttackTestLoop(TestLoop):
         self.seed = seed
         self.title = title or attack_title(next(filter(None, self.attacks.values()), None))
         dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
+        self.source: EncoderDecoder | None = None
+        self.target = parse_target(target, dataset.metainfo['classes']) if target else None
+        if self.target is not None:
+            self.attacks = {
+                radius: attack and aimed(attack, targeted=self.target.targeted)
+                for radius, attack in self.attacks.items()
+            }
+            self.title = title or f'{self.title}, {target}'
         if space not in SPACES:
             raise UserError(f"unknown space '{space}'{nearest(str(space), SPACES)}")
         if space == 'image':
@@ -143,7 +159,13 @@ class AttackTestLoop(TestLoop):
     def run(self) -> dict:
         """Returns the metrics of the whole dataset."""
         self.predict = GroupPredictor(
-            unwrap(self.runner.model), self.attacks, seed=self.seed, title=self.title, num_classes=self.num_classes
+            unwrap(self.runner.model),
+            self.attacks,
+            seed=self.seed,
+            title=self.title,
+            num_classes=self.num_classes,
+            source=self.source,
+            target=self.target,
         )
         self.progress = Progress(self.done + len(self.dataloader.dataset), self.title, self.done)
         self.caveats = caveats(self.predict.segmentor)
@@ -233,7 +255,8 @@ class AttackTestLoop(TestLoop):
         for sample, prediction in zip(samples, predicted.clean, strict=True):
             sample.pred_sem_seg = PixelData(data=prediction[None])
             sample.set_field({}, 'adversarial')
-            sample.set_field({'title': self.title, 'ignore_index': predicted.ignore_index, 'passes': {}}, 'attack')
+            attack = {'title': self.title, 'ignore_index': predicted.ignore_index, 'passes': {}, 'reached': {}}
+            sample.set_field(attack, 'attack')
         self._count('clean', predicted.clean, predicted)
         self.seconds['clean'] += predicted.clean_seconds
         for radius, attacked in predicted.attacked.items():
@@ -241,6 +264,8 @@ class AttackTestLoop(TestLoop):
             for i, (sample, counts) in enumerate(zip(samples, passes, strict=True)):
                 sample.adversarial[radius] = {name: values[i] for name, values in attacked.predictions.items()}
                 sample.attack['passes'][radius] = counts
+                if attacked.reached is not None:
+                    sample.attack['reached'][radius] = attacked.reached[i]
                 if i in examples and attacked.images is not None:
                     examples[i].adversarial[radius] = self._displayed(attacked.images[i])
                     examples[i].attacked[radius] = attacked.worst[i].numpy()
@@ -304,7 +329,7 @@ def attacks_by_radius(
     if not isinstance(built, Attack):
         raise UserError(f'attack must be an attack or its config; found {built!r}')
     if built.targeted:
-        raise UserError('the test loop knows no target classes; choose an untargeted attack')
+        raise UserError('give an untargeted attack, and what it shall aim at as the target')
     if not values:
         return {radius_text(built.threat.radius): built}
     return {text: built.with_radius(text) if value > 0 else None for text, value in values.items()}

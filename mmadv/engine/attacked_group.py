@@ -12,6 +12,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from mmadv.attacks import Attack, NonFiniteLogits, WorstCase, derive_seed
+from mmadv.engine.targets import Target
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
 
@@ -40,6 +41,8 @@ class AttackedAtRadius:
         forward_passes: (n,) int64.
         backward_passes: (n,) int64.
         seconds: what it took.
+        member_images: what is transferred, member -> (n, C, h, w), on the device.
+        reached: [pixels reached, pixels wanted] of each image, for an attack with a target.
     """
 
     predictions: dict[str, Tensor]
@@ -48,6 +51,8 @@ class AttackedAtRadius:
     forward_passes: Tensor
     backward_passes: Tensor
     seconds: float
+    member_images: dict[str, Tensor]
+    reached: list[list[int]] | None = None
 
 
 @dataclass
@@ -80,6 +85,8 @@ class GroupPredictor:
         seed: of all noise, which is keyed by it and the image's name.
         title: of the attack, for messages.
         num_classes: of the dataset.
+        source: another model, unwrapped, that is attacked instead; what that gives is shown to the segmentor.
+        target: what the attack wants, None for anything but the labels.
     """
 
     def __init__(
@@ -90,8 +97,12 @@ class GroupPredictor:
         seed: int,
         title: str,
         num_classes: int,
+        source: EncoderDecoder | None = None,
+        target: Target | None = None,
     ) -> None:
         self.segmentor = segmentor
+        self.source = source
+        self.target = target
         self.attacks = attacks
         self.seed = seed
         self.title = title
@@ -111,13 +122,20 @@ class GroupPredictor:
             UserError: model, images and labels do not fit together.
         """
         model, images, labels = self.prepared(inputs, samples)
+        attacked = model if self.source is None else SegmentorAdapter(self.source, samples)
+        if attacked.num_classes != self.num_classes:
+            raise UserError(f'the source predicts {attacked.num_classes} classes, the dataset has {self.num_classes}')
         names = [sample.metainfo['image_name'] for sample in samples]
         start = time.perf_counter()
         clean = self._predict_clean(model, images, names)
         seconds = time.perf_counter() - start
         result = PredictedGroup(images, labels.cpu(), model.ignore_index, clean.cpu(), seconds)
         for radius, attack in self.attacks.items():
-            result.attacked[radius] = self._attack(radius, attack, model, images, labels, clean, names)
+            result.attacked[radius] = self._attack(radius, attack, attacked, images, labels, clean, names)
+            if self.source is not None and attack is not None:
+                self._transfer(result.attacked[radius], model, labels, names)
+            if self.target is not None:
+                self._compare(result.attacked[radius], labels.cpu(), names, model.ignore_index)
         return result
 
     def prepared(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> tuple[SegmentorAdapter, Tensor, Tensor]:
@@ -161,12 +179,15 @@ class GroupPredictor:
         names: list[str],
     ) -> AttackedAtRadius:
         start = time.perf_counter()
+        if self.target is not None:
+            labels = self.target.wanted(labels, names, model.ignore_index)
         # An image without a valid pixel is left out here, so that its result does not depend on the batch it is in.
         attackable = (labels != model.ignore_index).flatten(1).any(1)
         if attack is None or not bool(attackable.any()):
             none, predictions = torch.zeros(len(images), dtype=torch.int64), clean.cpu()
             unchanged = None if attack is None else images
-            return AttackedAtRadius(dict.fromkeys(self.members, predictions), predictions, unchanged, none, none, 0.0)
+            same = dict.fromkeys(self.members, predictions)
+            return AttackedAtRadius(same, predictions, unchanged, none, none, 0.0, dict.fromkeys(same, images))
         rows = attackable.nonzero().squeeze(1).tolist()
         seeds = [derive_seed(self.seed, names[row]) for row in rows]
         try:
@@ -187,11 +208,42 @@ class GroupPredictor:
         worst = all_rows(result.predictions, clean).cpu()
         members = {name: all_rows(member.predictions, clean).cpu() for name, member in result.members.items()}
         none = torch.zeros(len(images), dtype=torch.int64)
+        whole = all_rows(result.images, images)
+        found = {'attack': whole}
+        if result.members and self.source is not None:
+            found = {name: all_rows(member.images, images) for name, member in result.members.items()}
         return AttackedAtRadius(
             members or {'attack': worst},
             worst,
-            all_rows(result.images, images),
+            whole,
             all_rows(result.forward_passes, none),
             all_rows(result.backward_passes, none),
             time.perf_counter() - start,
+            found,
         )
+
+    def _transfer(self, attacked: AttackedAtRadius, model: SegmentorAdapter, labels: Tensor, names: list[str]) -> None:
+        """Replaces the source's predictions by the segmentor's for the same images, and the worst case by its own."""
+        predictions = {}
+        for name, images in attacked.member_images.items():
+            logits = model(images)
+            finite = torch.isfinite(logits).flatten(1).all(1)
+            if not finite.all():
+                position = int((~finite).nonzero()[0])
+                raise ImageFailed(
+                    position, f'the model returns NaN or infinite logits for transferred {names[position]}'
+                )
+            predictions[name] = logits.argmax(1)
+            attacked.forward_passes = attacked.forward_passes + 1
+        valid = labels != model.ignore_index
+        correct = torch.stack([((one == labels) & valid).flatten(1).sum(1) for one in predictions.values()])
+        choice, rows = correct.argmin(0), torch.arange(len(labels), device=labels.device)
+        attacked.worst = torch.stack(list(predictions.values()))[choice, rows].cpu()
+        attacked.images = torch.stack(list(attacked.member_images.values()))[choice, rows]
+        attacked.predictions = {name: one.cpu() for name, one in predictions.items()}
+
+    def _compare(self, attacked: AttackedAtRadius, labels: Tensor, names: list[str], ignore_index: int) -> None:
+        """Notes how much of the target was reached."""
+        assert self.target is not None
+        wanted = self.target.wanted(labels, names, ignore_index)
+        attacked.reached = self.target.reached(attacked.worst, wanted, ignore_index)

@@ -13,15 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
+from mmseg.registry import MODELS
+from torch import Tensor
 
 from mmadv.attacks import WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attack_title, attacks_by_radius, unwrap
+from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attacks_by_radius, unwrap
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, user_sentence
 from mmadv.engine.provenance import hardware, versions
 from mmadv.engine.trust_check import check_trust, trust_text
@@ -64,6 +66,17 @@ def parser() -> Parser:
         choices=SPACES,
         default='input',
         help="attack the network's input, as the papers do, or the pixels of the image file (default: input)",
+    )
+    result.add_argument(
+        '--target',
+        metavar='class:NAME|remove:NAME|masks:DIR',
+        help='aim the attack: every pixel as a class, a class gone, or label maps named like the images',
+    )
+    result.add_argument(
+        '--source',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='attack this model, and show the result to the one that is evaluated (a transfer attack)',
     )
     result.add_argument(
         '--precision',
@@ -114,9 +127,10 @@ def run_test(argv: Sequence[str]) -> int:
         if arguments.precision == 'float64':
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
+        source = load_source(arguments, loop, next(runner.model.parameters()))
         store = ResultStore(
             out / UNFINISHED,
-            run_settings(config, arguments, attack, loop),
+            {**run_settings(config, arguments, attack, loop), 'source': source},
             out / RECORDS if arguments.resume else None,
         )
         _discard(store, arguments)
@@ -129,9 +143,35 @@ def run_test(argv: Sequence[str]) -> int:
                 return 0
             trust = check_trust(loop, arguments.check) if arguments.check else None
             seconds = {'total': time.perf_counter() - start, **loop.seconds}
-            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust)
+            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust, source)
     store.remove()
     return _tell_failed(loop.evaluator.metrics[0].evaluation['failed'])
+
+
+def load_source(arguments: Namespace, loop: AttackTestLoop, like: Tensor) -> dict[str, str] | None:
+    """Gives the loop the model of ``--source``, and returns its ``config``, ``checkpoint`` and ``sha256``.
+
+    Args:
+        arguments: of the command line.
+        loop: whose images are to be attacked on that model.
+        like: a parameter of the model that is evaluated: its device and precision.
+
+    Raises:
+        UserError: no such config or checkpoint, or weights that do not fit.
+    """
+    if not arguments.source:
+        return None
+    path, checkpoint = arguments.source
+    config = load_config(path, what='source config')
+    require(config, path, ['model'])
+    model = config.model.to_dict()
+    if config.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', config.data_preprocessor.to_dict())
+    segmentor = unwrap(MODELS.build(ConfigDict(model)))
+    load_weights(segmentor, checkpoint)
+    loop.source = segmentor.to(like).eval()
+    loop.title = f'{loop.title} on {Path(path).stem}, transferred'
+    return {'config': str(path), 'checkpoint': str(checkpoint), 'sha256': file_sha256(checkpoint)}
 
 
 def run_settings(config: Config, arguments: Namespace, attack: Attack | None, loop: AttackTestLoop) -> dict[str, Any]:
@@ -144,6 +184,7 @@ def run_settings(config: Config, arguments: Namespace, attack: Attack | None, lo
         'seed': arguments.seed,
         'precision': arguments.precision,
         'space': arguments.space,
+        'target': arguments.target,
         'dataset': loop.describe_dataset(),
         'config': {
             **{key: settings.get(key) for key in DECISIVE_KEYS},
@@ -266,6 +307,7 @@ def config_for_testing(config: Config, arguments: Namespace, attack: Attack | No
         'limit': arguments.limit,
         'show': arguments.show,
         'space': arguments.space,
+        'target': arguments.target,
     }
     metric = 'SEAMetric' if isinstance(attack, WorstCase) else 'AttackMetric'
     config.test_evaluator = {'type': metric, 'collect_device': 'gpu'}
@@ -308,6 +350,11 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
 
 
 def _check_numbers(arguments: Namespace) -> None:
+    for option in ('target', 'source'):
+        if getattr(arguments, option) and arguments.check:
+            raise UserError(f'--check is for untargeted attacks on the model itself; leave out --{option} or --check')
+        if getattr(arguments, option) and arguments.attack == 'none':
+            raise UserError(f'--attack none has nothing for --{option} to change; name an attack')
     for name in ('iterations', 'limit', 'batch_size', 'check'):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -329,6 +376,7 @@ def _write(
     seconds: Mapping[str, float],
     store: ResultStore,
     trust: Mapping[str, Any] | None,
+    source: Mapping[str, Any] | None,
 ) -> None:
     """Prints the table and writes everything into the result folder at once."""
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
@@ -337,7 +385,9 @@ def _write(
         'command': shlex.join(['python', 'tools/test.py', *_without_resuming(argv)]),
         'config': {'file': arguments.config, 'text': text},
         'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
-        'attack': attack and {'name': arguments.attack, 'title': attack_title(attack), 'parameters': attack.describe()},
+        'attack': attack and {'name': arguments.attack, 'title': loop.title, 'parameters': attack.describe()},
+        'source': source,
+        'target': arguments.target,
         'radii': [{'text': radius, 'value': parse_radius(radius)} for radius in loop.attacks],
         'seed': arguments.seed,
         'batch_size': loop.dataloader.batch_size,

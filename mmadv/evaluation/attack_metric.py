@@ -131,6 +131,7 @@ class AttackMetric(BaseMetric):
         worst, choice = self._summarise(members)
         passes = np.array([record['passes'][radius] for record in records], dtype=np.int64)
         self.evaluation['intervals'][radius] = bootstrap(worst)
+        reached = [record['reached'][radius] for record in records if 'reached' in record]
         attackable = worst.valid > 0
         for n, image in enumerate(self.per_image):
             image['attacked'][radius] = {
@@ -141,7 +142,7 @@ class AttackMetric(BaseMetric):
                 'backward_passes': int(passes[n, 1]),
             }
         return {
-            'worst_case': jsonable({**metrics(worst), **self._extra(members)}),
+            'worst_case': jsonable({**metrics(worst), **self._extra(members), **_target_rates(reached)}),
             'members': {name: jsonable(metrics(counts)) for name, counts in members.items()} if len(names) > 1 else {},
             'passes': {
                 name: {'total': int(column.sum()), 'mean_per_image': float(column[attackable].mean())}
@@ -170,6 +171,17 @@ class AttackMetric(BaseMetric):
                     {f'{radius}/{member}/{name}': values[name] for name in (*SCALARS, 'mIoU_greedy') if name in values}
                 )
         return scalars
+
+
+def _target_rates(reached: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Returns which share of the wanted pixels was reached, of all and as the mean over images; nothing without any."""
+    pairs = np.array([pair for pair in reached if pair[1]], dtype=np.float64).reshape(-1, 2)
+    if not len(pairs):
+        return {}
+    return {
+        'target_rate': pairs[:, 0].sum() / pairs[:, 1].sum(),
+        'target_rate_image_mean': (pairs[:, 0] / pairs[:, 1]).mean(),
+    }
 
 
 def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:

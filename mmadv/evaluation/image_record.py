@@ -2,8 +2,9 @@
 
 A record has ``index`` and ``image``, the image's index and name; ``digest``, a checksum of its files; ``title`` of
 the attack; ``ignore_index``; ``clean``: areas; ``attacked``: radius -> member -> areas; and ``passes``: radius ->
-[forward, backward]. Areas are rows of [class, intersection, predicted pixels, labelled pixels], for the classes
-that occur. Where the model failed on the image, ``failed`` gives the reason, and there are no areas.
+[forward, backward]. An attack with a target adds ``reached``: radius -> [pixels reached, pixels wanted]. Areas are
+rows of [class, intersection, predicted pixels, labelled pixels], for the classes that occur. Where the model failed
+on the image, ``failed`` gives the reason, and there are no areas.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
     def areas(prediction: torch.Tensor) -> Areas:
         return to_areas(count(prediction.long()[None], label[None], num_classes, ignore_index))
 
+    reached = sample['attack'].get('reached')
     return {
         'index': int(sample['sample_idx']),
         'image': sample['image_name'],
@@ -43,6 +45,7 @@ def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
             radius: {name: areas(one) for name, one in predictions.items()}
             for radius, predictions in sample['adversarial'].items()
         },
+        **({'reached': reached} if reached else {}),
     }
 
 

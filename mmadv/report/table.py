@@ -11,6 +11,7 @@ COLUMNS = {
     'mAcc': 'mAcc',
     'mIoU': 'mIoU',
     'mIoU_greedy': 'mIoU (greedy)',
+    'target_rate': 'target reached',
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from forks import run_together
 from PIL import Image
-from refusals import configure
+from refusals import configure, refused
 
 from mmadv.registry import ATTACKS, build
 from mmadv.report import load_results
@@ -129,6 +129,28 @@ def test_weights_averaged_by_a_hook_are_those_evaluated(attack_tool, project):
     configure(project, "custom_hooks = [dict(type='EMAHook')]\nload_from = 'elsewhere.pth'\n")
     assert attack_tool([*argv, '--out', 'averaged']) == 0
     assert load_results('averaged')['evaluation'] == load_results('plain')['evaluation']
+
+
+def test_an_aimed_attack_on_another_model(attack_tool, project, capsys):
+    (project / 'weights.pth').write_bytes((project / 'trained.pth').read_bytes())
+    argv = ['config.py', 'trained.pth', '--attack', 'ama', '--eps', '32/255', '--iterations', '8', '--limit', '2']
+    argv += ['--show', '1', '--target', 'class:disc', '--source', 'config.py', 'weights.pth', '--out', 'out']
+    assert attack_tool(argv) == 0
+    results = load_results('out')
+    assert results['target'] == 'class:disc'
+    sha256 = hashlib.sha256((project / 'weights.pth').read_bytes()).hexdigest()
+    assert results['source'] == {'config': 'config.py', 'checkpoint': 'weights.pth', 'sha256': sha256}
+    assert results['attack']['title'] == 'AMA (8 passes), class:disc on config, transferred'
+    worst = results['evaluation']['attacked']['32/255']['worst_case']
+    assert worst['target_rate'] > 0.3
+    assert 'target reached\n' in capsys.readouterr().out
+    for words, message in (
+        (['--check'], '--check is for untargeted attacks on the model itself; leave out --target'),
+        (['--target', 'class:disk'], "the dataset has no class 'disk'; did you mean 'disc'?"),
+        (['--source', 'config.py', 'no.pth'], 'the checkpoint no.pth does not exist'),
+        (['--source', 'no.py', 'weights.pth'], 'source config no.py does not exist'),
+    ):
+        assert message in refused(attack_tool, [*argv, *words], project, capsys)
 
 
 def test_two_processes_give_the_result_of_one(attack_tool, project, unused_port):

@@ -1,0 +1,132 @@
+"""What a targeted attack wants: one class everywhere, one class gone, or given label maps."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from torch import Tensor
+
+from mmadv.attacks import Attack, Objective, WorstCase
+from mmadv.errors import UserError, nearest
+
+
+class Target(ABC):
+    """What a targeted attack is given as labels, and when a pixel counts as reached.
+
+    Attributes:
+        targeted: whether the attack's labels are classes wanted, not those to leave.
+    """
+
+    targeted = True
+
+    @abstractmethod
+    def wanted(self, labels: Tensor, names: Sequence[str], ignore_index: int) -> Tensor:
+        """Returns the attack's labels (n, H, W), ``ignore_index`` at pixels that it leaves alone.
+
+        Args:
+            labels: (n, H, W) int64, the true ones.
+            names: of the images.
+            ignore_index: label of the pixels that do not count; they are never wanted.
+        """
+
+    def reached(self, predictions: Tensor, wanted: Tensor, ignore_index: int) -> list[list[int]]:
+        """Returns for each image [pixels reached, pixels wanted]."""
+        valid = wanted != ignore_index
+        hit = ((predictions == wanted) == self.targeted) & valid
+        return [[int(one.sum()), int(all_.sum())] for one, all_ in zip(hit, valid, strict=True)]
+
+
+@dataclass(frozen=True)
+class ToClass(Target):
+    """Every labelled pixel as one class."""
+
+    index: int
+
+    def wanted(self, labels: Tensor, names: Sequence[str], ignore_index: int) -> Tensor:
+        return torch.where(labels == ignore_index, labels, self.index)
+
+
+@dataclass(frozen=True)
+class RemoveClass(Target):
+    """The pixels of one class as any other; the other pixels are left to themselves."""
+
+    index: int
+    targeted = False
+
+    def wanted(self, labels: Tensor, names: Sequence[str], ignore_index: int) -> Tensor:
+        return torch.where(labels == self.index, labels, ignore_index)
+
+
+@dataclass(frozen=True)
+class ToMasks(Target):
+    """Label maps from a folder: a PNG of class indexes for each image, of its path below the image folder."""
+
+    folder: Path
+    num_classes: int
+
+    def wanted(self, labels: Tensor, names: Sequence[str], ignore_index: int) -> Tensor:
+        masks = torch.stack([self._mask(name, tuple(labels.shape[1:]), ignore_index) for name in names])
+        return torch.where(labels == ignore_index, labels, masks.to(labels))
+
+    def _mask(self, name: str, size: tuple[int, ...], ignore_index: int) -> Tensor:
+        path = (self.folder / name).with_suffix('.png')
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+        if mask is None or mask.ndim != 2:
+            raise UserError(f'--target masks: {path} is not there or no PNG of one channel; make one for each image')
+        if mask.shape != size:
+            raise UserError(f'--target masks: {path} is {mask.shape}, the label map {size} (height, width)')
+        found = torch.from_numpy(mask.astype('int64'))
+        wrong = (found >= self.num_classes) & (found != ignore_index)
+        if bool(wrong.any()):
+            raise UserError(
+                f'--target masks: {path} holds {int(found[wrong][0])}, neither one of {self.num_classes} classes nor '
+                f'{ignore_index}'
+            )
+        return found
+
+
+def parse_target(text: str, classes: Sequence[str]) -> Target:
+    """Returns the target that ``class:NAME``, ``remove:NAME`` or ``masks:DIR`` stands for.
+
+    Raises:
+        UserError: another text, or a class that the dataset does not have.
+    """
+    kind, _, value = text.partition(':')
+    if kind == 'masks' and value:
+        if not Path(value).is_dir():
+            raise UserError(f'--target masks: the folder {value} does not exist')
+        return ToMasks(Path(value), len(classes))
+    if kind not in ('class', 'remove') or not value:
+        raise UserError(f"--target must be class:NAME, remove:NAME or masks:DIR; found '{text}'")
+    if value not in classes:
+        raise UserError(f"--target: the dataset has no class '{value}'{nearest(value, classes)}")
+    index = list(classes).index(value)
+    return ToClass(index) if kind == 'class' else RemoveClass(index)
+
+
+def aimed(attack: Attack, *, targeted: bool) -> Attack:
+    """Returns an attack whose labels are the classes wanted, or those to leave.
+
+    Raises:
+        UserError: an attack that cannot be aimed.
+    """
+    if isinstance(attack, WorstCase):
+        raise UserError('--target takes one attack, such as --attack ama or auto; an ensemble has no worst case for it')
+    changes: dict[str, object] = {}
+    for item in dataclasses.fields(attack):
+        part = getattr(attack, item.name)
+        if isinstance(part, Objective):
+            changes[item.name] = dataclasses.replace(part, targeted=targeted)
+        elif isinstance(part, Attack):
+            changes[item.name] = aimed(part, targeted=targeted)
+        elif isinstance(part, Mapping):
+            changes[item.name] = {name: aimed(inner, targeted=targeted) for name, inner in part.items()}
+    if not changes:
+        raise UserError(f'--target: {type(attack).__name__} follows no objective and cannot be aimed')
+    return dataclasses.replace(attack, **changes)  # type: ignore[arg-type]
