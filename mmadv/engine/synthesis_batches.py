@@ -36,7 +36,7 @@ class Batch:
         names: one per image.
         start: (N, C, h, w) what the sheet shows beside the results.
         paint: (model, watch) -> (N, C, h, w).
-        original: (N, C, h, w) where it is to be restored.
+        original: (N, C, h, w) where the labels are those of an image.
         mask: (N, 1, h, w) bool where a part is painted.
         settings: what the results are to say of it.
     """
@@ -79,7 +79,8 @@ def build_batch(
         return generate(model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, watch=watch)
 
     if arguments.task == 'generate':
-        return samples, Batch(names, images, paint_whole)
+        plain = images.mean((2, 3), keepdim=True).expand_as(images)
+        return samples, Batch(names, plain, paint_whole, original=images)
     mask = _mask(arguments, images)
 
     def paint_mask(model: nn.Module, watch: Watcher) -> Tensor:

@@ -48,7 +48,7 @@ def parser() -> Parser:
     inpainting.add_argument('images', nargs='+', help='indexes of test images')
     inpainting.add_argument('--box', type=int, nargs=4, metavar=('TOP', 'LEFT', 'HEIGHT', 'WIDTH'), help='corrupted')
     inpainting.add_argument('--mask', metavar='FILE', help='picture of the size of the images, white where corrupted')
-    inpainting.add_argument('--penalty', type=float, default=1.0, help='λ of changes outside (default: 1)')
+    inpainting.add_argument('--penalty', type=float, default=0.02, help='λ of changes outside (default: 0.02)')
     generation.add_argument('images', nargs='+', help='indexes of test images whose labels are painted; or a class')
     generation.add_argument('--count', type=int, default=4, help='number of images of a class (default: 4)')
     targeting.add_argument('target_class', metavar='class', help='name or number of the class')

@@ -38,7 +38,8 @@ def test_inpainting_measures_the_box_of_every_model(project, synthesize_tool, ca
 
 
 def test_generation_follows_labels_or_a_class(project, synthesize_tool):
-    assert synthesize(synthesize_tool, project, 'generate', '0')['images'] == ['0.png']
+    whole = synthesize(synthesize_tool, project, 'generate', '0')
+    assert whole['images'] == ['0.png'] and whole['quality'] == {}
     found = synthesize(synthesize_tool, project, 'generate', 'disc', '--count', '2', '--seed', '1')
     assert found['settings']['class'] == 'disc' and found['settings']['gaussian_images'] == 5
     assert len(found['images']) == 2
