@@ -9,11 +9,13 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.cascade import Cascade
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.fast_newton import FastNewton
+from mmadv.attacks.gaussian_noise import GaussianNoise
 from mmadv.attacks.objectives import (
     BalancedCrossEntropy,
     CosineCrossEntropy,
     CrossEntropy,
     JensenShannon,
+    KullbackLeibler,
     LogitMargin,
     MaskedBalancedCrossEntropy,
     MaskedCrossEntropy,
@@ -25,6 +27,7 @@ from mmadv.attacks.pixels import FromPixels
 from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
 from mmadv.attacks.problem import NonFiniteLogits
 from mmadv.attacks.radius_reduction import RadiusReduction
+from mmadv.attacks.random_choice import RandomChoice
 from mmadv.attacks.randomness import derive_seed
 from mmadv.attacks.restarts import Restarts
 from mmadv.attacks.result import AttackResult
@@ -51,7 +54,9 @@ __all__ = [
     'CrossEntropy',
     'FastNewton',
     'FromPixels',
+    'GaussianNoise',
     'JensenShannon',
+    'KullbackLeibler',
     'Linf',
     'LogitMargin',
     'MaskedBalancedCrossEntropy',
@@ -60,6 +65,7 @@ __all__ = [
     'NonFiniteLogits',
     'Objective',
     'RadiusReduction',
+    'RandomChoice',
     'RandomFGSM',
     'RandomNoise',
     'Restarts',

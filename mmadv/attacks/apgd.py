@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.attack import Attack, build_parts, check_start, check_steps
 from mmadv.attacks.objectives import MaskedCrossEntropy, Objective
 from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.result import Found
@@ -107,6 +107,7 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         build_parts(self, threat=self.threat, objective=self.objective)
         check_steps(self, self.steps)
+        check_start(self, self.objective, self.random_start)
 
     @property
     def targeted(self) -> bool:

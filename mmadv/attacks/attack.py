@@ -263,6 +263,15 @@ def check_steps(attack: Attack, steps: Any) -> None:
         raise UserError(f'{type(attack).__name__}: steps must be a positive integer; found {steps!r}')
 
 
+def check_start(attack: Attack, objective: Objective, random_start: bool) -> None:
+    """Raises UserError where the objective has no gradient at the clean image, and the attack starts there."""
+    if objective.uses_clean_logits and not random_start:
+        raise UserError(
+            f'{type(attack).__name__}: {type(objective).__name__} has no gradient at the clean image; '
+            'set random_start=True'
+        )
+
+
 def _describe(value: Any) -> Any:
     if isinstance(value, (Attack, Threat, Objective, Schedule)):
         assert dataclasses.is_dataclass(value)

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +50,18 @@ class PixelScores:
         ignore_index: label of the pixels that do not count.
         scale: (N,) what an objective measured at its first evaluation of each image. An objective that needs one,
             and finds None, measures it on these scores and leaves it here for the evaluations that follow.
+        clean_logits: (N, K, H, W) logits of the clean images, for objectives that compare with them.
     """
 
-    def __init__(self, logits: Tensor, labels: Tensor, *, ignore_index: int = 255, scale: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        ignore_index: int = 255,
+        scale: Tensor | None = None,
+        clean_logits: Tensor | None = None,
+    ) -> None:
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         # Differences of two logits must not overflow. No trained network comes near this bound.
@@ -62,6 +72,7 @@ class PixelScores:
         self.logits = logits
         self.labels = labels
         self.scale = scale
+        self.clean_logits = clean_logits
         self.valid = labels != ignore_index
         self.indices = torch.where(self.valid, labels, 0).unsqueeze(1)
 
@@ -123,7 +134,7 @@ class PixelScores:
     def differentiable(self) -> PixelScores:
         """Returns the same scores with logits that require a gradient; what does not depend on it is shared."""
         twin = PixelScores.__new__(PixelScores)
-        shared = ('labels', 'scale', 'valid', 'indices', 'predictions', 'agrees')
+        shared = ('labels', 'scale', 'clean_logits', 'valid', 'indices', 'predictions', 'agrees')
         twin.__dict__.update({name: value for name, value in self.__dict__.items() if name in shared})
         twin.logits = self.logits.detach().requires_grad_()
         return twin
@@ -136,11 +147,23 @@ class Objective(ABC):
     Args:
         targeted: False, the default: move predictions away from the labels. True: the labels are the
             classes wanted, and predictions are moved towards them.
+
+    Attributes:
+        uses_clean_logits: whether it compares with the logits of the clean images.
     """
 
     targeted: bool = False
+    uses_clean_logits: ClassVar[bool] = False
 
-    def __call__(self, logits: Tensor, labels: Tensor, *, progress: float = 0.0, ignore_index: int = 255) -> Tensor:
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        progress: float = 0.0,
+        ignore_index: int = 255,
+        clean_logits: Tensor | None = None,
+    ) -> Tensor:
         """Returns the (N, H, W) objective, zero at ignored pixels, in the dtype of the logits (at least float32).
 
         Args:
@@ -148,16 +171,21 @@ class Objective(ABC):
             labels: (N, H, W) int64, in [0, K) or ``ignore_index``.
             progress: share in [0, 1] of the attack's iterations that are done.
             ignore_index: label of pixels that contribute exactly 0.
+            clean_logits: (N, K, H, W) logits of the clean images, where the objective compares with them.
 
         Raises:
-            UserError: sizes differ, or a label is outside its range.
+            UserError: sizes differ, a label is outside its range, or the clean logits are missing.
         """
         if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
             raise UserError(
                 f'logits of shape {tuple(logits.shape)} need labels of shape (N, H, W); found {tuple(labels.shape)}'
             )
+        if self.uses_clean_logits and (clean_logits is None or clean_logits.shape != logits.shape):
+            found = None if clean_logits is None else tuple(clean_logits.shape)
+            raise UserError(f'{type(self).__name__} needs clean_logits of shape {tuple(logits.shape)}; found {found}')
         check_labels(labels, logits.shape[1], ignore_index)
-        return self.value(PixelScores(logits, labels, ignore_index=ignore_index), progress)
+        scores = PixelScores(logits, labels, ignore_index=ignore_index, clean_logits=clean_logits)
+        return self.value(scores, progress)
 
     def value(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns the (N, H, W) objective of prepared scores."""
@@ -290,14 +318,38 @@ class JensenShannon(LabelProbabilityObjective):
     """
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        log_p = scores.log_label_probability
-        p = log_p.exp()
-        return math.log(2) + (p * log_p - (1 + p) * torch.log1p(p)) / 2
+        return jensen_shannon(scores.log_label_probability)
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
         log_p = scores.log_label_probability.detach()
         p = log_p.exp()
         return p * (torch.log1p(p) - log_p) / 2
+
+
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class KullbackLeibler(Objective):
+    """KL(p ‖ q) in nats, p the softmax of the clean image and q that of the perturbed one (TRADES, equation 5).
+
+    Labels say only which pixels count. At the clean image value and gradient are zero: attacks need a random start.
+    """
+
+    uses_clean_logits = True
+
+    def __post_init__(self) -> None:
+        if self.targeted:
+            raise UserError('KullbackLeibler moves predictions away from the clean ones and has no targeted form')
+
+    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
+        assert scores.clean_logits is not None
+        return kl_divergence(scores.clean_logits.detach(), scores.logits)
+
+    def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
+        """Returns q - p, (N, K, H, W); see ``Objective.logit_gradient``."""
+        assert scores.clean_logits is not None
+        clean = F.softmax(scores.clean_logits.to(scores.logits.dtype), dim=1)
+        gradient = scores.take_probabilities().sub_(clean)
+        return self._signed_gradient(gradient, gradient.new_ones(scores.labels.shape), scores)
 
 
 @OBJECTIVES.register
@@ -356,6 +408,23 @@ class LogitMargin(Objective):
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         return scores.other_logits.amax(1) - scores.label_logit
+
+
+def jensen_shannon(log_p: Tensor) -> Tensor:
+    """Returns the Jensen-Shannon divergence from the one-hot label, given the label's log-probability."""
+    p = log_p.exp()
+    return math.log(2) + (p * log_p - (1 + p) * torch.log1p(p)) / 2
+
+
+def kl_divergence(clean_logits: Tensor, logits: Tensor) -> Tensor:
+    """Returns KL(softmax(clean_logits) ‖ softmax(logits)) over the classes, (N, H, W) in nats, from (N, K, H, W).
+
+    Half precision is computed in float32. Differentiable with respect to both.
+    """
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        clean_logits, logits = clean_logits.float(), logits.float()
+    clean = F.log_softmax(clean_logits.to(logits.dtype), dim=1)
+    return (clean.exp() * (clean - F.log_softmax(logits, dim=1))).sum(1)
 
 
 def spherical_loss(scores: PixelScores) -> Tensor:

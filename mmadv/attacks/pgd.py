@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.attack import Attack, build_parts, check_start, check_steps
 from mmadv.attacks.objectives import BalancedCrossEntropy, CosineCrossEntropy, CrossEntropy, Objective
 from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.randomness import uniform_scalars
@@ -54,7 +55,14 @@ class PGD(Attack):
             step_size = parse_radius(self.step_size, what='step_size')
             if step_size == 0:
                 raise UserError(f'{type(self).__name__}: step_size 0 moves nothing; give a positive one, or None')
+            if step_size > 2 * self.threat.radius:
+                warnings.warn(
+                    f'{type(self).__name__}: step_size {step_size:g} is more than twice the radius '
+                    f'{self.threat.radius:g}, so every step leads across the whole budget; is one of them mistyped?',
+                    stacklevel=2,
+                )
             object.__setattr__(self, 'step_size', step_size)
+        check_start(self, self.objective, self.random_start)
         if self.keep not in KEEP:
             raise UserError(f"{type(self).__name__}: unknown keep '{self.keep}'{nearest(str(self.keep), KEEP)}")
 

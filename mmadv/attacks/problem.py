@@ -68,6 +68,7 @@ class Problem:
         self.positions = self.rows if positions is None else positions.cpu()
         self.forward_passes = torch.zeros(len(images), dtype=torch.int64)
         self.backward_passes = torch.zeros(len(images), dtype=torch.int64)
+        self._clean_logits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,12 +82,15 @@ class Problem:
         part.images, part.labels, part.valid_pixels = self.images[keep], self.labels[keep], self.valid_pixels[keep]
         part.rows, part.positions = self.rows[keep.cpu()], self.positions[keep.cpu()]
         part.seeds = [seed for seed, kept in zip(self.seeds, keep.tolist(), strict=True) if kept]
+        part._clean_logits = None if self._clean_logits is None else self._clean_logits[keep]
         return part
 
     def reseed(self, *keys: object) -> Problem:
         """Returns the same problem with seeds derived from its own and ``keys``, and with counters at zero."""
         seeds = [derive_seed(seed, *keys) for seed in self.seeds]
-        return Problem(self.model, self.images, self.labels, seeds, self.ignore_index, self.positions)
+        same = Problem(self.model, self.images, self.labels, seeds, self.ignore_index, self.positions)
+        same._clean_logits = self._clean_logits
+        return same
 
     def count_passes_of(self, part: Problem, keep: Tensor | None = None) -> None:
         """Adds the passes of a reseeded problem (of the images in ``keep``, if given) to this one's."""
@@ -118,7 +122,7 @@ class Problem:
             NonFiniteLogits: at the first image whose logits are not finite.
             UserError: the model's output is no logits of the labels' size, or does not depend on the images.
         """
-        candidates, logits, scores = self._forward(candidates, gradient=gradient, scale=scale)
+        candidates, logits, scores = self._forward(candidates, objective, gradient=gradient, scale=scale)
         correct, predictions = scores.agrees.flatten(1).sum(1), scores.predictions
         loss = input_gradient = None
         if objective is not None and track:
@@ -133,19 +137,22 @@ class Problem:
 
         Arguments and errors are those of ``evaluate``.
         """
-        candidates, logits, scores = self._forward(candidates, gradient=True)
+        candidates, logits, scores = self._forward(candidates, objective, gradient=True)
         return self._differentiate(candidates, logits, scores, objective, progress)
 
     def _forward(
-        self, candidates: Tensor, *, gradient: bool, scale: Tensor | None = None
+        self, candidates: Tensor, objective: Objective | None, *, gradient: bool, scale: Tensor | None = None
     ) -> tuple[Tensor, Tensor, PixelScores]:
         """Returns the leaf to differentiate with respect to, its logits with their graph, and scores without."""
         candidates = candidates.detach().requires_grad_(gradient)
+        clean_logits = self._logits_of_clean_images() if objective is not None and objective.uses_clean_logits else None
         with torch.set_grad_enabled(gradient):
             logits = self._logits(candidates)
         if gradient and not logits.requires_grad:
             raise UserError(NOT_DIFFERENTIABLE)
-        scores = PixelScores(logits.detach(), self.labels, ignore_index=self.ignore_index, scale=scale)
+        scores = PixelScores(
+            logits.detach(), self.labels, ignore_index=self.ignore_index, scale=scale, clean_logits=clean_logits
+        )
         return candidates, logits, scores
 
     def _differentiate(
@@ -158,6 +165,13 @@ class Problem:
             raise UserError(NOT_DIFFERENTIABLE)
         self.backward_passes[self.rows] += 1
         return gradient / self.valid_pixels.view(-1, 1, 1, 1)
+
+    def _logits_of_clean_images(self) -> Tensor:
+        """Returns the logits of the images themselves, computed (and counted) when first asked for."""
+        if self._clean_logits is None:
+            with torch.no_grad():
+                self._clean_logits = self._logits(self.images)
+        return self._clean_logits
 
     def _logits(self, candidates: Tensor) -> Tensor:
         logits = self.model(candidates)

@@ -42,11 +42,16 @@ def normal_noise(images: Tensor, seeds: Sequence[int]) -> Tensor:
 
 def uniform_scalars(images: Tensor, seeds: Sequence[int]) -> Tensor:
     """Returns one number per image, uniform on [0, 1), as (N, 1, 1, 1) of the images' dtype and device."""
+    return uniform_numbers(seeds, 'scalar').to(images).view(-1, 1, 1, 1)
+
+
+def uniform_numbers(seeds: Sequence[int], *keys: object) -> Tensor:
+    """Returns one number per seed, uniform on [0, 1), as (N,) float64 on the CPU; other keys give other numbers."""
     numbers = [
-        torch.rand((), generator=torch.Generator().manual_seed(derive_seed(seed, 'scalar')), dtype=torch.float64)
+        torch.rand((), generator=torch.Generator().manual_seed(derive_seed(seed, *keys)), dtype=torch.float64)
         for seed in seeds
     ]
-    return torch.stack(numbers).to(images).view(-1, 1, 1, 1)
+    return torch.stack(numbers)
 
 
 def _draw(images: Tensor, seeds: Sequence[int], draw: Callable[..., Tensor]) -> Tensor:

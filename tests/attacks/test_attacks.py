@@ -1,6 +1,7 @@
 """Properties that every attack has, and the optimum where it is known."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -18,12 +19,15 @@ from mmadv.attacks import (
     CosPGD,
     CrossEntropy,
     FastNewton,
+    GaussianNoise,
     JensenShannon,
+    KullbackLeibler,
     Linf,
     MaskedCrossEntropy,
     MaskedSpherical,
     NonFiniteLogits,
     RadiusReduction,
+    RandomChoice,
     RandomFGSM,
     Restarts,
     SegPGD,
@@ -33,6 +37,7 @@ from mmadv.attacks import (
     preset,
     sea,
 )
+from mmadv.attacks.problem import Problem
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 from tests.attacks.models import PixelLinear, batch, conv_net
@@ -54,12 +59,16 @@ ALL = [
     RadiusReduction(attack=APGD(threat=LINF, steps=10, objective=MaskedSpherical())),
     Restarts(attack=PGD(threat=LINF, steps=2), restarts=2),
     WorstCase(attacks={'ce': PGD(threat=LINF, steps=3), 'masked': APGD(threat=LINF, steps=5)}),
+    RandomChoice(attacks={'newton': FastNewton(), 'pgd': PGD(threat=LINF, steps=2, keep='best_loss')}),
+    GaussianNoise(sigma=0.1),
+    PGD(threat=LINF, steps=3, objective=KullbackLeibler()),
     sea('8/255', iterations=6),
     sea(0.5, iterations=6, preset='eccv', threat='L2'),
     ama('8/255', passes=8),
     ama(0.5, passes=8, form='sigmoid', threat='L2', targeted=True),
     auto('8/255', passes=8),
 ]
+TWO = {'a': FGSM(threat=LINF), 'b': BIM(threat=LINF, steps=3)}
 every_attack = pytest.mark.parametrize('attack', ALL, ids=lambda attack: f'{type(attack).__name__}-{ALL.index(attack)}')
 
 
@@ -258,6 +267,79 @@ def test_random_fgsm_steps_by_its_own_draw():
     assert (result.backward_passes == 1).all()
 
 
+def test_random_choice_draws_each_image_by_its_weight_and_costs_what_it_drew():
+    model, (images, labels) = conv_net(11), batch(11, n=1)
+    n, weights = 4000, {'a': 3, 'b': 1}
+    problem = Problem(model, images.expand(n, -1, -1, -1), labels.expand(n, -1, -1), list(range(n)))
+    chosen = RandomChoice(attacks=TWO, weights=weights).chosen(problem)
+    assert chosen.double().mean() == pytest.approx(0.25, abs=0.025)  # 3.6 standard deviations
+    for never, weights in enumerate(({'a': 0, 'b': 1}, {'a': 1, 'b': 0})):
+        assert not (RandomChoice(attacks=TWO, weights=weights).chosen(problem) == never).any()
+
+    images, labels = batch(11, n=8)
+    result = RandomChoice(attacks=TWO)(model, images, labels, seeds=range(8))
+    chosen = RandomChoice(attacks=TWO).chosen(Problem(model, images, labels, range(8)))
+    assert result.backward_passes.tolist() == [(1, 3)[position] for position in chosen.tolist()]
+    assert result.forward_passes.tolist() == [(2, 4)[position] for position in chosen.tolist()]
+    assert len(chosen.unique()) == 2
+    for position, attack in enumerate(TWO.values()):
+        mine = chosen == position
+        assert torch.equal(result.images[mine], attack(model, images, labels).images[mine])
+
+
+def test_random_choice_keeps_every_attack_within_its_own_radius():
+    model, (images, labels) = conv_net(12), batch(12, n=8)
+    attack = RandomChoice(attacks={'near': FGSM(threat=Linf(radius=0.01)), 'far': FGSM(threat=Linf(radius=0.05))})
+    assert attack.threat == Linf(radius=0.05)
+    lengths = (attack(model, images, labels, seeds=range(8)).images - images).abs().flatten(1).amax(1)
+    near = attack.chosen(Problem(model, images, labels, range(8))) == 0
+    torch.testing.assert_close(lengths, torch.where(near, 0.01, 0.05).double())
+    assert 0 < near.sum() < 8
+
+
+def test_gaussian_noise_has_its_deviation_and_asks_nothing_of_the_model():
+    images, labels = torch.full((4, 3, 64, 64), 0.5), torch.zeros(4, 64, 64, dtype=torch.int64)
+
+    def model(_):
+        raise AssertionError('the model was asked')
+
+    noise = GaussianNoise(sigma=0.1).perturb(model, images, labels, seeds=range(4)) - images
+    assert abs(float(noise.mean())) < 0.002
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
+    tail = float((noise.abs() > 0.196).float().mean())
+    assert tail == pytest.approx(0.05, abs=0.005)
+    wide = GaussianNoise(sigma=5.0).perturb(model, images, labels, seeds=range(4))
+    assert wide.min() == 0 and wide.max() == 1
+    result = GaussianNoise(sigma=0.1)(conv_net(0, dtype=torch.float32), images, labels)
+    assert result.forward_passes.tolist() == [1] * 4 and not result.backward_passes.any()
+
+
+def test_kl_attack_maximises_the_divergence_from_the_clean_prediction():
+    model, (images, labels) = conv_net(17).eval(), batch(17, n=4)
+    attack = PGD(threat=LINF, steps=8, objective=KullbackLeibler(), random_start=True)
+    result = attack(model, images, labels, seeds=range(4))
+    start = LINF.random_start(images, range(4))
+
+    def divergence(x):
+        clean, other = (model(part).log_softmax(1) for part in (images, x))
+        pixels = nn.functional.kl_div(other, clean, log_target=True, reduction='none').sum(1)
+        return pixels.where(labels != 255, 0).flatten(1).sum(1)
+
+    assert (divergence(result.images) > 3 * divergence(start)).all()
+    # One forward pass for the clean logits, one for the evaluation of the result.
+    assert result.forward_passes.tolist() == [10] * 4 and result.backward_passes.tolist() == [8] * 4
+    other_labels = torch.where(labels == 255, labels, (labels + 1) % 4)
+    assert torch.equal(attack(model, images, other_labels, seeds=range(4)).images, result.images)
+
+
+def test_step_longer_than_the_budget_is_wide_is_warned_of():
+    with pytest.warns(UserWarning, match='step_size 0.1 is more than twice the radius 0.0313725'):
+        PGD(threat=LINF, step_size=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        PGD(threat=LINF, step_size='16/255')
+
+
 def test_keep_chooses_the_iterate():
     model, (images, labels) = conv_net(12).eval(), batch(12, n=6)
     kept = {
@@ -364,6 +446,23 @@ def test_float32_results_stay_in_range_and_dtype():
         (lambda m, x, y: RadiusReduction(attack=APGD(threat=LINF), factors=[3, 2, 1.5]), 'end with 1'),
         (lambda m, x, y: RadiusReduction(attack=APGD(threat=LINF), shares=[0.5, 0.3, 0.4]), 'sum to 1'),
         (lambda m, x, y: WorstCase(attacks={}), 'at least one name'),
+        (lambda m, x, y: RandomChoice(attacks={}), 'at least one name'),
+        (lambda m, x, y: RandomChoice(attacks={'a': 3}), "'a' must be an attack; found 3"),
+        (lambda m, x, y: RandomChoice(attacks={'a': FGSM(threat=LINF), 'b': BIM(threat=EUCLID)}), 'of one norm'),
+        (lambda m, x, y: RandomChoice(attacks=TWO, weights={'a': 1}), r"name the attacks \['a', 'b'\].* found \['a'\]"),
+        (
+            lambda m, x, y: RandomChoice(attacks=TWO, weights={'a': 1, 'b': -1}),
+            "'b' must be a number from 0 up; found -1",
+        ),
+        (lambda m, x, y: RandomChoice(attacks=TWO, weights={'a': 0, 'b': 0}), 'all weights are 0'),
+        (lambda m, x, y: GaussianNoise(sigma=0), 'sigma must be a positive number; found 0'),
+        (lambda m, x, y: GaussianNoise(sigma='8/255'), "sigma must be a positive number; found '8/255'"),
+        (lambda m, x, y: GaussianNoise(sigma=0.1).with_radius(0.1), 'GaussianNoise has no radius'),
+        (lambda m, x, y: GaussianNoise(sigma=0.1).with_steps(2), 'takes no steps; found steps=2'),
+        (lambda m, x, y: FGSM(threat=LINF, objective=KullbackLeibler()), 'no gradient at the clean image'),
+        (lambda m, x, y: APGD(threat=LINF, objective=KullbackLeibler(), random_start=False), 'set random_start=True'),
+        (lambda m, x, y: KullbackLeibler(targeted=True), 'no targeted form'),
+        (lambda m, x, y: KullbackLeibler()(m(x), y), r'needs clean_logits of shape \(3, 4, 8, 10\); found None'),
         (lambda m, x, y: WorstCase(attacks={'a': FGSM(threat=LINF), 'b': FGSM(threat=EUCLID)}), 'same threat model'),
     ],
 )
@@ -395,7 +494,8 @@ def test_messages_name_the_position_in_the_batch_that_was_given(attack):
     labels[0] = 255
     labels[1] = (model(images)[1].argmax(0) + 1) % 4  # fooled already
 
-    for fine_calls in (0, 1):
+    # Noise asks nothing of the model before the evaluation.
+    for fine_calls in (0,) if isinstance(attack, GaussianNoise) else (0, 1):
         calls = []
 
         def sick(x, calls=calls, fine_calls=fine_calls):

@@ -1,0 +1,62 @@
+"""Gaussian noise in the place of an attack: an augmentation that asks nothing of the model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack
+from mmadv.attacks.problem import Problem
+from mmadv.attacks.randomness import normal_noise
+from mmadv.attacks.result import Found
+from mmadv.attacks.threat import Linf, Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class GaussianNoise(Attack):
+    """Adds noise from N(0, sigma²) to every value and clips to [0, 1]; no pass of the model.
+
+    The baseline that every training with noise is compared with, and the training of a model that is to be smoothed
+    (Cohen et al., 2019, section 3.3, without clipping).
+
+    Args:
+        sigma: standard deviation in units of images in [0, 1]; positive.
+    """
+
+    sigma: float
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.sigma, (int, float)) and not isinstance(self.sigma, bool)
+        if not (number and math.isfinite(self.sigma) and self.sigma > 0):
+            raise UserError(f'GaussianNoise: sigma must be a positive number; found {self.sigma!r}')
+        object.__setattr__(self, 'sigma', float(self.sigma))
+
+    @property
+    def threat(self) -> Threat:  # type: ignore[override]
+        """The whole range of images: noise has no radius."""
+        return Linf(radius=1.0)
+
+    @property
+    def targeted(self) -> bool:
+        return False
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def with_threat(self, threat: Threat) -> GaussianNoise:
+        """Raises UserError: noise has no radius."""
+        raise UserError(f'GaussianNoise has no radius, so it cannot take {threat}; change sigma')
+
+    def with_steps(self, steps: int) -> GaussianNoise:
+        """Raises UserError: noise takes no steps."""
+        raise UserError(f'GaussianNoise takes no steps; found steps={steps}')
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        centre = problem.images if start is None else start
+        return Found((centre + self.sigma * normal_noise(centre, problem.seeds)).clamp(0, 1))
