@@ -1,16 +1,25 @@
-"""The adapter from mmseg's segmentors to attacks, the data preprocessor of adversarial training, and backbones."""
+"""The adapter from mmseg's segmentors to attacks, the data preprocessor of adversarial training, losses, segmentors and
+backbones.
+"""
 
 from mmadv.models.adapter import SegmentorAdapter, TrainingAdapter, geometry, unwrap
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
 from mmadv.models.backbones import TimmConvNeXt
 from mmadv.models.batches import sample_names, stack_images, stack_labels
+from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
+from mmadv.models.losses import JensenShannonLoss, KLDivergenceLoss
 from mmadv.models.pag_segmentor import PAGCascadeEncoderDecoder, PAGEncoderDecoder
+from mmadv.models.segmentors import TRADESEncoderDecoder
 
 __all__ = [
     'AdvSegDataPreProcessor',
+    'FreeAdvSegDataPreProcessor',
+    'JensenShannonLoss',
+    'KLDivergenceLoss',
     'PAGCascadeEncoderDecoder',
     'PAGEncoderDecoder',
     'SegmentorAdapter',
+    'TRADESEncoderDecoder',
     'TimmConvNeXt',
     'TrainingAdapter',
     'geometry',

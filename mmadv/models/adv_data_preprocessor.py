@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MessageHub
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.segmentors import BaseSegmentor
@@ -35,7 +35,11 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
 
     It finds the model by itself: a segmentor that takes it as ``data_preprocessor`` is bound by a weak
     reference, so that checkpoints stay those of the stock model. All random choices are a function of the
-    run's seed, the rank and the training iteration, so a resumed run goes on with new noise.
+    run's seed, the training iteration and the sample's place in the whole batch, over all processes, so a resumed
+    run goes on with the noise it would have drawn, and n processes draw what one process with the n-fold batch does.
+
+    A segmentor that trains on clean and adversarial images at once (``trains_on_pairs``, as TRADES) gets both: (2N, C,
+    H, W), the clean ones first, beside N data samples.
 
     Args:
         attack: config of an attack, ``dict(type='PGD', threat=dict(type='Linf', radius='4/255'), ...)``, or
@@ -114,8 +118,37 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
             UserError: pixels outside [0, 255], labels outside the classes or of another size than the image,
                 NaN or infinite logits, or a model that cannot be attacked.
         """
-        if not training or self.attack is None or self.prob == 0 or data.get('data_samples') is None:
+        if not training or data.get('data_samples') is None:
             return super().forward(data, training)
+        if not self._trains_on_pairs():
+            return super().forward(self._attacked(data), True)
+        if self.batch_augments is not None:
+            raise UserError(
+                'data_preprocessor.batch_augments would mix clean and adversarial images differently; drop it'
+            )
+        # Padding writes into the data samples.
+        clean = super().forward({**data, 'data_samples': [sample.clone() for sample in data['data_samples']]}, True)
+        paired = super().forward(self._attacked(data), True)
+        return {**paired, 'inputs': torch.cat([clean['inputs'], paired['inputs']])}
+
+    def _attacked(self, data: dict) -> dict:
+        """Returns a training batch with adversarial examples in the place of the samples that are drawn."""
+        if self.attack is None or self.prob == 0:
+            return data
+        data, model, names = self._checked(data)
+        key = self._next_key()
+        for chosen in self._choose(data['inputs'], key):
+            adversarial = self._attack_samples(model, data, chosen, names, key)
+            for index, image in zip(chosen, adversarial, strict=True):
+                data['inputs'][index] = image * 255
+        return data
+
+    def _checked(self, data: dict) -> tuple[dict, TrainingAdapter, list[str]]:
+        """Returns a training batch on the model's device, the model that it is for, and what to call the samples.
+
+        Raises:
+            UserError: pixels, labels or a model that cannot be trained on.
+        """
         segmentor = self._bound_segmentor()
         # Sizes of the batch are mmseg's to decide: the attack must see the network's input size.
         padded_size = self._padded_size([tuple(image.shape[-2:]) for image in data['inputs']])
@@ -125,21 +158,16 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         check_pixels(data['inputs'], names)
         check_sizes(data['inputs'], labels, names)
         check_labels(labels, names, model.num_classes, model.ignore_index)
-        key = self._next_key()
         data = dict(self.cast_data(data))
         data['inputs'] = list(data['inputs'])
-        for chosen in self._choose(data['inputs'], key):
-            adversarial = self._attack_samples(model, data, chosen, names, key)
-            for index, image in zip(chosen, adversarial, strict=True):
-                data['inputs'][index] = image * 255
-        return super().forward(data, training)
+        return data, model, names
 
     def _attack_samples(
         self, model: TrainingAdapter, data: dict, chosen: list[int], names: list[str], key: tuple
     ) -> Tensor:
         images = torch.stack([data['inputs'][index].float() for index in chosen]) / 255
         labels = torch.stack(label_maps([data['data_samples'][index] for index in chosen]))
-        seeds = [derive_seed('noise', *key, index) for index in chosen]
+        seeds = self._seeds(chosen, key)
         # Low precision flips the sign of many input gradients: attack in float32, whatever the training does.
         with torch.autocast(images.device.type, enabled=False):
             try:
@@ -147,22 +175,30 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
             except NonFiniteLogits as error:
                 raise UserError(
                     f'{names[chosen[error.index]]}: the model returned NaN or infinite logits at iteration '
-                    f'{error.iteration} of the attack in training iteration {key[2]}; lower the learning rate, '
+                    f'{error.iteration} of the attack in training iteration {key[1]}; lower the learning rate, '
                     'and check the weights and the normalisation'
                 ) from error
         return adversarial
 
     def _choose(self, inputs: Sequence[Tensor], key: tuple) -> list[list[int]]:
         """Returns the positions of the samples to attack, in groups of equal image size."""
-        generator = torch.Generator().manual_seed(derive_seed('choice', *key))
-        drawn = torch.rand(len(inputs), generator=generator, dtype=torch.float64) < self.prob
+        seed, iteration, call = key
+        generator = torch.Generator().manual_seed(derive_seed('choice', seed, 0, iteration, call))
+        whole = torch.rand(len(inputs) * get_world_size(), generator=generator, dtype=torch.float64)
+        drawn = whole[[place_in_whole_batch(index) for index in range(len(inputs))]] < self.prob
         groups: dict[tuple[int, ...], list[int]] = {}
         for index in drawn.nonzero().flatten().tolist():
             groups.setdefault(tuple(inputs[index].shape), []).append(index)
         return list(groups.values())
 
-    def _next_key(self) -> tuple[int, int, int, int]:
-        """Returns (seed, rank, iteration, call within the iteration): what all randomness of a call derives from.
+    def _seeds(self, chosen: Sequence[int], key: tuple) -> list[int]:
+        """Returns the seeds of samples, one for each position."""
+        seed, iteration, call = key
+        # The 0 was the rank once; it keeps the noise of a single process what it was.
+        return [derive_seed('noise', seed, 0, iteration, call, place_in_whole_batch(index)) for index in chosen]
+
+    def _next_key(self) -> tuple[int, int, int]:
+        """Returns (seed, iteration, call within the iteration): what all randomness of a call derives from.
 
         Without a runner the seed is torch's initial one and the calls alone are counted.
         """
@@ -171,7 +207,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         iteration = hub.get_info('iter')
         if iteration != self._iteration:
             self._iteration, self._calls = iteration, 0
-        key = (torch.initial_seed() if seed is None else seed, get_rank(), iteration or 0, self._calls)
+        key = (torch.initial_seed() if seed is None else seed, iteration or 0, self._calls)
         self._calls += 1
         return key
 
@@ -185,6 +221,10 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         divisor = max(self.size_divisor, 1)
         return math.ceil(height / divisor) * divisor, math.ceil(width / divisor) * divisor
 
+    def _trains_on_pairs(self) -> bool:
+        segmentor = None if self._segmentor is None else self._segmentor()
+        return getattr(segmentor, 'trains_on_pairs', False)
+
     def _bound_segmentor(self) -> BaseSegmentor:
         segmentor = None if self._segmentor is None else self._segmentor()
         if segmentor is None:
@@ -192,11 +232,8 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
                 'AdvSegDataPreProcessor does not belong to a segmentor of mmseg: build the model with it as its '
                 'data_preprocessor, or call bind(segmentor)'
             )
-        if any(getattr(module, '_is_fsdp_managed_module', False) for module in segmentor.modules()):
-            raise UserError(
-                'adversarial training does not work with FSDP, whose sharded modules cannot be called on their own; '
-                'use MMDistributedDataParallel'
-            )
+        check_not_sharded(segmentor)
+        check_trainable(segmentor)
         return segmentor
 
     def __getstate__(self) -> dict[str, Any]:
@@ -211,6 +248,29 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         if segmentor is not None and id(segmentor) in memo:
             duplicate.bind(memo[id(segmentor)])
         return duplicate
+
+
+def place_in_whole_batch(index: int) -> int:
+    """Returns the place of this process's sample in the batch over all processes, as mmengine's samplers deal it."""
+    return index * get_world_size() + get_rank()
+
+
+def check_not_sharded(segmentor: nn.Module) -> None:
+    """Raises UserError for a model whose parameters FSDP has sharded."""
+    if any(getattr(module, '_is_fsdp_managed_module', False) for module in segmentor.modules()):
+        raise UserError(
+            'adversarial training does not work with FSDP, whose sharded modules cannot be called on their own; '
+            'use MMDistributedDataParallel'
+        )
+
+
+def check_trainable(segmentor: nn.Module) -> None:
+    """Raises UserError for a model without a parameter that learns."""
+    if not any(parameter.requires_grad for parameter in segmentor.parameters()):
+        raise UserError(
+            'every parameter of the model is frozen, so there is nothing to train; unfreeze a head, '
+            'and check frozen_stages'
+        )
 
 
 def check_sizes(inputs: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> None:

@@ -177,12 +177,37 @@ def test_noise_is_a_function_of_seed_rank_and_iteration(build_model, make_batch,
     def noise(iteration, seed=0, rank=0):
         at_iteration(own_hub, iteration, seed)
         monkeypatch.setattr('mmadv.models.adv_data_preprocessor.get_rank', lambda: rank)
+        monkeypatch.setattr('mmadv.models.adv_data_preprocessor.get_world_size', lambda: rank + 1)
         return run(build_model('fcn', adversarial()), batch)['inputs']
 
     first = noise(0)
     assert torch.equal(first, noise(0))
     for other in (noise(1), noise(0, seed=1), noise(0, rank=1)):
         assert not torch.equal(first, other)
+
+
+def test_processes_draw_what_one_process_draws_for_the_whole_batch(build_model, make_batch, own_hub, monkeypatch):
+    at_iteration(own_hub, 2)
+    batch = make_batch([(24, 24)] * 6)
+    model = build_model('fcn', adversarial(prob=0.5))
+    chosen, seeds = [], []
+    monkeypatch.setattr(model.data_preprocessor, '_attack_samples', lambda *parts: seeds_of(*parts))
+
+    def seeds_of(adapter, data, positions, names, key):
+        chosen.append([names[position] for position in positions])
+        seeds.append(model.data_preprocessor._seeds(positions, key))
+        return [data['inputs'][position] / 255 for position in positions]
+
+    run(model, batch)
+    for rank in range(2):
+        model.data_preprocessor._calls = 0
+        monkeypatch.setattr('mmadv.models.adv_data_preprocessor.get_rank', lambda rank=rank: rank)
+        monkeypatch.setattr('mmadv.models.adv_data_preprocessor.get_world_size', lambda: 2)
+        run(model, {name: part[rank::2] for name, part in batch.items()})
+    (whole, *parts), (whole_seeds, *part_seeds) = chosen, seeds
+    assert 0 < len(whole) < 6
+    found = {name: seed for part in zip(parts, part_seeds, strict=True) for name, seed in zip(*part, strict=True)}
+    assert found == dict(zip(whole, whole_seeds, strict=True))
 
 
 def test_noise_does_not_repeat_within_an_iteration_or_without_a_runner(build_model, make_batch, own_hub):

@@ -1,5 +1,6 @@
-"""Adversarial training under mmengine's Runner: resume, EMA, accumulation, DDP; FSDP is refused."""
+"""Every training method with what mmengine offers: resume, EMA, accumulation, checkpointing, DDP; FSDP is refused."""
 
+import copy
 import os
 import socket
 
@@ -7,15 +8,48 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 
 from mmadv.errors import UserError
 from mmadv.models import AdvSegDataPreProcessor
 
 ATTACK = dict(type='RandomFGSM', threat=dict(type='Linf', radius='8/255'), step_size='10/255')
 ADVERSARIAL = dict(type='AdvSegDataPreProcessor', attack=ATTACK, prob=0.5)
+PGD = dict(type='PGD', threat=dict(type='Linf', radius='8/255'), steps=2, step_size='4/255')
+# The data preprocessor of every training method; TRADES has a segmentor of its own too.
+METHODS = {
+    'at': ADVERSARIAL,
+    'fast_newton': dict(type='AdvSegDataPreProcessor', attack=dict(type='FastNewton', max_radius='8/255')),
+    'random': dict(type='AdvSegDataPreProcessor', attack=dict(type='RandomChoice', attacks=dict(a=ATTACK, b=PGD))),
+    'gaussian': dict(type='AdvSegDataPreProcessor', attack=dict(type='GaussianNoise', sigma=0.1)),
+    'trades': dict(type='AdvSegDataPreProcessor', attack={**PGD, 'objective': dict(type='KullbackLeibler')}, prob=0.8),
+    'free': dict(type='FreeAdvSegDataPreProcessor', radius='8/255'),
+}
+
+
+@pytest.fixture
+def build_method(build_model):
+    def build(name, architecture):
+        """Returns a tiny segmentor in train mode, about to be trained by the method."""
+        model = build_model(architecture, METHODS[name], kind='TRADESEncoderDecoder' if name == 'trades' else None)
+        if name == 'free':
+            model.data_preprocessor.slot = 0
+        return model.train()
+
+    return build
+
+
+@pytest.fixture
+def own_hub():
+    """A message hub of the test's own, so that runners of other tests do not show through."""
+    name = 'test_training'
+    MessageHub._instance_dict.pop(name, None)
+    yield MessageHub.get_instance(name)
+    MessageHub._instance_dict.pop(name, None)
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -35,8 +69,8 @@ class Pictures(torch.utils.data.Dataset):
 
 @pytest.fixture
 def train(build_model, make_batch, tmp_path, monkeypatch):
-    def train(name, iterations, preprocessor=ADVERSARIAL, **options):
-        model = build_model('fcn', preprocessor)
+    def train(name, iterations, preprocessor=ADVERSARIAL, kind=None, **options):
+        model = build_model('fcn', preprocessor, kind=kind)
         drawn = []
         if isinstance(model.data_preprocessor, AdvSegDataPreProcessor):
             draw = model.data_preprocessor._next_key
@@ -49,7 +83,7 @@ def train(build_model, make_batch, tmp_path, monkeypatch):
         runner = Runner(
             model,
             work_dir=str(tmp_path / name),
-            train_cfg=dict(by_epoch=False, max_iters=iterations),
+            train_cfg=options.pop('train_cfg', dict(by_epoch=False)) | dict(max_iters=iterations),
             log_level='ERROR',
             train_dataloader=dict(
                 batch_size=2,
@@ -77,7 +111,7 @@ def test_resumed_run_is_the_run_that_was_not_interrupted(train):
     straight, expected, _ = train('straight', 4)
     first, _, checkpoint = train('first', 2)
     resumed, found, _ = train('resumed', 4, load_from=str(checkpoint), resume=True)
-    assert straight == [(3, 0, iteration, 0) for iteration in range(4)]
+    assert straight == [(3, iteration, 0) for iteration in range(4)]
     assert first + resumed == straight
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, msg=key)
@@ -91,6 +125,29 @@ def test_trains_as_the_stock_preprocessor_does_except_for_the_attack(train):
     assert not torch.equal(adversarial['backbone.stem.0.weight'], clean['backbone.stem.0.weight'])
 
 
+def test_resumed_trades_is_the_run_that_was_not_interrupted(train):
+    options = dict(kind='TRADESEncoderDecoder', custom_hooks=[dict(type='EMAHook')])
+    _, expected, whole = train('straight', 3, METHODS['trades'], **options)
+    _, _, checkpoint = train('first', 1, METHODS['trades'], **options)
+    _, found, resumed = train('resumed', 3, METHODS['trades'], load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    averages = [torch.load(path, weights_only=False)['state_dict'] for path in (whole, resumed)]
+    assert all(torch.equal(averages[1][key], value) for key, value in averages[0].items())
+
+
+def test_resumed_free_training_is_the_run_that_was_not_interrupted(train):
+    """Interrupted between two replays of a batch, the perturbation goes on where it was."""
+    options = dict(train_cfg=dict(type='FreeTrainLoop', replays=2), custom_hooks=[dict(type='EMAHook')])
+    _, expected, _ = train('straight', 4, METHODS['free'], **options)
+    _, _, checkpoint = train('first', 3, METHODS['free'], **options)
+    _, found, _ = train('resumed', 4, METHODS['free'], load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    hub = torch.load(checkpoint, weights_only=False)['message_hub']['runtime_info']
+    (perturbation,) = hub['free_perturbations'].values()
+    assert perturbation.shape == (2, 3, 24, 24) and perturbation.abs().max() == pytest.approx(8 / 255)
+    assert not any('perturbation' in key for key in found)
+
+
 def test_ema_and_accumulation(train, build_model):
     drawn, _, checkpoint = train(
         'ema',
@@ -98,7 +155,7 @@ def test_ema_and_accumulation(train, build_model):
         custom_hooks=[dict(type='EMAHook')],
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=2),
     )
-    assert drawn == [(3, 0, iteration, 0) for iteration in range(4)]
+    assert drawn == [(3, iteration, 0) for iteration in range(4)]
     build_model('fcn').load_state_dict(torch.load(checkpoint, weights_only=False)['state_dict'], strict=True)
 
 
@@ -123,51 +180,105 @@ def step(model, batch):
     return {name: parameter.grad for name, parameter in inner.named_parameters()}
 
 
+def take_steps(model, optimizer, batches):
+    """Trains on batches in turn, as a runner would."""
+    hub = MessageHub.get_current_instance()
+    hub.update_info('seed', 3)
+    model.train()
+    for iteration, batch in enumerate(batches):
+        hub.update_info('iter', iteration)
+        model.train_step(copy.deepcopy(batch), optimizer)
+
+
+def sgd(model, **options):
+    return OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05), **options)
+
+
 def ddp_rank(rank, port, models, batches, path):
     start(rank, 2, port)
-    for static_graph, model in models.items():
-        wrapped = MMDistributedDataParallel(model, broadcast_buffers=False, static_graph=static_graph)
-        torch.save(
-            (step(wrapped, batches[rank]), model.data_preprocessor.last_key), f'{path}/{static_graph}_{rank}.pth'
-        )
+    for (name, static_graph), model in models.items():
+        wrapped = MMDistributedDataParallel(model, static_graph=static_graph)
+        take_steps(wrapped, sgd(model), [{key: part[rank::2] for key, part in batch.items()} for batch in batches])
+        torch.save(model.state_dict(), f'{path}/{name}_{static_graph}_{rank}.pth')
     dist.destroy_process_group()
 
 
-class KeyKeeper(AdvSegDataPreProcessor):
-    """Keeps the key of the last call."""
-
-    last_key = None
-
-    def _next_key(self):
-        self.last_key = super()._next_key()
-        return self.last_key
-
-
-def test_ddp_averages_the_ranks_gradients_and_gives_them_noise_of_their_own(build_model, make_batch, tmp_path):
-    def fresh():
-        model = build_model('psp', {**ADVERSARIAL, 'prob': 1.0}).train()
-        model.data_preprocessor.__class__ = KeyKeeper
-        return model
-
-    batches = [make_batch([(24, 24)] * 2, seed=rank) for rank in range(2)]
-    models = {static_graph: fresh() for static_graph in (False, True)}
+def test_two_processes_train_as_one_with_the_whole_batch(build_method, make_batch, tmp_path, own_hub):
+    """Three steps of every method; a network without batch norm, whose statistics are each process's own."""
+    batches = [make_batch([(32, 32)] * 4, seed=seed) for seed in range(2)]
+    batches = [batches[0], batches[0], batches[1]]
+    keys = [*((name, False) for name in METHODS), ('at', True), ('trades', True)]
+    models = {key: build_method(key[0], 'segmenter') for key in keys}
+    begin = {name: value.clone() for name, value in models['at', False].state_dict().items()}
     # Forked processes need no imports, and share no tensors.
     mp.start_processes(ddp_rank, (free_port(), models, batches, tmp_path), nprocs=2, start_method='fork')
-    for static_graph in (False, True):
-        ranks = [torch.load(tmp_path / f'{static_graph}_{rank}.pth') for rank in range(2)]
-        assert [key[1] for _, key in ranks] == [0, 1]
-        alone = []
-        for (_, key), batch in zip(ranks, batches, strict=True):
-            model = fresh()
-            model.data_preprocessor._next_key = lambda key=key: key
-            alone.append(step(model, batch))
-        (first, _), (second, _) = ranks
-        for name, gradient in first.items():
-            assert torch.equal(gradient, second[name])
-            torch.testing.assert_close(gradient, (alone[0][name] + alone[1][name]) / 2, atol=1e-5, rtol=1e-4)
+    alone = {}
+    for name in METHODS:
+        alone[name] = build_method(name, 'segmenter')
+        take_steps(alone[name], sgd(alone[name]), batches)
+    for name, static_graph in keys:
+        ranks = [torch.load(tmp_path / f'{name}_{static_graph}_{rank}.pth') for rank in range(2)]
+        for key, value in alone[name].state_dict().items():
+            assert torch.equal(ranks[0][key], ranks[1][key])
+            # A sign of the input gradient may flip by rounding, which moves weights by far less than a step does.
+            moved = (value - begin[key]).abs().max()
+            torch.testing.assert_close(ranks[0][key], value, rtol=0, atol=float(2e-3 * moved) + 1e-6)
 
 
-def test_fsdp_is_refused(build_model, make_batch):
+@pytest.mark.parametrize('name', METHODS)
+def test_accumulated_gradients_are_the_mean_over_the_batches(build_method, make_batch, own_hub, name):
+    batches = [make_batch([(32, 32)] * 2, seed=seed) for seed in range(2)]
+    model, gradients = build_method(name, 'segmenter'), []
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    for iteration, batch in enumerate(batches):
+        own_hub.update_info('seed', 3)
+        own_hub.update_info('iter', iteration)
+        single = build_method(name, 'segmenter').train()
+        gradients.append(step(single, copy.deepcopy(batch)))
+    if name == 'free':  # FreeTrainLoop gives every batch of an update a perturbation of its own
+        count_slots(model)
+    take_steps(model, sgd(model, accumulative_counts=2), batches)
+    for key, value in model.named_parameters():
+        expected = before[key] - 0.05 * sum(gradient[key] for gradient in gradients) / 2
+        torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4)
+
+
+def count_slots(model):
+    perturb, slots = model.data_preprocessor._perturbed, iter(range(9))
+
+    def perturbed(*arguments):
+        model.data_preprocessor.slot = next(slots)
+        return perturb(*arguments)
+
+    model.data_preprocessor._perturbed = perturbed
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_activation_checkpointing_changes_no_gradient(build_method, make_batch, own_hub, name):
+    batch = make_batch([(24, 24)] * 2)
+    expected = step(build_method(name, 'fcn').train(), copy.deepcopy(batch))
+    own_hub.update_info('iter', 1)  # the next call of iteration 0 would draw other noise
+    own_hub.update_info('iter', 0)
+    model = build_method(name, 'fcn').train()
+    turn_on_activation_checkpointing(model, ['backbone.layer1', 'backbone.layer2'])
+    for block in model.backbone.layer3:
+        block.with_cp = True
+    for key, gradient in step(model, batch).items():
+        torch.testing.assert_close(gradient, expected[key], atol=1e-6, rtol=1e-4, msg=key)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('name', METHODS)
+def test_mixed_precision(build_method, make_batch, own_hub, name):
+    model = build_method(name, 'fcn').cuda()
+    optimizer = AmpOptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=0.01), loss_scale='dynamic')
+    before = model.backbone.stem[0].weight.detach().clone()
+    take_steps(model, optimizer, [make_batch([(32, 32)] * 2)] * 4)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert not torch.equal(model.backbone.stem[0].weight, before)
+
+
+def test_fsdp_is_refused(build_model, build_method, make_batch):
     from torch.distributed.fsdp import FullyShardedDataParallel
 
     start(0, 1, free_port())
@@ -176,5 +287,10 @@ def test_fsdp_is_refused(build_model, make_batch):
         FullyShardedDataParallel(model, device_id=torch.device('cpu'))
         with pytest.raises(UserError, match='does not work with FSDP'):
             model.data_preprocessor(make_batch([(24, 24)]), True)
+        for name in ('trades', 'free'):
+            model = build_method(name, 'fcn')
+            FullyShardedDataParallel(model, device_id=torch.device('cpu'))
+            with pytest.raises(UserError, match='does not work with FSDP'):
+                model.data_preprocessor(make_batch([(24, 24)]), True)
     finally:
         dist.destroy_process_group()

@@ -1,0 +1,112 @@
+"""TRADES (Zhang et al., 2019): the loss of clean images, and how far adversarial predictions are from clean ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
+from torch import Tensor
+
+from mmadv.errors import UserError
+from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
+from mmadv.models.batches import stack_labels
+from mmadv.models.losses import KLDivergenceLoss
+
+
+@MODELS.register_module()
+class TRADESEncoderDecoder(EncoderDecoder):
+    """An EncoderDecoder that trains on loss(f(x), y) + beta · KL(f(x) ‖ f(x')) (TRADES, equation 5).
+
+    x' is what the preprocessor's attack finds, which should maximise the same divergence
+    (``objective=dict(type='KullbackLeibler')``). As in the authors' code both terms are computed in train mode, with
+    one forward pass for the clean images and one for the adversarial ones, so that each has batch statistics of its
+    own. The auxiliary head learns on clean images alone. Keys of the checkpoint are EncoderDecoder's.
+
+    Args:
+        beta: weight of the divergence; from 1 to 6 in the paper.
+        backbone, decode_head, neck, auxiliary_head, train_cfg, test_cfg, data_preprocessor, pretrained, init_cfg: as
+            in EncoderDecoder.
+
+    Raises:
+        UserError: a negative beta, another preprocessor than AdvSegDataPreProcessor, or a decode head that computes its
+            loss in a way of its own.
+    """
+
+    # Asks the preprocessor for the clean images beside the adversarial ones.
+    trains_on_pairs = True
+
+    def __init__(
+        self,
+        *,
+        backbone: dict,
+        decode_head: dict,
+        beta: float = 6.0,
+        neck: dict | None = None,
+        auxiliary_head: dict | list[dict] | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: Any = None,
+        pretrained: str | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            decode_head=decode_head,
+            neck=neck,
+            auxiliary_head=auxiliary_head,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+            data_preprocessor=data_preprocessor,
+            pretrained=pretrained,
+            init_cfg=init_cfg,
+        )
+        if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not (math.isfinite(beta) and beta >= 0):
+            raise UserError(f'TRADESEncoderDecoder: beta must be a number from 0 up; found {beta!r}')
+        if not isinstance(self.data_preprocessor, AdvSegDataPreProcessor):
+            raise UserError(
+                'TRADESEncoderDecoder needs a data_preprocessor of type AdvSegDataPreProcessor; '
+                f'found {type(self.data_preprocessor).__name__}'
+            )
+        kind = type(self.decode_head)
+        stock = kind.loss is BaseDecodeHead.loss and kind.loss_by_feat is BaseDecodeHead.loss_by_feat
+        if not stock or self.out_channels == 1:
+            raise UserError(
+                f'TRADES needs a decode head that scores logits of at least 2 channels by loss_decode; '
+                f'{kind.__name__} with {self.out_channels} computes its loss in another way'
+            )
+        self.divergence = KLDivergenceLoss(loss_weight=float(beta))
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Returns the losses by name.
+
+        Args:
+            inputs: (2N, C, H, W), the clean images, then the adversarial ones.
+            data_samples: N, with the labels.
+        """
+        if len(inputs) != 2 * len(data_samples):
+            raise UserError(
+                f'TRADES trains on {2 * len(data_samples)} images for {len(data_samples)} label maps; found '
+                f'{len(inputs)}; build the model with its AdvSegDataPreProcessor'
+            )
+        clean, adversarial = inputs.chunk(2)
+        features = self.extract_feat(clean)
+        logits = self.decode_head.forward(features)
+        losses = add_prefix(self.decode_head.loss_by_feat(logits, data_samples), 'decode')
+        if self.with_auxiliary_head:
+            losses.update(self._auxiliary_head_forward_train(features, data_samples))
+        adversarial_logits = self.decode_head.forward(self.extract_feat(adversarial))
+        labels = stack_labels(data_samples)
+        clean_at_labels, adversarial_at_labels = (
+            resize(part, size=labels.shape[1:], mode='bilinear', align_corners=self.align_corners)
+            for part in (logits, adversarial_logits)
+        )
+        losses['decode.loss_kl'] = self.divergence(
+            adversarial_at_labels, clean_at_labels, labels, ignore_index=self.decode_head.ignore_index
+        )
+        return losses
