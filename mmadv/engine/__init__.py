@@ -1,7 +1,17 @@
-"""Loops, and the command lines that run them."""
+"""Loops and hooks, and the command lines that run them."""
 
 from mmadv.engine.attack_test_loop import AttackTestLoop
+from mmadv.engine.attack_val_loop import AttackValLoop
+from mmadv.engine.catastrophic_overfitting_hook import CatastrophicOverfittingHook
 from mmadv.engine.channels_last_hook import ChannelsLastHook
+from mmadv.engine.free_train_loop import FreeTrainLoop
 from mmadv.engine.pag_target_hook import PAGTargetHook
 
-__all__ = ['AttackTestLoop', 'ChannelsLastHook', 'PAGTargetHook']
+__all__ = [
+    'AttackTestLoop',
+    'AttackValLoop',
+    'CatastrophicOverfittingHook',
+    'ChannelsLastHook',
+    'FreeTrainLoop',
+    'PAGTargetHook',
+]

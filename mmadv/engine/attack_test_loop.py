@@ -14,16 +14,16 @@ from mmseg.registry import LOOPS
 from torch import Tensor
 
 from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, parse_radius, sea
+from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
-from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
+from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.progress import Progress
 from mmadv.engine.targets import aimed, parse_target
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation import AttackMetric, ResultStore
-from mmadv.models.adapter import caveats, geometry, unwrap
-from mmadv.models.batches import label_maps
+from mmadv.models.adapter import caveats, unwrap
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import Example
 
@@ -108,7 +108,7 @@ class AttackTestLoop(TestLoop):
         self.largest_group: int | None = None
         self.caveats: list[str] = []
         self.selection = Selection(dataset, indexes)
-        self.dataloader_config = _in_order({**dataloader, 'dataset': self.selection})
+        self.dataloader_config = in_order({**dataloader, 'dataset': self.selection})
         super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])
         self.loaded_rgb = _loads_rgb(runner.cfg)
@@ -187,12 +187,8 @@ class AttackTestLoop(TestLoop):
         """Predicts one batch, clean and attacked."""
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         inputs, samples = list(data_batch['inputs']), data_batch['data_samples']
-        groups: dict[tuple, list[int]] = {}
-        for i, (image, label, sample) in enumerate(zip(inputs, label_maps(samples), samples, strict=True)):
-            check_not_scaled(image, sample)
-            groups.setdefault((image.shape, label.shape, geometry(sample)), []).append(i)
         done: list[int] = []
-        for group in groups.values():
+        for group in groups_of_one_geometry(inputs, samples):
             done += self._run_group(group, inputs, samples)
         batch = {'inputs': [inputs[i] for i in sorted(done)], 'data_samples': [samples[i] for i in sorted(done)]}
         self.evaluator.process(data_samples=batch['data_samples'], data_batch=batch)
@@ -369,14 +365,6 @@ def radius_text(radius: float) -> str:
     """
     levels = round(radius * 255, 6)
     return f'{levels:g}/255' if levels == int(levels) else repr(radius)
-
-
-def _in_order(dataloader: dict[str, Any]) -> dict[str, Any]:
-    """Returns a dataloader config that reads every sample once, in order."""
-    dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
-    kept = {key: value for key, value in dataloader.items() if key not in dropped}
-    sampler = {'type': 'mmengine.DefaultSampler', 'shuffle': False, 'round_up': False}
-    return {'batch_size': 1, **kept, 'sampler': sampler}
 
 
 def _changed_image(dataset: Selection, stored: Mapping[int, Mapping[str, Any]]) -> str | None:

@@ -9,13 +9,17 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
-from mmseg.registry import MODELS, RUNNERS
+from mmseg.registry import HOOKS, MODELS, RUNNERS
 from torch import nn
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.engine.attack_val_loop import check_validation_attack
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, work_dir
 from mmadv.engine.data import build_dataset
+from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError
+from mmadv.models.adv_data_preprocessor import check_trainable
+from mmadv.models.free_adv_data_preprocessor import NOT_REPLAYED, FreeAdvSegDataPreProcessor
 from mmadv.report.results import check_writable
 
 
@@ -108,7 +112,24 @@ def _check_parts(config: Config) -> nn.Module:
     model = config.model.to_dict()
     if config.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', config.data_preprocessor.to_dict())
-    return MODELS.build(model)
+    built = MODELS.build(model)
+    check_trainable(built)
+    _check_methods(config, built)
+    return built
+
+
+def _check_methods(config: Config, model: nn.Module) -> None:
+    """Builds what loops and hooks of mmadv take from the config, so that mistakes in it are told in time too."""
+    if config.train_cfg.get('type') == 'FreeTrainLoop':
+        check_replays(config.train_cfg.get('replays', 1))
+        check_perturbs_replayed_batches(model.data_preprocessor)
+    elif isinstance(model.data_preprocessor, FreeAdvSegDataPreProcessor):
+        raise UserError(NOT_REPLAYED)
+    if (config.get('val_cfg') or {}).get('type') == 'AttackValLoop':
+        check_validation_attack(config.val_cfg.get('attack'))
+    for hook in config.get('custom_hooks') or []:
+        if hook.get('type') == 'CatastrophicOverfittingHook':
+            HOOKS.build(hook)
 
 
 def pretrained(model: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmseg.registry import DATASETS, METRICS, TRANSFORMS
+from mmseg.registry import DATASETS, HOOKS, METRICS, TRANSFORMS
 
 from mmadv.attacks.attack import Attack
 from mmadv.registry import ATTACKS, build
@@ -13,6 +13,9 @@ from mmadv.registry import ATTACKS, build
 CONFIGS = Path(__file__).parents[2] / 'configs'
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 ATTACK_BASES = sorted((CONFIGS / '_base_' / 'attacks').glob('*.py'))
+
+METHOD_BASES = sorted((CONFIGS / '_base_' / 'methods').glob('*.py'))
+METHOD_LEAVES = [path for path in LEAVES if '{{_base_.method.model}}' in path.read_text(encoding='utf-8')]
 
 
 def first_base(path):
@@ -37,6 +40,7 @@ PAIRS = [
     if 'AdvSegDataPreProcessor' in (text := path.read_text(encoding='utf-8'))
     and is_clean(first_base(path))
     and 'train_cfg' not in text
+    and 'val_cfg' not in text
 ]
 
 
@@ -51,9 +55,11 @@ def mmseg_scope():
 
 
 def test_there_are_configs_to_test():
-    assert len(LEAVES) >= 47
-    assert len(ATTACK_BASES) >= 15
-    assert len(PAIRS) >= 16
+    assert len(LEAVES) >= 53
+    assert len(ATTACK_BASES) >= 17
+    assert len(METHOD_BASES) >= 2
+    assert len(PAIRS) >= 18
+    assert len(METHOD_LEAVES) >= 2
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=name)
@@ -95,3 +101,31 @@ def test_attack_base_defines_only_an_attack(path):
     config = Config.fromfile(path).to_dict()
     assert set(config) == {'attack'}
     assert isinstance(build(config['attack'], ATTACKS), Attack)
+
+
+@pytest.mark.parametrize('path', METHOD_BASES, ids=name)
+def test_method_base_defines_only_a_method(path):
+    config = Config.fromfile(path).to_dict()
+    assert set(config) == {'method'}
+    assert set(config['method']) <= {'model', 'train_cfg'}
+
+
+@pytest.mark.parametrize('path', METHOD_LEAVES, ids=name)
+def test_leaf_of_a_method_takes_all_of_it_and_nothing_else(path):
+    config, clean = Config.fromfile(path), Config.fromfile(first_base(path))
+    method = config.pop('method')
+    clean.merge_from_dict(method.to_dict())
+    assert config.to_dict() == clean.to_dict()
+
+
+def test_watched_leaf_validates_under_attack_and_draws_the_curves():
+    config = Config.fromfile(CONFIGS / 'demo' / 'pspnet_watched_digits.py')
+    clean = Config.fromfile(CONFIGS / 'demo' / 'pspnet_clean_digits.py')
+    for key, value in config.robust_validation.items():
+        clean.merge_from_dict({key: value.to_dict()})
+        assert config[key].to_dict() == clean[key].to_dict()
+    assert config.default_hooks.checkpoint.save_best == 'robust/mIoU'
+    assert config.val_cfg.type == 'AttackValLoop'
+    strong, weak = (build(part, ATTACKS) for part in (config.custom_hooks[0].attack, config.attack))
+    assert strong.threat == weak.threat and strong.steps > weak.steps
+    HOOKS.build(config.custom_hooks[0])

@@ -15,9 +15,11 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmadv.attacks import BIM, FGSM, PGD, FastNewton, Linf, RandomFGSM, SegPGD
 from mmadv.errors import UserError
+from mmadv.models import FreeAdvSegDataPreProcessor
 from mmadv.models.backbones import RobustPretrained
 from mmadv.models.backbones.input_convention import check_preprocessor
 from mmadv.registry import ATTACKS, build
@@ -292,7 +294,8 @@ def kind(model, *, with_attack):
     model['backbone'].pop('input_convention', None)
     for head in (model[name] for name in ('decode_head', 'auxiliary_head') if name in model):
         head['loss_decode'].pop('loss_weight', None)
-    return json.dumps([model, with_attack and preprocessor.get('attack', {}).get('type')], sort_keys=True)
+    attack = preprocessor.get('attack', preprocessor)['type'] if with_attack else False
+    return json.dumps([model, attack], sort_keys=True)
 
 
 def distinct_leaves():
@@ -300,7 +303,7 @@ def distinct_leaves():
     chosen, networks = {}, set()
     for leaf in LEAVES:
         model = shrunk(leaf)
-        if 'attack' in model.data_preprocessor:
+        if model.data_preprocessor.type != 'SegDataPreProcessor':
             chosen.setdefault(kind(model, with_attack=True), leaf)
             networks.add(kind(model, with_attack=False))
     for leaf in LEAVES:
@@ -334,15 +337,19 @@ def batch(model, generator):
 
 
 def pixels(preprocessor, data):
-    """Returns what a preprocessor makes of a training batch, as images in [0, 1] of the loaded channel order."""
+    """Returns what a preprocessor makes of a training batch, as images in [0, 1] of the loaded channel order.
+
+    Of pairs of clean and adversarial images, the adversarial ones.
+    """
     preprocessed = preprocessor({key: list(value) for key, value in data.items()}, training=True)['inputs']
+    preprocessed = preprocessed[-len(data['inputs']) :].detach()
     return ((preprocessed * preprocessor.std + preprocessor.mean) / 255)[:, [2, 1, 0]]
 
 
 def test_every_kind_of_model_and_attack_is_stepped():
-    assert len(LEAVES) >= 47
+    assert len(LEAVES) >= 53
     assert {'rb/fcn_r50_voc.py', 'fast_newton/pspnet_r50v2_cityscapes.py'} <= set(DISTINCT)
-    assert len(DISTINCT) >= 15
+    assert len(DISTINCT) >= 19
     stepped = {kind(shrunk(leaf), with_attack=False) for leaf in DISTINCT}
     assert {kind(shrunk(leaf), with_attack=False) for leaf in LEAVES} == stepped
 
@@ -357,6 +364,8 @@ def test_one_training_step_and_one_attack_step(leaf):
     original = torch.stack(data['inputs']) / 255
 
     preprocessor = model.data_preprocessor
+    if isinstance(preprocessor, FreeAdvSegDataPreProcessor):
+        preprocessor.slot = 0  # as FreeTrainLoop does; the first perturbation is zero
     if 'attack' in model_config.data_preprocessor:
         difference = (pixels(preprocessor, data) - original).abs()
         radius = build(model_config.data_preprocessor.attack, ATTACKS).threat.radius
@@ -373,6 +382,9 @@ def test_one_training_step_and_one_attack_step(leaf):
     assert any(name.startswith('backbone.') for name in moved) == (not leaf.startswith('rb/'))
     if leaf.startswith('rb/'):
         assert all(torch.equal(value, statistics[name]) for name, value in model.backbone.named_buffers())
+        assert not any(value.requires_grad or value.grad is not None for value in model.backbone.parameters())
+        assert not any(module.training for module in model.backbone.modules() if isinstance(module, _BatchNorm))
+        assert all(value.requires_grad for value in model.decode_head.parameters())
 
     model.eval()
     with torch.no_grad():

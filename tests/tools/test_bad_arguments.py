@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
 from refusals import attacked, configure, refused
 
 from mmadv.engine.command_line import TRACEBACK_VARIABLE
@@ -138,6 +140,46 @@ def test_train_arguments(train_tool, project, capsys):
     )
     configure(project, "model['data_preprocessor'].update(type='AdvSegDataPreProcessor', attack=dict(type='PDG'))\n")
     assert "unknown attack 'PDG'; did you mean 'PGD'?" in refused(train_tool, ['config.py'], project, capsys)
+
+
+@MODELS.register_module()
+class FrozenEncoderDecoder(EncoderDecoder):
+    """A segmentor whose parameters are all frozen."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.requires_grad_(False)
+
+
+FREE = "dict(type='FreeAdvSegDataPreProcessor', radius='4/255')"
+PGD = "dict(type='PGD', threat=dict(type='Linf', radius='4/255'), steps=0)"
+
+
+@pytest.mark.parametrize(
+    ('extra', 'message'),
+    [
+        (
+            "model['type'] = 'FrozenEncoderDecoder'",
+            'every parameter of the model is frozen, so there is nothing to train',
+        ),
+        ("model['type'] = 'TRADESEncoderDecoder'", 'TRADESEncoderDecoder needs a data_preprocessor of type AdvSegData'),
+        (f"model['data_preprocessor'].update({FREE})", "set train_cfg.type='FreeTrainLoop'"),
+        ("train_cfg = dict(type='FreeTrainLoop', max_iters=2)", 'of type FreeAdvSegDataPreProcessor; found SegData'),
+        (
+            "train_cfg = dict(type='FreeTrainLoop', max_iters=2, replays=0)",
+            'replays must be a positive integer; found 0',
+        ),
+        ("val_cfg = dict(type='AttackValLoop')", 'val_cfg has no attack'),
+        (f"val_cfg = dict(type='AttackValLoop', attack={PGD})", 'steps must be a positive integer; found 0'),
+        (
+            f"custom_hooks = [dict(type='CatastrophicOverfittingHook', attack={PGD})]",
+            'steps must be a positive integer; found 0',
+        ),
+    ],
+)
+def test_methods_that_contradict_themselves(train_tool, project, capsys, extra, message):
+    configure(project, extra + '\n')
+    assert message in refused(train_tool, ['config.py', '--work-dir', 'work'], project, capsys)
 
 
 def test_as_processes(project):

@@ -138,3 +138,10 @@ def test_data_preprocessor_that_cannot_be_replaced(attack_tool, project, capsys)
         sys.path.remove(str(project))
         sys.modules.pop('own_preprocessor', None)
     assert 'OwnPreProcessor, which mmadv cannot replace' in sentence
+
+
+def test_training_image_without_its_label_map(train_tool, project, capsys):
+    (project / 'data/labels/2.png').unlink()
+    capsys.readouterr()
+    assert train_tool(['config.py', '--work-dir', 'work']) == 2
+    assert f'error: label {project}/data/labels/2.png does not exist' in capsys.readouterr().err

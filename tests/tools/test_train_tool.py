@@ -61,3 +61,28 @@ def test_amp_sets_the_optimiser_wrapper(train_tool, project, monkeypatch):
     assert built[0].optim_wrapper.type == 'AmpOptimWrapper'
     assert built[0].optim_wrapper.loss_scale == 'dynamic'
     assert built[0].launcher == 'none'
+
+
+WATCHED = """
+train_cfg.update(max_iters=2, val_interval=1)
+val_cfg = dict(
+    type='AttackValLoop', limit=2, attack=dict(type='PGD', threat=dict(type='Linf', radius='8/255'), steps=2)
+)
+default_hooks['checkpoint'].update(save_best='robust/mIoU')
+custom_hooks = [
+    dict(
+        type='CatastrophicOverfittingHook', attack=dict(type='FGSM', threat=dict(type='Linf', radius='8/255')),
+        training_attack=dict(type='GaussianNoise', sigma=1e-4), interval=1, images=2, threshold=1e-9, action='rollback',
+    )
+]
+"""
+
+
+def test_rolls_back_and_resumes_from_best_checkpoints_that_are_loaded_safely(train_tool, project):
+    """Validation scores are numpy numbers, and a checkpoint that holds them must load without unpickling at will."""
+    configure(project, AT + WATCHED)
+    assert train_tool(['config.py', '--work-dir', 'work']) == 0
+    (best,) = (project / 'work').glob('best_robust_mIoU_iter_*.pth')
+    (log,) = (project / 'work').glob('*/*.log')
+    assert f'rolled back to the weights of {best}' in log.read_text()
+    assert train_tool(['config.py', '--work-dir', 'work', '--resume', '--cfg-options', 'train_cfg.max_iters=3']) == 0

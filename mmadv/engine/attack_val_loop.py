@@ -1,0 +1,106 @@
+"""A validation loop that scores clean and attacked predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.runner import ValLoop
+from mmengine.runner.amp import autocast
+from mmengine.structures import PixelData
+from mmseg.registry import LOOPS
+
+from mmadv.attacks import Attack, derive_seed
+from mmadv.engine.attack_test_loop import attacks_by_radius
+from mmadv.engine.attacked_batches import attack_batch, in_order
+from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.errors import UserError
+from mmadv.models.adapter import unwrap
+
+
+def check_validation_attack(attack: Attack | Mapping[str, Any] | None) -> Attack:
+    """Returns the attack of a validation, built; raises UserError where there is none, or a targeted one."""
+    if attack is None:
+        raise UserError("val_cfg has no attack; give one, as attack=dict(type='PGD', ...), or use ValLoop")
+    (built,) = attacks_by_radius(attack).values()
+    assert built is not None
+    return built
+
+
+@LOOPS.register_module()
+class AttackValLoop(ValLoop):
+    """A ValLoop that also attacks every image, and scores what is predicted then by the same metrics.
+
+    Clean metrics keep their names, ``mIoU``; the attacked ones are ``robust/mIoU``. Both are in the log, in its JSON
+    form and, with a TensorBoard backend, among the curves, and ``CheckpointHook(save_best='robust/mIoU')`` keeps the
+    most robust weights. An image costs one prediction and the passes of the attack.
+
+    Noise is keyed by ``seed`` and the image's name, so that every validation attacks with the same noise, and results
+    depend neither on batch size nor on the number of processes, beyond the arithmetic of the model.
+
+    Args:
+        runner: the runner.
+        dataloader: config of the validation data. Batches may mix image sizes if the model predicts such batches.
+        evaluator: config of the evaluator, such as IoUMetric.
+        attack: a short attack, or its config.
+        limit: number of images, spread evenly over the dataset; None for all. Clean metrics are over the same images.
+        seed: of all noise.
+        fp16: predict clean images in half precision; the attack runs in single precision.
+
+    Raises:
+        UserError: no config of a dataloader, no attack, or a targeted one.
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Mapping[str, Any],
+        evaluator: Any,
+        attack: Attack | Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        fp16: bool = False,
+    ) -> None:
+        if not isinstance(dataloader, Mapping) or not isinstance(evaluator, (Mapping, list, tuple)):
+            raise UserError('AttackValLoop needs val_dataloader and val_evaluator as configs; give dicts')
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise UserError(f'val_cfg.limit must be a positive integer or None; found {limit!r}')
+        self.attack = check_validation_attack(attack)
+        self.seed = seed
+        dataset = build_dataset(dataloader['dataset'], 'val_dataloader.dataset')
+        selection = Selection(dataset, evenly_spaced(len(dataset), limit))
+        super().__init__(runner, in_order({**dataloader, 'dataset': selection}), evaluator, fp16)
+        self.robust_evaluator = runner.build_evaluator(evaluator)
+        self.robust_evaluator.dataset_meta = self.evaluator.dataset_meta
+
+    def run(self) -> dict:
+        """Returns the metrics of the whole dataset, the attacked ones as ``robust/...``."""
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        for index, data_batch in enumerate(self.dataloader):
+            self.run_iter(index, data_batch)
+        size = len(self.dataloader.dataset)
+        metrics = self.evaluator.evaluate(size)
+        metrics.update({f'robust/{name}': value for name, value in self.robust_evaluator.evaluate(size).items()})
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Predicts one batch, clean and attacked."""
+        self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
+        inputs, samples = list(data_batch['inputs']), data_batch['data_samples']
+        seeds = [derive_seed(self.seed, sample.metainfo['image_name']) for sample in samples]
+        # Before the prediction, which writes into the data samples.
+        attacked = attack_batch(unwrap(self.runner.model), self.attack, inputs, samples, seeds)
+        with autocast(enabled=self.fp16):
+            outputs = self.runner.model.val_step(data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        for sample, one in zip(outputs, attacked, strict=True):
+            prediction = sample.pred_sem_seg.data
+            sample.pred_sem_seg = PixelData(data=one.prediction[None].to(prediction))
+        self.robust_evaluator.process(data_samples=outputs, data_batch=data_batch)

@@ -1,0 +1,94 @@
+"""Batches of a test or validation dataloader, attacked through the path that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmadv.attacks import Attack, NonFiniteLogits
+from mmadv.engine.data import check_not_scaled
+from mmadv.errors import UserError
+from mmadv.models.adapter import SegmentorAdapter, geometry, stack_images, stack_labels
+from mmadv.models.batches import label_maps, sample_names
+
+
+@dataclass
+class Attacked:
+    """What an attack made of one image.
+
+    Attributes:
+        prediction: (H, W) int64, on the CPU.
+        correct: valid pixels predicted as labelled.
+        valid: pixels that count.
+    """
+
+    prediction: Tensor
+    correct: int
+    valid: int
+
+
+def in_order(dataloader: dict[str, Any]) -> dict[str, Any]:
+    """Returns a dataloader config that reads every sample once, in order."""
+    dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
+    kept = {key: value for key, value in dataloader.items() if key not in dropped}
+    return {'batch_size': 1, **kept, 'sampler': {'type': 'mmengine.DefaultSampler', 'shuffle': False}}
+
+
+def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> list[list[int]]:
+    """Returns the positions of a batch's samples in groups that one SegmentorAdapter takes.
+
+    Args:
+        inputs: (C, h, w) images in [0, 255].
+        samples: their data samples, with labels.
+
+    Raises:
+        UserError: a sample without labels, or an image that was scaled already.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for i, (image, label, sample) in enumerate(zip(inputs, label_maps(samples), samples, strict=True)):
+        check_not_scaled(image, sample)
+        groups.setdefault((image.shape, label.shape, geometry(sample)), []).append(i)
+    return list(groups.values())
+
+
+def attack_batch(
+    segmentor: nn.Module, attack: Attack, inputs: Sequence[Tensor], samples: Sequence[Any], seeds: Sequence[int]
+) -> list[Attacked]:
+    """Returns what an attack makes of the images of a batch, whose sizes may differ.
+
+    Args:
+        segmentor: of mmseg, in any mode; it is attacked in eval mode.
+        attack: an untargeted one.
+        inputs: (C, h, w) images in [0, 255].
+        samples: their data samples, with labels.
+        seeds: one per image.
+
+    Raises:
+        UserError: data that do not fit the model, or NaN or infinite logits.
+    """
+    parameter = next(segmentor.parameters())
+    # Attacks compute in float32 at least, whatever the precision of the model.
+    dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+    attacked: dict[int, Attacked] = {}
+    for group in groups_of_one_geometry(inputs, samples):
+        mine = [samples[i] for i in group]
+        model = SegmentorAdapter(segmentor, mine)
+        images, labels = stack_images([inputs[i] for i in group], mine), stack_labels(mine)
+        model.check_labels(labels, mine)
+        images, labels = images.to(parameter.device, dtype), labels.to(parameter.device)
+        try:
+            result = attack(model, images, labels, seeds=[seeds[i] for i in group], ignore_index=model.ignore_index)
+        except NonFiniteLogits as error:
+            raise UserError(
+                f'{sample_names(mine)[error.index]}: the model returns NaN or infinite logits at iteration '
+                f'{error.iteration} of {type(attack).__name__}; lower the learning rate, and check the weights'
+            ) from error
+        valid = labels != model.ignore_index
+        correct = (result.predictions == labels) & valid
+        counts = (part.flatten(1).sum(1).tolist() for part in (correct, valid))
+        for i, prediction, *numbers in zip(group, result.predictions.cpu(), *counts, strict=True):
+            attacked[i] = Attacked(prediction, *numbers)
+    return [attacked[i] for i in range(len(inputs))]
