@@ -12,6 +12,7 @@ from mmadv.attacks import (
     CosineCrossEntropy,
     CrossEntropy,
     JensenShannon,
+    KullbackLeibler,
     LogitMargin,
     MaskedBalancedCrossEntropy,
     MaskedCrossEntropy,
@@ -185,3 +186,20 @@ def test_gradient_with_respect_to_logits_is_that_of_the_value(objective, size):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 / size)
     assert (found.movedim(1, -1)[labels == 255] == 0).all()
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize('size', [1.0, 30.0])
+def test_divergence_from_the_clean_prediction(size):
+    generator = torch.Generator().manual_seed(0)
+    logits, clean = (size * torch.randn(2, 5, 4, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    labels = torch.randint(0, 5, (2, 4, 3), generator=generator)
+    labels[1, 0] = 255
+    leaf = logits.clone().requires_grad_()
+    value = KullbackLeibler()(leaf, labels, clean_logits=clean)
+    p, q = clean.log_softmax(1), logits.log_softmax(1)
+    expected = torch.nn.functional.kl_div(q, p, log_target=True, reduction='none').sum(1)
+    torch.testing.assert_close(value.detach(), torch.where(labels == 255, 0, expected))
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    found = KullbackLeibler().logit_gradient(PixelScores(logits, labels, clean_logits=clean), 0.3)
+    torch.testing.assert_close(found, gradient, rtol=1e-9, atol=1e-12)
+    assert not KullbackLeibler()(logits, labels, clean_logits=logits).any()
