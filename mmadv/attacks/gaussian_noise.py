@@ -22,7 +22,7 @@ class GaussianNoise(Attack):
     """Adds noise from N(0, sigma²) to every value and clips to [0, 1]; no pass of the model.
 
     The baseline that every training with noise is compared with, and the training of a model that is to be smoothed
-    (Cohen et al., 2019, section 3.3, without clipping).
+    (Cohen et al., 2019, who do not clip).
 
     Args:
         sigma: standard deviation in units of images in [0, 1]; positive.

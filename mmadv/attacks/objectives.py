@@ -329,7 +329,7 @@ class JensenShannon(LabelProbabilityObjective):
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
 class KullbackLeibler(Objective):
-    """KL(p ‖ q) in nats, p the softmax of the clean image and q that of the perturbed one (TRADES, equation 5).
+    """KL(p ‖ q) in nats, p the softmax of the clean image and q that of the perturbed one (TRADES).
 
     Labels say only which pixels count. At the clean image value and gradient are zero: attacks need a random start.
     """

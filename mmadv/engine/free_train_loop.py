@@ -29,7 +29,7 @@ class FreeTrainLoop(IterBasedTrainLoop):
         runner: the runner.
         dataloader: the training data, or its config.
         max_iters: iterations, replays counted.
-        replays: m of the paper, which finds 8 to be the best on CIFAR-10 and 4 on ImageNet.
+        replays: m of the paper, where it is 8 for CIFAR-10 and 4 for ImageNet.
         val_begin, val_interval, dynamic_intervals, fast_forward_on_resume: as in IterBasedTrainLoop.
 
     Raises:

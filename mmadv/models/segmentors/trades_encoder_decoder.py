@@ -21,7 +21,7 @@ from mmadv.models.losses import KLDivergenceLoss
 
 @MODELS.register_module()
 class TRADESEncoderDecoder(EncoderDecoder):
-    """An EncoderDecoder that trains on loss(f(x), y) + beta · KL(f(x) ‖ f(x')) (TRADES, equation 5).
+    """An EncoderDecoder that trains on loss(f(x), y) + beta · KL(f(x) ‖ f(x')), the multi-class form of TRADES.
 
     x' is what the preprocessor's attack finds, which should maximise the same divergence
     (``objective=dict(type='KullbackLeibler')``). As in the authors' code both terms are computed in train mode, with
@@ -29,7 +29,7 @@ class TRADESEncoderDecoder(EncoderDecoder):
     own. The auxiliary head learns on clean images alone. Keys of the checkpoint are EncoderDecoder's.
 
     Args:
-        beta: weight of the divergence; from 1 to 6 in the paper.
+        beta: weight of the divergence, 1/λ in the paper, where it is 1 or 6.
         backbone, decode_head, neck, auxiliary_head, train_cfg, test_cfg, data_preprocessor, pretrained, init_cfg: as
             in EncoderDecoder.
 
