@@ -64,6 +64,7 @@ def test_amp_sets_the_optimiser_wrapper(train_tool, project, monkeypatch):
 
 
 WATCHED = """
+load_from = 'trained.pth'
 train_cfg.update(max_iters=2, val_interval=1)
 val_cfg = dict(
     type='AttackValLoop', limit=2, attack=dict(type='PGD', threat=dict(type='Linf', radius='8/255'), steps=2)
