@@ -22,7 +22,9 @@ from mmadv.errors import UserError
 from mmadv.models import FreeAdvSegDataPreProcessor
 from mmadv.models.backbones import RobustPretrained
 from mmadv.models.backbones.input_convention import check_preprocessor
+from mmadv.models.pag_segmentor import PAGMixin
 from mmadv.registry import ATTACKS, build
+from mmadv.robustness.gradient_targets import FixedRepresentative
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -366,6 +368,9 @@ def test_one_training_step_and_one_attack_step(leaf):
     preprocessor = model.data_preprocessor
     if isinstance(preprocessor, FreeAdvSegDataPreProcessor):
         preprocessor.slot = 0  # as FreeTrainLoop does; the first perturbation is zero
+    if isinstance(model, PAGMixin):  # as PAGTargetHook does
+        images = torch.randint(0, 256, (model.num_classes, 3, 64, 64), generator=torch.Generator().manual_seed(2))
+        model.set_pag_target(FixedRepresentative(images.to(torch.uint8)))
     if 'attack' in model_config.data_preprocessor:
         difference = (pixels(preprocessor, data) - original).abs()
         radius = build(model_config.data_preprocessor.attack, ATTACKS).threat.radius
