@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmadv-installed
-PURE := mmadv/attacks mmadv/robustness mmadv/registry.py mmadv/errors.py
+PURE := mmadv/attacks mmadv/robustness mmadv/synthesis mmadv/reproduction mmadv/registry.py mmadv/errors.py
 
 .PHONY: demo test setup lint types pytest clean
 

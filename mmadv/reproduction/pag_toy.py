@@ -52,6 +52,11 @@ class PointNetworks(nn.Module):
         seeds: one per network.
     """
 
+    first_weight: nn.Parameter
+    first_bias: nn.Parameter
+    second_weight: nn.Parameter
+    second_bias: nn.Parameter
+
     def __init__(self, seeds: Sequence[int]) -> None:
         super().__init__()
         layers = []
