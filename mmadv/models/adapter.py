@@ -8,7 +8,8 @@ the pixels that were loaded and never sees padding.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -209,8 +210,7 @@ class SegmentorAdapter(PixelModel):
             return self._logits(images)
         parts = []
         for image in images.split(1):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with _same_draws(image.dtype):
                 parts.append(self._logits(image))
         return torch.cat(parts)
 
@@ -237,6 +237,19 @@ class SegmentorAdapter(PixelModel):
             logits, size=self.label_size, mode='bilinear', align_corners=self.segmentor.align_corners, warning=False
         )
         return self.class_logits(logits)
+
+
+@contextmanager
+def _same_draws(dtype: torch.dtype) -> Iterator[None]:
+    """Makes torch draw the same numbers in every block, of that dtype, and leaves its state as it was."""
+    default = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 class TrainingAdapter(PixelModel):

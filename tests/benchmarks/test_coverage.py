@@ -1,0 +1,111 @@
+"""The check of the coverage table: what it calls exact, partial, random and refused, on a sample of stock families."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+
+BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
+PREPROCESSOR = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[60.0] * 3, bgr_to_rgb=True, size_divisor=32)
+BACKBONE = dict(
+    type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, num_stages=4, out_indices=(0, 1, 2, 3),
+    norm_cfg=dict(type='BN'),
+)  # fmt: skip
+
+
+def segmentor(head, **model):
+    common = dict(in_channels=64, in_index=3, channels=8, num_classes=5, norm_cfg=dict(type='BN'))
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=PREPROCESSOR,
+        backbone=BACKBONE,
+        decode_head={**common, **head},
+        test_cfg=dict(mode='whole'),
+        **model,
+    )
+
+
+HAM = dict(type='LightHamHead', in_channels=[16, 32, 64], in_index=[1, 2, 3], ham_channels=8)
+HAM['ham_kwargs'] = dict(MD_S=1, MD_R=4, train_steps=2, eval_steps=2, inv_t=100, rand_init=True)
+HAM['norm_cfg'] = dict(type='GN', num_groups=2)
+
+
+@pytest.fixture(scope='module')
+def coverage():
+    register_all_modules(init_default_scope=True)
+    sys.path.insert(0, str(BENCHMARKS))
+    import coverage_of_models as module
+
+    yield module
+    sys.path.remove(str(BENCHMARKS))
+
+
+@MODELS.register_module()
+class HalfBlindHead(BaseDecodeHead):
+    """Keeps half of its gradient back."""
+
+    def forward(self, inputs):
+        features = self._transform_inputs(inputs)
+        return self.cls_seg(features[:, :8] / 2 + features[:, :8].detach() / 2)
+
+
+@MODELS.register_module()
+class DiceHead(BaseDecodeHead):
+    """Draws at every forward pass."""
+
+    def forward(self, inputs):
+        features = self._transform_inputs(inputs)
+        return self.cls_seg(features[:, :8] + torch.rand_like(features[:, :8]))
+
+
+@pytest.mark.parametrize(
+    ('head', 'gradient'),
+    [
+        (dict(type='PSPHead', pool_scales=(1, 2)), 'ok'),
+        (dict(type='NLHead', reduction=2, use_scale=True, mode='embedded_gaussian'), 'ok'),
+        (HAM, 'ok'),
+        (dict(type='EMAHead', ema_channels=8, num_bases=4, num_stages=2, momentum=0.1), 'partial'),
+        (dict(type='HalfBlindHead'), 'partial'),
+        (dict(type='DiceHead'), 'random'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value['type'],
+)
+def test_gradients(coverage, head, gradient):
+    finding = coverage.check(coverage.small_model(segmentor(head)))
+    assert finding['gradient'] == gradient
+    assert finding['attack'] == 'ok'
+    if gradient == 'ok':
+        assert finding['error'] < 1e-4  # which only float64 gives
+    assert torch.get_default_dtype() == torch.float32
+    assert len(finding['notes']) == (head['type'] in ('EMAHead', 'LightHamHead'))
+
+
+def test_families_and_page(coverage, tmp_path, monkeypatch):
+    assert coverage.family_of(segmentor(dict(type='PSPHead'))) == 'EncoderDecoder / ResNetV1c / PSPHead'
+    known = {'A / B': 'x/a_r18.py', 'C / D': 'y/c_r50.py'}
+    (tmp_path / 'families.json').write_text(json.dumps(known))
+    calls = []
+
+    def check_config(path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {'gradient': 'ok', 'attack': 'ok', 'reason': '', 'notes': []}
+
+    monkeypatch.setattr(coverage, 'check_config', check_config)
+    with pytest.raises(KeyboardInterrupt):
+        list(coverage.results(tmp_path))
+    found = list(coverage.results(tmp_path))
+    assert calls == ['x/a_r18.py', 'y/c_r50.py', 'y/c_r50.py'] and found[1][2]['attack'] == 'ok'
+    died = {'gradient': '-', 'attack': 'not tried', 'reason': 'the process died', 'notes': []}
+    (tmp_path / 'families' / '002.json').write_text(json.dumps(died))
+    found = list(coverage.results(tmp_path))
+    assert len(calls) == 3
+    page = coverage.page(found)
+    assert 'Of 2 combinations' in page and '| A / B | x/a_r18 | ok | ok |  |' in page
+    assert '| C / D | y/c_r50 | - | not tried | the process died |' in page
