@@ -1,0 +1,404 @@
+"""Measures AMA, and the ensemble made of it, against SEA and other attacks: what docs/annealed_margin.md reports.
+
+    python benchmarks/annealed_margin.py --minutes 30
+
+A case is a model, a radius and some images; a run is an attack with a number of iterations and a seed on a case. Every
+run is stored at once, with the accuracy and the passes of each image, in benchmarks/results/annealed_margin/CASE.json,
+and what is stored is not run again: an interrupted study goes on. benchmarks/annealed_margin_report.py makes the tables
+and the figure of what is stored.
+
+The checkpoints are those of ``make demo``, of benchmarks/camvid.py, and of the training commands in the document. A
+case without its checkpoint is named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+from torch import Tensor
+
+from mmadv.attacks import (
+    APGD,
+    PGD,
+    AnnealedMargin,
+    Attack,
+    CosineSchedule,
+    CosPGD,
+    CrossEntropy,
+    Linf,
+    MaskedCrossEntropy,
+    RadiusReduction,
+    SegPGD,
+    Threat,
+    WorstCase,
+    ama,
+    auto,
+    derive_seed,
+    sea,
+)
+from mmadv.attacks.objectives import PixelScores
+from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.engine.data import Selection, build_dataset
+from mmadv.engine.provenance import hardware, versions
+from mmadv.models import SegmentorAdapter, stack_images, stack_labels
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / 'benchmarks/results/annealed_margin'
+SCHEMA, SCHEMA_VERSION = 'mmadv/annealed-margin', 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, a radius and some images.
+
+    Attributes:
+        name: of the file with the results.
+        title: in tables.
+        config: of the model and its data.
+        checkpoint: of the model.
+        radius: of the Linf ball.
+        images: indexes in the dataset.
+        purpose: 'selection', where choices were made, or 'report', which was not looked at before.
+    """
+
+    name: str
+    title: str
+    config: str
+    checkpoint: str
+    radius: str
+    images: tuple[int, ...]
+    purpose: str
+
+
+def digits(name: str, title: str, stem: str, folder: str, radius: str, images: range, purpose: str) -> Case:
+    """Returns a case on digit scenes."""
+    return Case(name, title, f'configs/demo/{stem}.py', f'{folder}/iter_200.pth', radius, tuple(images), purpose)
+
+
+def camvid(name: str, title: str, config: str, radius: str, count: int) -> Case:
+    """Returns a case on CamVid: ``count`` of the 101 validation images, spread evenly."""
+    checkpoint = f'work_dirs/camvid/{Path(config).stem}/iter_800.pth'
+    return Case(name, title, config, checkpoint, radius, tuple(i * 101 // count for i in range(count)), 'report')
+
+
+PSPNET = 'configs/demo/pspnet_{}_digits.py', 'demo_output/pspnet_{}_digits/training/iter_200.pth'
+SEGMENTER = 'configs/demo/segmenter_{}_digits.py', 'work_dirs/digits/segmenter_{}_digits/iter_200.pth'
+UPERNET = 'configs/{}_camvid.py', 'work_dirs/camvid/{}_camvid/iter_800.pth'
+CHOSEN, REPORTED = tuple(range(0, 128, 16)), tuple(range(4, 128, 16))
+FRAMES = tuple(i * 101 // 4 for i in range(4))
+
+
+def case_of(name: str, title: str, model: tuple[str, str], kind: tuple[str, str], radius: str, *more: Any) -> Case:
+    """Returns a case of a model in one of its trainings."""
+    config, checkpoint = (text.format(part) for text, part in zip(model, kind, strict=True))
+    return Case(name, title, config, checkpoint, radius, *more)
+
+
+CLEAN, AT = ('clean', 'clean'), ('pgd2', 'pgd2')
+CAMVID_CLEAN, CAMVID_AT = (
+    ('clean/upernet_r18_clean', 'upernet_r18_clean'),
+    ('at/upernet_r18_pgd3', 'upernet_r18_pgd3'),
+)
+CASES = {
+    entry.name: entry
+    for entry in (
+        case_of('chosen_pspnet_clean', 'PSPNet, standard', PSPNET, CLEAN, '8/255', CHOSEN, 'selection'),
+        case_of('chosen_pspnet_at', 'PSPNet, adversarial', PSPNET, AT, '8/255', CHOSEN, 'selection'),
+        case_of('pspnet_clean', 'PSPNet, standard', PSPNET, CLEAN, '4/255', REPORTED, 'report'),
+        case_of('pspnet_clean_large', 'PSPNet, standard', PSPNET, CLEAN, '24/255', REPORTED, 'report'),
+        case_of('pspnet_at', 'PSPNet, adversarial', PSPNET, AT, '12/255', REPORTED, 'report'),
+        case_of('segmenter_clean', 'Segmenter, standard', SEGMENTER, CLEAN, '8/255', REPORTED, 'report'),
+        case_of('segmenter_at', 'Segmenter, adversarial', SEGMENTER, AT, '12/255', REPORTED, 'report'),
+        case_of('camvid_clean', 'CamVid UPerNet, standard', UPERNET, CAMVID_CLEAN, '1/255', FRAMES, 'report'),
+        case_of('camvid_at', 'CamVid UPerNet, adversarial', UPERNET, CAMVID_AT, '4/255', FRAMES, 'report'),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnscaledMargin(AnnealedMargin):
+    """The annealed margin with T0 = 1 logit for every image."""
+
+    def scale(self, scores: PixelScores) -> Tensor:
+        return torch.ones_like(super().scale(scores))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainMargin(AnnealedMargin):
+    """The annealed margin itself, not squashed."""
+
+    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
+        return -self.margin(scores, self.temperature(scores, progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedMargin(AnnealedMargin):
+    """The annealed margin of the pixels still correct, zero elsewhere."""
+
+    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
+        return torch.where(self.pending(scores), super()._loss(scores, progress), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantSteps(CosineSchedule):
+    """Steps of a quarter of the radius."""
+
+    def step_factor(self, progress: float) -> float:
+        return 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSteps(CosineSchedule):
+    """Steps that fall linearly between the same ends."""
+
+    def step_factor(self, progress: float) -> float:
+        high, low = self.steps
+        return high + (low - high) * progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExponentialSteps(CosineSchedule):
+    """Steps that fall exponentially between the same ends."""
+
+    def step_factor(self, progress: float) -> float:
+        high, low = self.steps
+        return high * (low / high) ** progress
+
+
+def scheduled(**parameters: Any) -> Callable[[Threat, int], Attack]:
+    """Returns the maker of AMA with some of its parameters replaced."""
+    return lambda threat, steps: replace(ama(threat.radius, steps), **parameters)
+
+
+# What is taken away from AMA, or put in the place of a part. The keys are the names of the runs.
+ABLATION: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
+    'ama': ('AMA', scheduled()),
+    'ama/sigmoid': ('its sigmoid form', lambda threat, steps: ama(threat.radius, steps, 'sigmoid')),
+    'ama/warm': ('no annealing: T = 0.3 T0', scheduled(objective=AnnealedMargin(temperatures=(0.3, 0.3)))),
+    'ama/cold': ('no annealing: T = 0.02 T0', scheduled(objective=AnnealedMargin(temperatures=(0.02, 0.02)))),
+    'ama/unscaled': ('no scale: T0 = 1', scheduled(objective=UnscaledMargin())),
+    'ama/plain': ('no squashing: -m', scheduled(objective=PlainMargin())),
+    'ama/max': ('top other logit for the log-sum-exp', scheduled(objective=AnnealedMargin(rival='max'))),
+    'ama/masked': ('masked: correct pixels only', scheduled(objective=MaskedMargin())),
+    'ama/ce': ('cross-entropy for the margin', scheduled(objective=CrossEntropy())),
+    'ama/masked_ce': ('masked cross-entropy for the margin', scheduled(objective=MaskedCrossEntropy())),
+    'ama/constant': ('constant steps of ε/4', scheduled(schedule=ConstantSteps())),
+    'ama/linear': ('linear decay of the steps', scheduled(schedule=LinearSteps())),
+    'ama/exponential': ('exponential decay of the steps', scheduled(schedule=ExponentialSteps())),
+    'ama/apgd': (
+        "APGD's checkpoints and three radii for the schedule",
+        lambda threat, steps: RadiusReduction(attack=APGD(threat=threat, steps=steps, objective=AnnealedMargin())),
+    ),
+    'ama/ball': ('no larger ball', scheduled(schedule=CosineSchedule(start=1))),
+    'ama/clean': ('start at the clean image', scheduled(random_start=False)),
+    'ama/still': ('no momentum', scheduled(momentum=0)),
+}
+ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
+    **{name: make for name, (_, make) in ABLATION.items()},
+    'auto': lambda threat, steps: auto(threat.radius, steps),
+    'apgd': lambda threat, steps: APGD(threat=threat, steps=steps),
+    'segpgd': lambda threat, steps: SegPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
+    'cospgd': lambda threat, steps: CosPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
+    'pgd': lambda threat, steps: PGD(threat=threat, steps=steps, keep='lowest_accuracy'),
+}
+SEA = {'sea': sea('1/255', preset='paper'), 'sea-eccv': sea('1/255', preset='eccv')}
+
+
+def build_attack(name: str, threat: Threat, steps: int) -> Attack:
+    """Returns the attack of a run. One loss of SEA is a run by itself: 'sea/js'; its noise is that of the whole."""
+    if not name.startswith('sea/'):
+        return ATTACKS[name](threat, steps)
+    loss = name.removeprefix('sea/')
+    attack = next(ensemble.attacks[loss] for ensemble in SEA.values() if loss in ensemble.attacks)
+    return WorstCase(attacks={loss: attack.with_threat(threat).with_steps(steps)})
+
+
+@dataclass(frozen=True)
+class Run:
+    """An attack with a number of iterations (of each loss, for SEA) and a seed."""
+
+    attack: str
+    steps: int
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """What the run is stored under."""
+        return f'{self.attack} {self.steps} {self.seed}'
+
+
+def runs(*pairs: tuple[str, Sequence[int]], seeds: Sequence[int] = (0,)) -> list[Run]:
+    """Returns the runs of some attacks, each with several numbers of iterations and all seeds."""
+    return [Run(attack, steps, seed) for seed in seeds for attack, counts in pairs for steps in counts]
+
+
+PAPER_LOSSES = tuple(f'sea/{name}' for name in SEA['sea'].attacks)
+CORE = runs(('auto', [400]), ('ama', [30, 100]), *((name, [300]) for name in PAPER_LOSSES))
+AT_100 = runs(*((name, [100]) for name in ('apgd', 'segpgd', 'cospgd')), *((name, [25]) for name in PAPER_LOSSES))
+AT_300 = runs(*((name, [300]) for name in ('apgd', 'segpgd', 'cospgd', 'ama', 'sea/masked_balanced_ce')), ('ama', [10]))
+# The most telling runs first.
+PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
+    (('chosen_pspnet_clean', 'chosen_pspnet_at'), runs(('ama', [200]), ('ama/sigmoid', [200]))),
+    (('pspnet_at', 'pspnet_clean', 'camvid_clean'), CORE),
+    (('pspnet_at',), runs(*((name, [100]) for name in ABLATION))),
+    (('camvid_at', 'segmenter_clean', 'segmenter_at', 'pspnet_clean_large'), CORE),
+    (('pspnet_at', 'pspnet_clean'), AT_100),
+    (('pspnet_at', 'pspnet_clean'), AT_300),
+    (('chosen_pspnet_clean', 'chosen_pspnet_at'), runs(('ama', [400]), ('ama/sigmoid', [400]))),
+    (('pspnet_at', 'pspnet_clean'), runs(('auto', [400]), ('ama', [100]), seeds=(1,))),
+    (('pspnet_clean',), runs(*((name, [100]) for name in ABLATION))),
+]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A case's model and images."""
+
+    model: SegmentorAdapter
+    images: Tensor
+    labels: Tensor
+    names: list[str]
+
+
+def load(case: Case) -> Loaded:
+    """Returns the model and images of a case, in the faster memory format."""
+    config = Config.fromfile(ROOT / case.config)
+    model = MODELS.build(config.model).eval()
+    load_weights(model, ROOT / case.checkpoint)
+    dataset = Selection(build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset'), case.images)
+    batch = pseudo_collate([dataset[i] for i in range(len(dataset))])
+    samples = batch['data_samples']
+    names = [sample.metainfo['image_name'] for sample in samples]
+    adapter = SegmentorAdapter(model.to(memory_format=torch.channels_last), samples)
+    return Loaded(adapter, stack_images(batch['inputs']), stack_labels(samples), names)
+
+
+def accuracy_of(predictions: Tensor, labels: Tensor, ignore_index: int) -> list[float]:
+    """Returns the share of each image's valid pixels predicted as labelled."""
+    valid = labels != ignore_index
+    correct = ((predictions == labels) & valid).flatten(1).sum(1)
+    return (correct / valid.flatten(1).sum(1).double()).tolist()
+
+
+def new_record(case: Case, loaded: Loaded) -> dict[str, Any]:
+    """Returns the JSON of a case before its first run."""
+    with torch.no_grad():
+        clean = loaded.model(loaded.images).argmax(1)
+    return {
+        'schema': SCHEMA,
+        'schema_version': SCHEMA_VERSION,
+        'case': case.name,
+        'title': case.title,
+        'purpose': case.purpose,
+        'order': list(CASES).index(case.name),
+        'ablation': {name: text for name, (text, _) in ABLATION.items()},
+        'config': case.config,
+        'checkpoint': {'file': case.checkpoint, 'sha256': file_sha256(ROOT / case.checkpoint)},
+        'radius': case.radius,
+        'images': loaded.names,
+        'versions': versions(),
+        'hardware': hardware(),
+        'clean': accuracy_of(clean, loaded.labels, loaded.model.ignore_index),
+        'runs': {},
+    }
+
+
+def measured(case: Case, loaded: Loaded, run: Run) -> dict[str, Any]:
+    """Returns what a run found, image by image."""
+    attack = build_attack(run.attack, Linf(radius=case.radius), run.steps)
+    seeds = [derive_seed(run.seed, name) for name in loaded.names]
+    start = time.process_time()
+    result = attack(loaded.model, loaded.images, loaded.labels, seeds=seeds, ignore_index=loaded.model.ignore_index)
+    return {
+        'attack': run.attack,
+        'steps': run.steps,
+        'seed': run.seed,
+        'accuracy': [round(value, 6) for value in result.accuracy.tolist()],
+        'forward': result.forward_passes.tolist(),
+        'backward': result.backward_passes.tolist(),
+        'cpu_seconds': round(time.process_time() - start, 1),
+        'date': datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+
+
+def stored(case: Case) -> dict[str, Any] | None:
+    """Returns the JSON of a case, None if there is none."""
+    path = RESULTS / f'{case.name}.json'
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text(encoding='utf-8'))
+    if (record.get('schema'), record.get('schema_version')) != (SCHEMA, SCHEMA_VERSION):
+        raise SystemExit(f'{path} is not of {SCHEMA} version {SCHEMA_VERSION}; move it away')
+    return record
+
+
+def store(case: Case, record: dict[str, Any]) -> None:
+    """Writes the JSON of a case, whole or not at all."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f'{case.name}.json'
+    temporary = path.with_suffix('.tmp')
+    runs = record['runs']
+    text = json.dumps({**record, 'runs': {}}, indent=1)
+    lines = ',\n'.join(f'  {json.dumps(key)}: {json.dumps(runs[key])}' for key in sorted(runs))
+    temporary.write_text(text.replace('"runs": {}', f'"runs": {{\n{lines}\n }}') + '\n', encoding='utf-8')
+    os.replace(temporary, path)
+
+
+def ready(case: Case) -> bool:
+    """Returns whether the case's checkpoint is there, and is that of the stored runs; says so where it is not there."""
+    checkpoint = ROOT / case.checkpoint
+    if not checkpoint.is_file():
+        print(f'{case.name}: no checkpoint {case.checkpoint}; left out', flush=True)
+        return False
+    record = stored(case)
+    if record is not None and file_sha256(checkpoint) != record['checkpoint']['sha256']:
+        raise SystemExit(f'{case.name}: {case.checkpoint} is not the checkpoint of the stored runs; move one away')
+    return True
+
+
+def study(case: Case, planned: Sequence[Run], until: float) -> None:
+    """Runs and stores what is not stored yet, as long as there is time."""
+    record = stored(case)
+    missing = [run for run in planned if record is None or run.key not in record['runs']]
+    if not missing or not ready(case):
+        return
+    loaded = load(case)
+    record = record or new_record(case, loaded)
+    for run in missing:
+        if time.process_time() > until:
+            return
+        record['runs'][run.key] = found = measured(case, loaded, run)
+        store(case, record)
+        mean = sum(found['accuracy']) / len(found['accuracy'])
+        print(f'{case.name} {run.key}: {100 * mean:.2f} after {found["cpu_seconds"]} s', flush=True)
+
+
+def main() -> None:
+    """Runs what has not run yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--minutes', type=float, default=float('inf'), help='of processor time; later no run starts')
+    parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='only these (default: all)')
+    arguments = parser.parse_args()
+    register_all_modules()
+    torch.set_num_threads(1)
+    for names, planned in PLAN:
+        for name in names:
+            if name in arguments.cases:
+                study(CASES[name], planned, 60 * arguments.minutes)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,303 @@
+"""Makes the tables and the figure of docs/annealed_margin.md from what benchmarks/annealed_margin.py stored.
+
+    python benchmarks/annealed_margin_report.py
+
+Reads JSON only. The tables go between their marks in the document, the figure to docs/images/annealed_margin.png.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / 'benchmarks/results/annealed_margin'
+DOCUMENT = ROOT / 'docs/annealed_margin.md'
+FIGURE = ROOT / 'docs/images/annealed_margin.png'
+RESAMPLES = 10000
+
+ENSEMBLES = {
+    'SEA': ('sea/masked_ce', 'sea/balanced_ce', 'sea/js', 'sea/masked_spherical'),
+    'SEA, 3 losses': ('sea/masked_ce', 'sea/masked_balanced_ce', 'sea/js'),
+}
+SINGLES = {
+    'AMA': 'ama',
+    'AMA, sigmoid form': 'ama/sigmoid',
+    'auto': 'auto',
+    'APGD': 'apgd',
+    'SegPGD': 'segpgd',
+    'CosPGD': 'cospgd',
+}
+# Okabe and Ito's colours, told apart also by marker and dash.
+STYLES = {
+    'AMA': ('#D55E00', 'o', '-'),
+    'auto': ('#000000', '*', ''),
+    'SEA': ('#0072B2', 's', '--'),
+    'SEA, 3 losses': ('#56B4E9', 'D', ':'),
+    'APGD': ('#009E73', '^', '-.'),
+    'SegPGD': ('#CC79A7', 'v', (0, (5, 1))),
+    'CosPGD': ('#E69F00', 'P', (0, (3, 1, 1, 1))),
+}
+REFERENCE = ('SEA', 300)
+
+
+class Results:
+    """What is stored of one case.
+
+    Args:
+        path: of the JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.record: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+        self.runs = list(self.record['runs'].values())
+
+    @property
+    def title(self) -> str:
+        """The model and the radius."""
+        return f'{self.record["title"]}, {self.record["radius"]}'
+
+    @property
+    def clean(self) -> float:
+        """Accuracy without attack, the mean over the images."""
+        return float(np.mean(self.record['clean']))
+
+    def seeds(self, attack: str, steps: int) -> list[int]:
+        """Returns the seeds of the stored runs of one attack with that many iterations."""
+        return sorted(run['seed'] for run in self.runs if (run['attack'], run['steps']) == (attack, steps))
+
+    def steps(self, attack: str) -> list[int]:
+        """Returns the numbers of iterations that are stored for an attack."""
+        return sorted({run['steps'] for run in self.runs if run['attack'] == attack})
+
+    def _of(self, attack: str, steps: int, seed: int, key: str) -> np.ndarray:
+        return np.array(self.record['runs'][f'{attack} {steps} {seed}'][key], dtype=float)
+
+    def accuracy(self, name: str, steps: int) -> np.ndarray | None:
+        """Returns the accuracy of each image, the mean over the seeds; None if a run is not stored.
+
+        Args:
+            name: key of ``ENSEMBLES``, whose worst case per image is taken; of ``SINGLES``; or of a run.
+            steps: iterations, of an ensemble of SEA for each loss.
+        """
+        members = ENSEMBLES.get(name) or (SINGLES.get(name, name),)
+        common = set.intersection(*(set(self.seeds(member, steps)) for member in members))
+        if not common:
+            return None
+        by_seed = [
+            np.min([self._of(member, steps, seed, 'accuracy') for member in members], axis=0) for seed in sorted(common)
+        ]
+        return np.mean(by_seed, axis=0)
+
+    def passes(self, name: str, steps: int, kind: str = 'forward') -> float:
+        """Returns the passes per image, the mean over images, of an attack with one seed."""
+        members = ENSEMBLES.get(name) or (SINGLES.get(name, name),)
+        seed = self.seeds(members[0], steps)[0]
+        return float(np.sum([self._of(member, steps, seed, kind).mean() for member in members]))
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of the mean over images."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (RESAMPLES, len(values))).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def percent(values: np.ndarray | None) -> str:
+    """Returns the mean in percent, or a dash."""
+    return '-' if values is None else f'{100 * values.mean():.2f}'
+
+
+def difference(values: np.ndarray | None, reference: np.ndarray | None) -> str:
+    """Returns the mean difference in points with its interval over the images, or a dash."""
+    if values is None or reference is None:
+        return '-'
+    points = 100 * (values - reference)
+    low, high = interval(points)
+    return f'{points.mean():+.2f} [{low:+.2f}, {high:+.2f}]'
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """Returns a Markdown table, all but the first ``texts`` columns aligned to the right."""
+    rule = ['---'] * texts + ['---:'] * (len(header) - texts)
+    return '\n'.join(f'| {" | ".join(row)} |' for row in (header, rule, *rows))
+
+
+def comparison(cases: Sequence[Results]) -> str:
+    """Returns the table of SEA, AMA and auto, case by case."""
+    rows = []
+    for case in cases:
+        sea, auto = case.accuracy(*REFERENCE), case.accuracy('auto', 400)
+        if sea is None:
+            continue
+        rows.append(
+            [
+                case.title,
+                str(len(case.record['images'])),
+                f'{100 * case.clean:.2f}',
+                percent(sea),
+                percent(case.accuracy('SEA, 3 losses', 300)),
+                percent(case.accuracy('AMA', 30)),
+                percent(case.accuracy('AMA', 100)),
+                percent(auto),
+                difference(case.accuracy('AMA', 100), sea),
+                difference(auto, sea),
+            ]
+        )
+    header = ['model, radius', 'images', 'clean', 'SEA 1212', 'SEA, 3 losses, 909', 'AMA 31', 'AMA 101', 'auto 402']
+    return table([*header, 'AMA 101 - SEA 1212', 'auto 402 - SEA 1212'], rows)
+
+
+def rivals(cases: Sequence[Results]) -> str:
+    """Returns the table of accuracy and passes of every attack, case by case."""
+    rows = []
+    for case in cases:
+        reference = case.accuracy(*REFERENCE)
+        for name in (*SINGLES, *ENSEMBLES):
+            members = ENSEMBLES.get(name) or (SINGLES[name],)
+            for steps in sorted(set.intersection(*(set(case.steps(member)) for member in members))):
+                values = case.accuracy(name, steps)
+                assert values is not None
+                seeds = len(case.seeds(members[0], steps))
+                passes = f'{case.passes(name, steps):.0f}'
+                rows.append([case.title, name, passes, str(seeds), percent(values), difference(values, reference)])
+    return table(['model, radius', 'attack', 'forward passes per image', 'seeds', 'ACC', 'above SEA 1212'], rows, 2)
+
+
+def ablation(cases: Sequence[Results], names: dict[str, str]) -> str:
+    """Returns the table of AMA with a part removed or exchanged.
+
+    Args:
+        cases: those with the runs.
+        names: run -> what the table calls it; the first is AMA itself.
+    """
+    rows = []
+    for run, text in names.items():
+        cells = [text]
+        for case in cases:
+            values, whole = case.accuracy(run, 100), case.accuracy('ama', 100)
+            cells += [percent(values), difference(values, whole) if run != 'ama' else '']
+        rows.append(cells)
+    header = ['AMA with 100 iterations, but']
+    for case in cases:
+        header += [case.title, 'above AMA']
+    return table(header, rows)
+
+
+def provenance(cases: Sequence[Results]) -> str:
+    """Returns what the numbers were made with, a line per case."""
+    lines = []
+    for case in cases:
+        record = case.record
+        dates = sorted({run['date'] for run in case.runs})
+        minutes = sum(run['cpu_seconds'] for run in case.runs) / 60
+        seeds = ', '.join(map(str, sorted({run['seed'] for run in case.runs})))
+        lines.append(
+            f'- {case.title} ({record["purpose"]}): `{record["config"]}`, checkpoint sha256 '
+            f'`{record["checkpoint"]["sha256"][:16]}`, {len(record["images"])} images, attack seeds '
+            f'{seeds}; {minutes:.1f} min of processor time on '
+            f'{record["hardware"]["processor"]}, one thread, torch {record["versions"]["torch"]}; {" to ".join(dates)}.'
+        )
+    return '\n'.join(lines)
+
+
+def draw(cases: Sequence[Results], path: Path) -> None:
+    """Writes the figure: how far each attack is above SEA with 1212 passes, over the passes."""
+    figure = Figure(figsize=(4.4 * len(cases), 3.9), layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(cases), squeeze=False)[0]
+    for axes, case in zip(panels, cases, strict=True):
+        reference = case.accuracy(*REFERENCE)
+        assert reference is not None
+        for name, (colour, marker, dash) in STYLES.items():
+            members = ENSEMBLES.get(name) or (SINGLES[name],)
+            steps = sorted(set.intersection(*(set(case.steps(member)) for member in members)))
+            points = [(case.passes(name, n), 100 * (case.accuracy(name, n) - reference)) for n in steps]
+            if not points:
+                continue
+            passes, means = [x for x, _ in points], [values.mean() for _, values in points]
+            bounds = np.array([interval(values) for _, values in points])
+            size = 11 if name == 'auto' else 5
+            axes.plot(passes, means, color=colour, marker=marker, linestyle=dash, label=name, markersize=size)
+            if name in ('AMA', 'auto'):
+                errors = np.abs(bounds.T - means)
+                axes.errorbar(passes, means, errors, color=colour, linestyle='', capsize=3, linewidth=1)
+        axes.axhline(0, color='grey', linewidth=0.8)
+        axes.set_xscale('log')
+        axes.set_xticks([10, 30, 100, 300, 1200], ['10', '30', '100', '300', '1200'])
+        axes.minorticks_off()
+        axes.set_xlabel('forward passes per image')
+        axes.set_title(case.title, fontsize=10)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel('accuracy above SEA 1212, points')
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=len(labels), fontsize=9, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def filled(text: str, sections: dict[str, str]) -> str:
+    """Returns the document with what stands between the marks of each section replaced.
+
+    Raises:
+        SystemExit: a section has no marks.
+    """
+    for name, content in sections.items():
+        begin, end = f'<!-- {name}: written by benchmarks/annealed_margin_report.py -->', f'<!-- {name}: end -->'
+        before, _, rest = text.partition(begin)
+        _, mark, after = rest.partition(end)
+        if not mark:
+            raise SystemExit(f'{DOCUMENT} has no lines {begin} and {end}; put them where the table belongs')
+        text = f'{before}{begin}\n\n{content}\n\n{end}{after}'
+    return text
+
+
+def stored_cases(folder: Path = RESULTS) -> tuple[list[Results], list[Results]]:
+    """Returns the cases in which choices were made, and those reported, in the order of their first runs."""
+    cases = [Results(path) for path in sorted(folder.glob('*.json'))]
+    cases.sort(key=lambda case: case.record['order'])
+    chosen = [case for case in cases if case.record['purpose'] == 'selection']
+    return chosen, [case for case in cases if case.record['purpose'] == 'report']
+
+
+def sections() -> dict[str, str]:
+    """Returns what goes between the marks of the document."""
+    chosen, reported = stored_cases()
+    names = reported[0].record['ablation']
+    return {
+        'comparison': comparison(reported),
+        'rivals': rivals(reported),
+        'ablation': ablation([case for case in reported if case.accuracy('ama/still', 100) is not None], names),
+        'selection': rivals_of_selection(chosen),
+        'provenance': provenance([*chosen, *reported]),
+    }
+
+
+def rivals_of_selection(cases: Sequence[Results]) -> str:
+    """Returns the table of the two forms and their worst case, where the shares of ``auto`` were chosen."""
+    rows = []
+    for case in cases:
+        atan, sigmoid = (case.accuracy(name, 200) for name in ('ama', 'ama/sigmoid'))
+        both = None if atan is None or sigmoid is None else np.minimum(atan, sigmoid)
+        whole = [case.accuracy(name, 400) for name in ('ama', 'ama/sigmoid')]
+        rows.append([case.title, *map(percent, (atan, sigmoid, both, *whole))])
+    header = ['model, radius', 'atan, 200', 'sigmoid, 200', 'worst case of both', 'atan, 400', 'sigmoid, 400']
+    return table(header, rows)
+
+
+def main() -> None:
+    """Writes the tables and the figure."""
+    _, reported = stored_cases()
+    draw([case for case in reported if case.accuracy(*REFERENCE) is not None and case.steps('apgd')], FIGURE)
+    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding='utf-8'), sections()), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()

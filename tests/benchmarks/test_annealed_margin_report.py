@@ -1,0 +1,59 @@
+"""The tables of docs/annealed_margin.md: their arithmetic, and that they are those of the stored results."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location('annealed_margin_report', ROOT / 'benchmarks/annealed_margin_report.py')
+report = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(report)
+
+
+@pytest.fixture
+def case(tmp_path):
+    accuracy = {
+        'sea/masked_ce 300 0': [0.5, 0.9],
+        'sea/balanced_ce 300 0': [0.6, 0.4],
+        'sea/js 300 0': [0.7, 0.7],
+        'sea/masked_spherical 300 0': [0.8, 0.8],
+        'ama 100 0': [0.4, 0.4],
+        'ama 100 1': [0.2, 0.6],
+    }
+    runs = {}
+    for key, values in accuracy.items():
+        attack, steps, seed = key.split()
+        runs[key] = dict(attack=attack, steps=int(steps), seed=int(seed), accuracy=values, forward=[300, 304])
+    path = tmp_path / 'case.json'
+    path.write_text(json.dumps(dict(title='Net', radius='1/255', clean=[0.9, 0.7], images=['a', 'b'], runs=runs)))
+    return report.Results(path)
+
+
+def test_worst_case_is_per_image_and_seeds_are_averaged(case):
+    np.testing.assert_allclose(case.accuracy('SEA', 300), [0.5, 0.4])
+    np.testing.assert_allclose(case.accuracy('AMA', 100), [0.3, 0.5])
+    assert case.accuracy('AMA', 30) is None and case.accuracy('SEA, 3 losses', 300) is None
+    assert case.passes('SEA', 300) == 4 * 302 and case.passes('AMA', 100) == 302
+    row = report.comparison([case]).splitlines()[2]
+    assert row.split(' | ')[:4] == ['| Net, 1/255', '2', '80.00', '45.00']
+    assert '| -5.00 [-20.00, +10.00] |' in row
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    bounds = [report.interval(rng.normal(3, 1, 40)) for _ in range(60)]
+    assert 0.85 <= np.mean([low < 3 < high for low, high in bounds]) <= 1
+    assert report.interval(np.array([2.0, 2.0, 2.0])) == (2.0, 2.0)
+
+
+def test_the_document_holds_the_tables_of_the_stored_results():
+    text = (ROOT / 'docs/annealed_margin.md').read_text(encoding='utf-8')
+    assert report.filled(text, report.sections()) == text
+
+
+def test_missing_marks_are_named():
+    with pytest.raises(SystemExit, match='has no lines <!-- here: written by'):
+        report.filled('nothing', {'here': 'a table'})
