@@ -1,11 +1,15 @@
 """Measures AMA, and the ensemble made of it, against SEA and other attacks: what docs/annealed_margin.md reports.
 
     python benchmarks/annealed_margin.py --minutes 30
+    python benchmarks/annealed_margin.py --cases camvid_clean --take work_dirs/camvid/upernet_r18_clean_camvid_sea_1_255
 
 A case is a model, a radius and some images; a run is an attack with a number of iterations and a seed on a case. Every
 run is stored at once, with the accuracy and the passes of each image, in benchmarks/results/annealed_margin/CASE.json,
 and what is stored is not run again: an interrupted study goes on. benchmarks/annealed_margin_report.py makes the tables
 and the figure of what is stored.
+
+``--take`` stores the losses of SEA from a result folder of tools/test.py: the same checkpoint, radius, noise and
+images, so the same numbers, without running them again.
 
 The checkpoints are those of ``make demo``, of benchmarks/camvid.py, and of the training commands in the document. A
 case without its checkpoint is named and left out.
@@ -14,6 +18,7 @@ case without its checkpoint is named and left out.
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import json
 import os
@@ -54,6 +59,7 @@ from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.engine.data import Selection, build_dataset
 from mmadv.engine.provenance import hardware, versions
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
+from mmadv.report import load_results
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'benchmarks/results/annealed_margin'
@@ -98,7 +104,7 @@ PSPNET = 'configs/demo/pspnet_{}_digits.py', 'demo_output/pspnet_{}_digits/train
 SEGMENTER = 'configs/demo/segmenter_{}_digits.py', 'work_dirs/digits/segmenter_{}_digits/iter_200.pth'
 UPERNET = 'configs/{}_camvid.py', 'work_dirs/camvid/{}_camvid/iter_800.pth'
 CHOSEN, REPORTED = tuple(range(0, 128, 16)), tuple(range(4, 128, 16))
-FRAMES = tuple(i * 101 // 4 for i in range(4))
+FRAMES = tuple(i * 101 // 8 for i in range(8))
 
 
 def case_of(name: str, title: str, model: tuple[str, str], kind: tuple[str, str], radius: str, *more: Any) -> Case:
@@ -249,17 +255,19 @@ PAPER_LOSSES = tuple(f'sea/{name}' for name in SEA['sea'].attacks)
 CORE = runs(('auto', [400]), ('ama', [30, 100]), *((name, [300]) for name in PAPER_LOSSES))
 AT_100 = runs(*((name, [100]) for name in ('apgd', 'segpgd', 'cospgd')), *((name, [25]) for name in PAPER_LOSSES))
 AT_300 = runs(*((name, [300]) for name in ('apgd', 'segpgd', 'cospgd', 'ama', 'sea/masked_balanced_ce')), ('ama', [10]))
+ABLATED = runs(*((name, [100]) for name in ABLATION))
 # The most telling runs first.
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
+    (('pspnet_at',), CORE),
     (('chosen_pspnet_clean', 'chosen_pspnet_at'), runs(('ama', [200]), ('ama/sigmoid', [200]))),
-    (('pspnet_at', 'pspnet_clean', 'camvid_clean'), CORE),
-    (('pspnet_at',), runs(*((name, [100]) for name in ABLATION))),
-    (('camvid_at', 'segmenter_clean', 'segmenter_at', 'pspnet_clean_large'), CORE),
+    (('pspnet_at',), ABLATED),
+    (('pspnet_clean', 'camvid_clean'), CORE),
     (('pspnet_at', 'pspnet_clean'), AT_100),
+    (('camvid_at', 'segmenter_clean', 'segmenter_at', 'pspnet_clean_large'), CORE),
     (('pspnet_at', 'pspnet_clean'), AT_300),
     (('chosen_pspnet_clean', 'chosen_pspnet_at'), runs(('ama', [400]), ('ama/sigmoid', [400]))),
     (('pspnet_at', 'pspnet_clean'), runs(('auto', [400]), ('ama', [100]), seeds=(1,))),
-    (('pspnet_clean',), runs(*((name, [100]) for name in ABLATION))),
+    (('pspnet_clean',), ABLATED),
 ]
 
 
@@ -357,6 +365,38 @@ def store(case: Case, record: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+def take(case: Case, folder: Path) -> None:
+    """Stores the losses of SEA that tools/test.py has run on the case's model, radius and images.
+
+    Raises:
+        SystemExit: the folder holds another checkpoint, radius, attack or other images.
+    """
+    results = load_results(folder)
+    record = stored(case) or new_record(case, load(case))
+    if results['checkpoint']['sha256'] != record['checkpoint']['sha256'] or results['attack']['name'] != 'sea':
+        raise SystemExit(f'{folder} is not of SEA on {case.checkpoint}')
+    with (folder / 'per_image.csv').open(newline='', encoding='utf-8') as stream:
+        rows = {row['image']: row for row in csv.DictReader(stream)}
+    steps = sea(case.radius).with_steps(results['attack']['parameters']['attacks']['js']['attack']['steps'])
+    for loss, attack in steps.attacks.items():
+        forward, backward = attack.attack.steps + len(attack.phases()), attack.attack.steps
+        whole = [rows[name][f'{case.radius} forward_passes'] for name in record['images']]
+        if whole != [str(forward * len(steps.attacks))] * len(whole):
+            raise SystemExit(f'{folder}: images left the attack early, so the passes of each loss are not known')
+        run = Run(f'sea/{loss}', attack.attack.steps, results['seed'])
+        record['runs'][run.key] = {
+            'attack': run.attack,
+            'steps': run.steps,
+            'seed': run.seed,
+            'accuracy': [round(float(rows[name][f'{case.radius} {loss}']), 6) for name in record['images']],
+            'forward': [forward] * len(whole),
+            'backward': [backward] * len(whole),
+            'command': results['command'],
+            'date': results['created'][:10],
+        }
+    store(case, record)
+
+
 def ready(case: Case) -> bool:
     """Returns whether the case's checkpoint is there, and is that of the stored runs; says so where it is not there."""
     checkpoint = ROOT / case.checkpoint
@@ -391,9 +431,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--minutes', type=float, default=float('inf'), help='of processor time; later no run starts')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='only these (default: all)')
+    parser.add_argument('--take', type=Path, metavar='DIR', help='store the losses of SEA in it for the one of --cases')
     arguments = parser.parse_args()
     register_all_modules()
     torch.set_num_threads(1)
+    if arguments.take:
+        if len(arguments.cases) != 1:
+            parser.error('--take needs the one case that the results are of, in --cases')
+        take(CASES[arguments.cases[0]], arguments.take)
+        return
     for names, planned in PLAN:
         for name in names:
             if name in arguments.cases:

@@ -44,7 +44,6 @@ STYLES = {
     'SegPGD': ('#CC79A7', 'v', (0, (5, 1))),
     'CosPGD': ('#E69F00', 'P', (0, (3, 1, 1, 1))),
 }
-REFERENCE = ('SEA', 300)
 
 
 class Results:
@@ -95,6 +94,23 @@ class Results:
         ]
         return np.mean(by_seed, axis=0)
 
+    @property
+    def sea(self) -> np.ndarray:
+        """Accuracy of each image under SEA with its largest number of iterations that is stored."""
+        values = self.accuracy('SEA', self.all_steps('SEA')[-1])
+        assert values is not None
+        return values
+
+    @property
+    def sea_name(self) -> str:
+        """SEA, with the forward passes per image of ``sea``."""
+        return f'SEA {self.passes("SEA", self.all_steps("SEA")[-1]):.0f}'
+
+    def all_steps(self, name: str) -> list[int]:
+        """Returns the iterations with which every member of ``name`` is stored."""
+        members = ENSEMBLES.get(name) or (SINGLES.get(name, name),)
+        return sorted(set.intersection(*(set(self.steps(member)) for member in members)))
+
     def passes(self, name: str, steps: int, kind: str = 'forward') -> float:
         """Returns the passes per image, the mean over images, of an attack with one seed."""
         members = ENSEMBLES.get(name) or (SINGLES.get(name, name),)
@@ -132,43 +148,37 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) 
 
 def comparison(cases: Sequence[Results]) -> str:
     """Returns the table of SEA, AMA and auto, case by case."""
-    rows = []
-    for case in cases:
-        sea, auto = case.accuracy(*REFERENCE), case.accuracy('auto', 400)
-        if sea is None:
-            continue
-        rows.append(
-            [
-                case.title,
-                str(len(case.record['images'])),
-                f'{100 * case.clean:.2f}',
-                percent(sea),
-                percent(case.accuracy('SEA, 3 losses', 300)),
-                percent(case.accuracy('AMA', 30)),
-                percent(case.accuracy('AMA', 100)),
-                percent(auto),
-                difference(case.accuracy('AMA', 100), sea),
-                difference(auto, sea),
-            ]
-        )
-    header = ['model, radius', 'images', 'clean', 'SEA 1212', 'SEA, 3 losses, 909', 'AMA 31', 'AMA 101', 'auto 402']
-    return table([*header, 'AMA 101 - SEA 1212', 'auto 402 - SEA 1212'], rows)
+    rows = [
+        [
+            case.title,
+            str(len(case.record['images'])),
+            f'{100 * case.clean:.2f}',
+            f'{percent(case.sea)} ({case.sea_name.removeprefix("SEA ")})',
+            percent(case.accuracy('AMA', 30)),
+            percent(case.accuracy('AMA', 100)),
+            percent(case.accuracy('auto', 400)),
+            difference(case.accuracy('AMA', 100), case.sea),
+            difference(case.accuracy('auto', 400), case.sea),
+        ]
+        for case in cases
+    ]
+    header = ['model, radius', 'images', 'clean', 'SEA (passes)', 'AMA (31)', 'AMA (101)', 'auto (402)']
+    return table([*header, 'AMA (101) - SEA', 'auto - SEA'], rows)
 
 
 def rivals(cases: Sequence[Results]) -> str:
     """Returns the table of accuracy and passes of every attack, case by case."""
     rows = []
     for case in cases:
-        reference = case.accuracy(*REFERENCE)
         for name in (*SINGLES, *ENSEMBLES):
-            members = ENSEMBLES.get(name) or (SINGLES[name],)
-            for steps in sorted(set.intersection(*(set(case.steps(member)) for member in members))):
+            first = ENSEMBLES.get(name, (SINGLES.get(name),))[0]
+            for steps in case.all_steps(name):
                 values = case.accuracy(name, steps)
                 assert values is not None
-                seeds = len(case.seeds(members[0], steps))
+                seeds = len(case.seeds(first, steps))
                 passes = f'{case.passes(name, steps):.0f}'
-                rows.append([case.title, name, passes, str(seeds), percent(values), difference(values, reference)])
-    return table(['model, radius', 'attack', 'forward passes per image', 'seeds', 'ACC', 'above SEA 1212'], rows, 2)
+                rows.append([case.title, name, passes, str(seeds), percent(values), difference(values, case.sea)])
+    return table(['model, radius', 'attack', 'forward passes per image', 'seeds', 'ACC', 'above SEA'], rows, 2)
 
 
 def ablation(cases: Sequence[Results], names: dict[str, str]) -> str:
@@ -197,7 +207,7 @@ def provenance(cases: Sequence[Results]) -> str:
     for case in cases:
         record = case.record
         dates = sorted({run['date'] for run in case.runs})
-        minutes = sum(run['cpu_seconds'] for run in case.runs) / 60
+        minutes = sum(run.get('cpu_seconds', 0) for run in case.runs) / 60
         seeds = ', '.join(map(str, sorted({run['seed'] for run in case.runs})))
         lines.append(
             f'- {case.title} ({record["purpose"]}): `{record["config"]}`, checkpoint sha256 '
@@ -209,17 +219,13 @@ def provenance(cases: Sequence[Results]) -> str:
 
 
 def draw(cases: Sequence[Results], path: Path) -> None:
-    """Writes the figure: how far each attack is above SEA with 1212 passes, over the passes."""
+    """Writes the figure: how far each attack is above the largest SEA, over the passes."""
     figure = Figure(figsize=(4.4 * len(cases), 3.9), layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(cases), squeeze=False)[0]
     for axes, case in zip(panels, cases, strict=True):
-        reference = case.accuracy(*REFERENCE)
-        assert reference is not None
         for name, (colour, marker, dash) in STYLES.items():
-            members = ENSEMBLES.get(name) or (SINGLES[name],)
-            steps = sorted(set.intersection(*(set(case.steps(member)) for member in members)))
-            points = [(case.passes(name, n), 100 * (case.accuracy(name, n) - reference)) for n in steps]
+            points = [(case.passes(name, n), 100 * (case.accuracy(name, n) - case.sea)) for n in case.all_steps(name)]
             if not points:
                 continue
             passes, means = [x for x, _ in points], [values.mean() for _, values in points]
@@ -235,8 +241,8 @@ def draw(cases: Sequence[Results], path: Path) -> None:
         axes.minorticks_off()
         axes.set_xlabel('forward passes per image')
         axes.set_title(case.title, fontsize=10)
+        axes.set_ylabel(f'accuracy above {case.sea_name}, points')
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel('accuracy above SEA 1212, points')
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncols=len(labels), fontsize=9, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -260,11 +266,12 @@ def filled(text: str, sections: dict[str, str]) -> str:
 
 
 def stored_cases(folder: Path = RESULTS) -> tuple[list[Results], list[Results]]:
-    """Returns the cases in which choices were made, and those reported, in the order of their first runs."""
+    """Returns the cases in which choices were made, and those reported (with a whole SEA), in their order."""
     cases = [Results(path) for path in sorted(folder.glob('*.json'))]
     cases.sort(key=lambda case: case.record['order'])
     chosen = [case for case in cases if case.record['purpose'] == 'selection']
-    return chosen, [case for case in cases if case.record['purpose'] == 'report']
+    reported = [case for case in cases if case.record['purpose'] == 'report' and case.all_steps('SEA')]
+    return chosen, reported
 
 
 def sections() -> dict[str, str]:
@@ -295,7 +302,7 @@ def rivals_of_selection(cases: Sequence[Results]) -> str:
 def main() -> None:
     """Writes the tables and the figure."""
     _, reported = stored_cases()
-    draw([case for case in reported if case.accuracy(*REFERENCE) is not None and case.steps('apgd')], FIGURE)
+    draw([case for case in reported if case.all_steps('SEA')], FIGURE)
     DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding='utf-8'), sections()), encoding='utf-8')
 
 

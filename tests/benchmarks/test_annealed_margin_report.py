@@ -38,7 +38,7 @@ def test_worst_case_is_per_image_and_seeds_are_averaged(case):
     assert case.accuracy('AMA', 30) is None and case.accuracy('SEA, 3 losses', 300) is None
     assert case.passes('SEA', 300) == 4 * 302 and case.passes('AMA', 100) == 302
     row = report.comparison([case]).splitlines()[2]
-    assert row.split(' | ')[:4] == ['| Net, 1/255', '2', '80.00', '45.00']
+    assert row.split(' | ')[:4] == ['| Net, 1/255', '2', '80.00', '45.00 (1208)']
     assert '| -5.00 [-20.00, +10.00] |' in row
 
 
