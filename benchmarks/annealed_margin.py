@@ -1,15 +1,14 @@
 """Measures AMA, and the ensemble made of it, against SEA and other attacks: what docs/annealed_margin.md reports.
 
     python benchmarks/annealed_margin.py --minutes 30
-    python benchmarks/annealed_margin.py --cases camvid_clean --take work_dirs/camvid/upernet_r18_clean_camvid_sea_1_255
 
 A case is a model, a radius and some images; a run is an attack with a number of iterations and a seed on a case. Every
 run is stored at once, with the accuracy and the passes of each image, in benchmarks/results/annealed_margin/CASE.json,
 and what is stored is not run again: an interrupted study goes on. benchmarks/annealed_margin_report.py makes the tables
 and the figure of what is stored.
 
-``--take`` stores the losses of SEA from a result folder of tools/test.py: the same checkpoint, radius, noise and
-images, so the same numbers, without running them again.
+The losses of SEA are taken from the result folder of a case, where tools/test.py has attacked these images with the
+same checkpoint, radius and noise already: the same numbers, without running them again.
 
 The checkpoints are those of ``make demo``, of benchmarks/camvid.py, and of the training commands in the document. A
 case without its checkpoint is named and left out.
@@ -77,7 +76,8 @@ class Case:
         checkpoint: of the model.
         radius: of the Linf ball.
         images: indexes in the dataset.
-        purpose: 'selection', where choices were made, or 'report', which was not looked at before.
+        results: folder in which tools/test.py may have left SEA on the model, with these among its images and this
+            among its radii.
     """
 
     name: str
@@ -86,52 +86,48 @@ class Case:
     checkpoint: str
     radius: str
     images: tuple[int, ...]
-    purpose: str
+    results: str
 
 
-def digits(name: str, title: str, stem: str, folder: str, radius: str, images: range, purpose: str) -> Case:
-    """Returns a case on digit scenes."""
-    return Case(name, title, f'configs/demo/{stem}.py', f'{folder}/iter_200.pth', radius, tuple(images), purpose)
+DIGITS, CAMVID = tuple(range(4, 128, 16)), tuple(i * 101 // 8 for i in range(8))
 
 
-def camvid(name: str, title: str, config: str, radius: str, count: int) -> Case:
-    """Returns a case on CamVid: ``count`` of the 101 validation images, spread evenly."""
-    checkpoint = f'work_dirs/camvid/{Path(config).stem}/iter_800.pth'
-    return Case(name, title, config, checkpoint, radius, tuple(i * 101 // count for i in range(count)), 'report')
+def digits(name: str, training: str, stem: str, folder: str, radii: Sequence[int]) -> list[Case]:
+    """Returns a case per radius, in 255ths, of a model of digit scenes."""
+    checkpoint = f'{folder}/training/iter_200.pth'
+    return [
+        Case(f'{name}_{r}', f'digits, {training}', f'configs/demo/{stem}.py', checkpoint, f'{r}/255', DIGITS,
+             f'{folder}/attack')
+        for r in radii
+    ]  # fmt: skip
 
 
-PSPNET = 'configs/demo/pspnet_{}_digits.py', 'demo_output/pspnet_{}_digits/training/iter_200.pth'
-SEGMENTER = 'configs/demo/segmenter_{}_digits.py', 'work_dirs/digits/segmenter_{}_digits/iter_200.pth'
-UPERNET = 'configs/{}_camvid.py', 'work_dirs/camvid/{}_camvid/iter_800.pth'
-CHOSEN, REPORTED = tuple(range(0, 128, 16)), tuple(range(4, 128, 16))
-FRAMES = tuple(i * 101 // 8 for i in range(8))
+def camvid(name: str, training: str, config: str, radii: Sequence[str]) -> list[Case]:
+    """Returns a case per radius, in 255ths, of a model of CamVid."""
+    folder = f'work_dirs/camvid/{Path(config).stem}'
+    return [
+        Case(f'{name}_{r.replace(".", "_")}', f'CamVid UPerNet, {training}', config, f'{folder}/iter_800.pth',
+             f'{r}/255', CAMVID, f'{folder}_sea_{r}_255')
+        for r in radii
+    ]  # fmt: skip
 
 
-def case_of(name: str, title: str, model: tuple[str, str], kind: tuple[str, str], radius: str, *more: Any) -> Case:
-    """Returns a case of a model in one of its trainings."""
-    config, checkpoint = (text.format(part) for text, part in zip(model, kind, strict=True))
-    return Case(name, title, config, checkpoint, radius, *more)
+def demo(name: str, training: str, stem: str, radii: Sequence[int]) -> list[Case]:
+    """Returns the cases of a model of ``make demo``."""
+    return digits(name, training, stem, f'demo_output/{stem}', radii)
 
 
-CLEAN, AT = ('clean', 'clean'), ('pgd2', 'pgd2')
-CAMVID_CLEAN, CAMVID_AT = (
-    ('clean/upernet_r18_clean', 'upernet_r18_clean'),
-    ('at/upernet_r18_pgd3', 'upernet_r18_pgd3'),
-)
 CASES = {
-    entry.name: entry
-    for entry in (
-        case_of('chosen_pspnet_clean', 'PSPNet, standard', PSPNET, CLEAN, '8/255', CHOSEN, 'selection'),
-        case_of('chosen_pspnet_at', 'PSPNet, adversarial', PSPNET, AT, '8/255', CHOSEN, 'selection'),
-        case_of('pspnet_clean', 'PSPNet, standard', PSPNET, CLEAN, '4/255', REPORTED, 'report'),
-        case_of('pspnet_clean_large', 'PSPNet, standard', PSPNET, CLEAN, '24/255', REPORTED, 'report'),
-        case_of('pspnet_at', 'PSPNet, adversarial', PSPNET, AT, '12/255', REPORTED, 'report'),
-        case_of('segmenter_clean', 'Segmenter, standard', SEGMENTER, CLEAN, '8/255', REPORTED, 'report'),
-        case_of('segmenter_at', 'Segmenter, adversarial', SEGMENTER, AT, '12/255', REPORTED, 'report'),
-        case_of('camvid_clean', 'CamVid UPerNet, standard', UPERNET, CAMVID_CLEAN, '1/255', FRAMES, 'report'),
-        case_of('camvid_at', 'CamVid UPerNet, adversarial', UPERNET, CAMVID_AT, '4/255', FRAMES, 'report'),
+    case.name: case
+    for case in (
+        *demo('pspnet_clean', 'PSPNet, standard', 'pspnet_clean_digits', (4, 8, 12)),
+        *demo('pspnet_at', 'PSPNet, adversarial', 'pspnet_pgd2_digits', (4, 8, 12)),
+        *digits('segmenter_clean', 'Segmenter, standard', 'segmenter_clean_digits', 'work_dirs/segmenter_clean', (8,)),
+        *camvid('camvid_clean', 'standard', 'configs/clean/upernet_r18_clean_camvid.py', ('0.5', '1', '2', '4')),
+        *camvid('camvid_at', 'adversarial', 'configs/at/upernet_r18_pgd3_camvid.py', ('1', '2', '4')),
     )
 }
+PSPNET = tuple(name for name in CASES if name.startswith('pspnet'))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,23 +247,22 @@ def runs(*pairs: tuple[str, Sequence[int]], seeds: Sequence[int] = (0,)) -> list
     return [Run(attack, steps, seed) for seed in seeds for attack, counts in pairs for steps in counts]
 
 
-PAPER_LOSSES = tuple(f'sea/{name}' for name in SEA['sea'].attacks)
-CORE = runs(('auto', [400]), ('ama', [30, 100]), *((name, [300]) for name in PAPER_LOSSES))
-AT_100 = runs(*((name, [100]) for name in ('apgd', 'segpgd', 'cospgd')), *((name, [25]) for name in PAPER_LOSSES))
-AT_300 = runs(*((name, [300]) for name in ('apgd', 'segpgd', 'cospgd', 'ama', 'sea/masked_balanced_ce')), ('ama', [10]))
-ABLATED = runs(*((name, [100]) for name in ABLATION))
+SEA_300 = runs(*((f'sea/{name}', [300]) for name in SEA['sea'].attacks))
+SEA_25 = runs(*((f'sea/{name}', [25]) for name in SEA['sea'].attacks))
+RIVALS = ('apgd', 'segpgd', 'cospgd')
 # The most telling runs first.
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
-    (('pspnet_at',), CORE),
-    (('chosen_pspnet_clean', 'chosen_pspnet_at'), runs(('ama', [200]), ('ama/sigmoid', [200]))),
-    (('pspnet_at',), ABLATED),
-    (('pspnet_clean', 'camvid_clean'), CORE),
-    (('pspnet_at', 'pspnet_clean'), AT_100),
-    (('camvid_at', 'segmenter_clean', 'segmenter_at', 'pspnet_clean_large'), CORE),
-    (('pspnet_at', 'pspnet_clean'), AT_300),
-    (('chosen_pspnet_clean', 'chosen_pspnet_at'), runs(('ama', [400]), ('ama/sigmoid', [400]))),
-    (('pspnet_at', 'pspnet_clean'), runs(('auto', [400]), ('ama', [100]), seeds=(1,))),
-    (('pspnet_clean',), ABLATED),
+    (('camvid_clean_1',), runs(('ama', [30]))),
+    (PSPNET, runs(('ama', [30, 100]))),
+    (('camvid_clean_4',), runs(('ama', [30]))),
+    (('camvid_clean_1', 'camvid_clean_4'), runs(('ama', [100]))),
+    (('camvid_at_4', 'camvid_clean_0_5', 'camvid_clean_2', 'camvid_at_2', 'camvid_at_1'), runs(('ama', [30, 100]))),
+    (('pspnet_at_12', 'pspnet_clean_12'), runs(('auto', [400]), ('ama', [10, 300])) + SEA_300),
+    (('pspnet_at_12',), runs(*((name, [100]) for name in ABLATION))),
+    (('pspnet_at_12', 'pspnet_clean_12'), runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25),
+    (('camvid_clean_1', 'camvid_at_4', 'segmenter_clean_8'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
+    (('pspnet_at_12', 'pspnet_clean_12'), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
+    (('pspnet_clean_12',), runs(*((name, [100]) for name in ABLATION))),
 ]
 
 
@@ -310,8 +305,6 @@ def new_record(case: Case, loaded: Loaded) -> dict[str, Any]:
         'schema_version': SCHEMA_VERSION,
         'case': case.name,
         'title': case.title,
-        'purpose': case.purpose,
-        'order': list(CASES).index(case.name),
         'ablation': {name: text for name, (text, _) in ABLATION.items()},
         'config': case.config,
         'checkpoint': {'file': case.checkpoint, 'sha256': file_sha256(ROOT / case.checkpoint)},
@@ -365,36 +358,36 @@ def store(case: Case, record: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def take(case: Case, folder: Path) -> None:
-    """Stores the losses of SEA that tools/test.py has run on the case's model, radius and images.
-
-    Raises:
-        SystemExit: the folder holds another checkpoint, radius, attack or other images.
-    """
+def take_sea(case: Case, record: dict[str, Any]) -> None:
+    """Adds the losses of SEA that tools/test.py has run on the case's model, radius and images, if it has."""
+    folder = ROOT / case.results
+    if not (folder / 'results.json').is_file():
+        return
     results = load_results(folder)
-    record = stored(case) or new_record(case, load(case))
     if results['checkpoint']['sha256'] != record['checkpoint']['sha256'] or results['attack']['name'] != 'sea':
-        raise SystemExit(f'{folder} is not of SEA on {case.checkpoint}')
+        raise SystemExit(f'{folder} is not of SEA on {case.checkpoint}; move it away')
     with (folder / 'per_image.csv').open(newline='', encoding='utf-8') as stream:
         rows = {row['image']: row for row in csv.DictReader(stream)}
-    steps = sea(case.radius).with_steps(results['attack']['parameters']['attacks']['js']['attack']['steps'])
-    for loss, attack in steps.attacks.items():
-        forward, backward = attack.attack.steps + len(attack.phases()), attack.attack.steps
-        whole = [rows[name][f'{case.radius} forward_passes'] for name in record['images']]
-        if whole != [str(forward * len(steps.attacks))] * len(whole):
-            raise SystemExit(f'{folder}: images left the attack early, so the passes of each loss are not known')
-        run = Run(f'sea/{loss}', attack.attack.steps, results['seed'])
+    if case.radius not in results['evaluation']['attacked'] or not rows.keys() >= set(record['images']):
+        return
+    steps = results['attack']['parameters']['attacks']['js']['attack']['steps']
+    losses = sea(case.radius, steps).attacks
+    forward = steps + len(losses['js'].phases())
+    if {rows[name][f'{case.radius} forward_passes'] for name in record['images']} != {str(forward * len(losses))}:
+        print(f'{folder}: images left the attack early, so the passes of each loss are not known; not taken')
+        return
+    for loss in losses:
+        run = Run(f'sea/{loss}', steps, results['seed'])
         record['runs'][run.key] = {
             'attack': run.attack,
             'steps': run.steps,
             'seed': run.seed,
             'accuracy': [round(float(rows[name][f'{case.radius} {loss}']), 6) for name in record['images']],
-            'forward': [forward] * len(whole),
-            'backward': [backward] * len(whole),
+            'forward': [forward] * len(record['images']),
+            'backward': [steps] * len(record['images']),
             'command': results['command'],
             'date': results['created'][:10],
         }
-    store(case, record)
 
 
 def ready(case: Case) -> bool:
@@ -411,15 +404,20 @@ def ready(case: Case) -> bool:
 
 def study(case: Case, planned: Sequence[Run], until: float) -> None:
     """Runs and stores what is not stored yet, as long as there is time."""
-    record = stored(case)
-    missing = [run for run in planned if record is None or run.key not in record['runs']]
-    if not missing or not ready(case):
+    if not ready(case):
         return
-    loaded = load(case)
-    record = record or new_record(case, loaded)
-    for run in missing:
+    record, loaded = stored(case), None
+    if record is None:
+        loaded = load(case)
+        record = new_record(case, loaded)
+    take_sea(case, record)
+    store(case, record)
+    for run in planned:
+        if run.key in record['runs']:
+            continue
         if time.process_time() > until:
             return
+        loaded = loaded or load(case)
         record['runs'][run.key] = found = measured(case, loaded, run)
         store(case, record)
         mean = sum(found['accuracy']) / len(found['accuracy'])
@@ -431,15 +429,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--minutes', type=float, default=float('inf'), help='of processor time; later no run starts')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='only these (default: all)')
-    parser.add_argument('--take', type=Path, metavar='DIR', help='store the losses of SEA in it for the one of --cases')
     arguments = parser.parse_args()
     register_all_modules()
     torch.set_num_threads(1)
-    if arguments.take:
-        if len(arguments.cases) != 1:
-            parser.error('--take needs the one case that the results are of, in --cases')
-        take(CASES[arguments.cases[0]], arguments.take)
-        return
     for names, planned in PLAN:
         for name in names:
             if name in arguments.cases:

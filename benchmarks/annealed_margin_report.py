@@ -157,13 +157,14 @@ def comparison(cases: Sequence[Results]) -> str:
             percent(case.accuracy('AMA', 30)),
             percent(case.accuracy('AMA', 100)),
             percent(case.accuracy('auto', 400)),
+            difference(case.accuracy('AMA', 30), case.sea),
             difference(case.accuracy('AMA', 100), case.sea),
             difference(case.accuracy('auto', 400), case.sea),
         ]
         for case in cases
     ]
     header = ['model, radius', 'images', 'clean', 'SEA (passes)', 'AMA (31)', 'AMA (101)', 'auto (402)']
-    return table([*header, 'AMA (101) - SEA', 'auto - SEA'], rows)
+    return table([*header, 'AMA (31) - SEA', 'AMA (101) - SEA', 'auto - SEA'], rows)
 
 
 def rivals(cases: Sequence[Results]) -> str:
@@ -210,7 +211,7 @@ def provenance(cases: Sequence[Results]) -> str:
         minutes = sum(run.get('cpu_seconds', 0) for run in case.runs) / 60
         seeds = ', '.join(map(str, sorted({run['seed'] for run in case.runs})))
         lines.append(
-            f'- {case.title} ({record["purpose"]}): `{record["config"]}`, checkpoint sha256 '
+            f'- {case.title}: `{record["config"]}`, checkpoint sha256 '
             f'`{record["checkpoint"]["sha256"][:16]}`, {len(record["images"])} images, attack seeds '
             f'{seeds}; {minutes:.1f} min of processor time on '
             f'{record["hardware"]["processor"]}, one thread, torch {record["versions"]["torch"]}; {" to ".join(dates)}.'
@@ -220,10 +221,15 @@ def provenance(cases: Sequence[Results]) -> str:
 
 def draw(cases: Sequence[Results], path: Path) -> None:
     """Writes the figure: how far each attack is above the largest SEA, over the passes."""
-    figure = Figure(figsize=(4.4 * len(cases), 3.9), layout='constrained')
+    columns = min(3, len(cases))
+    rows = -(-len(cases) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.3 * rows + 0.4), layout='constrained')
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(cases), squeeze=False)[0]
-    for axes, case in zip(panels, cases, strict=True):
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in panels[len(cases) :]:
+        axes.axis('off')
+    handles: dict[str, Any] = {}
+    for axes, case in zip(panels, cases, strict=False):
         for name, (colour, marker, dash) in STYLES.items():
             points = [(case.passes(name, n), 100 * (case.accuracy(name, n) - case.sea)) for n in case.all_steps(name)]
             if not points:
@@ -231,7 +237,9 @@ def draw(cases: Sequence[Results], path: Path) -> None:
             passes, means = [x for x, _ in points], [values.mean() for _, values in points]
             bounds = np.array([interval(values) for _, values in points])
             size = 11 if name == 'auto' else 5
-            axes.plot(passes, means, color=colour, marker=marker, linestyle=dash, label=name, markersize=size)
+            (handles[name],) = axes.plot(
+                passes, means, color=colour, marker=marker, linestyle=dash, label=name, markersize=size
+            )
             if name in ('AMA', 'auto'):
                 errors = np.abs(bounds.T - means)
                 axes.errorbar(passes, means, errors, color=colour, linestyle='', capsize=3, linewidth=1)
@@ -243,8 +251,15 @@ def draw(cases: Sequence[Results], path: Path) -> None:
         axes.set_title(case.title, fontsize=10)
         axes.set_ylabel(f'accuracy above {case.sea_name}, points')
         axes.grid(alpha=0.3)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside lower center', ncols=len(labels), fontsize=9, frameon=False)
+    names = [name for name in STYLES if name in handles]
+    figure.legend(
+        [handles[name] for name in names],
+        names,
+        loc='outside lower center',
+        ncols=len(names),
+        fontsize=9,
+        frameon=False,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -265,44 +280,28 @@ def filled(text: str, sections: dict[str, str]) -> str:
     return text
 
 
-def stored_cases(folder: Path = RESULTS) -> tuple[list[Results], list[Results]]:
-    """Returns the cases in which choices were made, and those reported (with a whole SEA), in their order."""
-    cases = [Results(path) for path in sorted(folder.glob('*.json'))]
-    cases.sort(key=lambda case: case.record['order'])
-    chosen = [case for case in cases if case.record['purpose'] == 'selection']
-    reported = [case for case in cases if case.record['purpose'] == 'report' and case.all_steps('SEA')]
-    return chosen, reported
+def stored_cases(folder: Path = RESULTS) -> list[Results]:
+    """Returns the cases with a whole SEA, model by model and by radius."""
+    cases = [Results(path) for path in folder.glob('*.json')]
+    cases.sort(key=lambda case: (case.record['title'], float(case.record['radius'].partition('/')[0])))
+    return [case for case in cases if case.all_steps('SEA')]
 
 
 def sections() -> dict[str, str]:
     """Returns what goes between the marks of the document."""
-    chosen, reported = stored_cases()
-    names = reported[0].record['ablation']
+    cases = stored_cases()
+    whole = [case for case in cases if case.accuracy('ama/still', 100) is not None]
     return {
-        'comparison': comparison(reported),
-        'rivals': rivals(reported),
-        'ablation': ablation([case for case in reported if case.accuracy('ama/still', 100) is not None], names),
-        'selection': rivals_of_selection(chosen),
-        'provenance': provenance([*chosen, *reported]),
+        'comparison': comparison(cases),
+        'ablation': ablation(whole, cases[0].record['ablation']) if whole else 'Not measured yet.',
+        'runs': rivals(cases),
+        'provenance': provenance(cases),
     }
-
-
-def rivals_of_selection(cases: Sequence[Results]) -> str:
-    """Returns the table of the two forms and their worst case, where the shares of ``auto`` were chosen."""
-    rows = []
-    for case in cases:
-        atan, sigmoid = (case.accuracy(name, 200) for name in ('ama', 'ama/sigmoid'))
-        both = None if atan is None or sigmoid is None else np.minimum(atan, sigmoid)
-        whole = [case.accuracy(name, 400) for name in ('ama', 'ama/sigmoid')]
-        rows.append([case.title, *map(percent, (atan, sigmoid, both, *whole))])
-    header = ['model, radius', 'atan, 200', 'sigmoid, 200', 'worst case of both', 'atan, 400', 'sigmoid, 400']
-    return table(header, rows)
 
 
 def main() -> None:
     """Writes the tables and the figure."""
-    _, reported = stored_cases()
-    draw([case for case in reported if case.all_steps('SEA')], FIGURE)
+    draw(stored_cases(), FIGURE)
     DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding='utf-8'), sections()), encoding='utf-8')
 
 
