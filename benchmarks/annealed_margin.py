@@ -10,8 +10,8 @@ and the figure of what is stored.
 The losses of SEA are taken from the result folder of a case, where tools/test.py has attacked these images with the
 same checkpoint, radius and noise already: the same numbers, without running them again.
 
-The checkpoints are those of ``make demo``, of benchmarks/camvid.py, and of the training commands in the document. A
-case without its checkpoint is named and left out.
+The checkpoints are those of ``make demo``, of benchmarks/camvid.py, and of the training command in the document, each
+in its usual folder. A case without its checkpoint is named and left out.
 """
 
 from __future__ import annotations
@@ -385,7 +385,7 @@ def take_sea(case: Case, record: dict[str, Any]) -> None:
             'accuracy': [round(float(rows[name][f'{case.radius} {loss}']), 6) for name in record['images']],
             'forward': [forward] * len(record['images']),
             'backward': [steps] * len(record['images']),
-            'command': results['command'],
+            'source': case.results,
             'date': results['created'][:10],
         }
 
