@@ -13,6 +13,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmadv.attacks import derive_seed
 from mmadv.errors import UserError, nearest
@@ -29,16 +30,17 @@ class PAGMixin:
     """Adds the PAG loss to an mmseg segmentor's own losses; the weights stay those of the stock segmentor.
 
     The score of a class is the mean of its logit over pixels, and its gradient is that with respect to pixels
-    in [0, 1], without padding. It comes from a second forward pass, in eval mode and without autocast: there images of
-    a batch do not influence each other, dropout is off, and what is aligned is the network that predicts and is
-    attacked. Every class of a step then costs a backward pass and one through it.
+    in [0, 1], without padding. It comes from a second forward pass, without dropout and without autocast. Batch norms
+    take the statistics of the batch there as in the step's own loss, or the two losses would train two networks; their
+    running statistics are not touched. Synchronised ones, which cannot be differentiated twice, take the running ones.
+    Every class of a step then costs a backward pass and one through it.
 
     The targets come from ``PAGTargetHook``, which the config needs among its ``custom_hooks``.
 
     Args:
         pag: a dict of
             ``weight``: λ of the loss, summed over all classes;
-            ``classes_per_step``: how many random classes each image is aligned for in a step, 2 by default. Their
+            ``classes_per_step``: how many random classes the images of a step are aligned for, 2 by default. Their
             sum is multiplied by K / classes_per_step, an unbiased estimate of that over all K classes;
             ``over``: 'valid' (default) takes the score over all valid pixels, 'class' over those of the class where
             the image has any;
@@ -98,7 +100,7 @@ class PAGMixin:
         labels = torch.stack(label_maps(data_samples))
         losses = super().loss(inputs, data_samples)
         # Low precision would decide the direction of many input gradients. Fused attention has no second derivative.
-        with torch.autocast(inputs.device.type, enabled=False), evaluating(self), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast(inputs.device.type, enabled=False), without_dropout(self), sdpa_kernel(SDPBackend.MATH):
             dtype = next(self.parameters()).dtype
             losses.update(self._pag_losses(inputs.detach().to(dtype), labels, data_samples))
         return losses
@@ -124,10 +126,13 @@ class PAGMixin:
         }
 
     def _draw_classes(self, images: int) -> Tensor:
-        """Returns the target classes of each image of a step, (N, T), without repetition."""
+        """Returns the target classes of a step, (N, T), without repetition.
+
+        All images have the same: batch norms mix the gradients of a column's scores.
+        """
         generator = torch.Generator().manual_seed(derive_seed('pag classes', *self._pag_key.next()))
-        order = torch.rand(images, len(self.pag_classes), generator=generator).argsort(1)
-        return torch.tensor(self.pag_classes)[order[:, : self.pag_classes_per_step]]
+        order = torch.randperm(len(self.pag_classes), generator=generator)
+        return torch.tensor(self.pag_classes)[order[: self.pag_classes_per_step]].expand(images, -1)
 
     def _pixels(self, inputs: Tensor) -> Tensor:
         """Returns the network's input as the pixels in [0, 1] that it was made of."""
@@ -140,16 +145,29 @@ class PAGMixin:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Puts every submodule into eval mode and gives each its own mode back; parameters keep their gradients."""
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Puts every submodule into eval mode, except batch norms in training, which take the batch's statistics.
+
+    Those do not update their running statistics. Every module gets its own mode back; parameters keep their gradients.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    norms = [
+        module
+        for module, training in modes
+        if training and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+    ]
+    tracking = [norm.track_running_stats for norm in norms]
     try:
         for module, _ in modes:
             module.training = False  # train() is overridden by some
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+        for norm, tracked in zip(norms, tracking, strict=True):
+            norm.track_running_stats = tracked
 
 
 def unpadded(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Tensor:

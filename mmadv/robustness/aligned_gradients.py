@@ -57,11 +57,11 @@ def class_scores(
 def input_gradients(scores: Tensor, images: Tensor, *, create_graph: bool = False) -> Tensor:
     """Returns the gradient of each score with respect to its own image, (N, T, *S).
 
-    Costs one backward pass for each of the T columns. Images must not influence each other's scores: a batch
-    norm that normalises by the batch must be in eval mode.
+    Costs one backward pass for each of the T columns. Where images influence each other's scores, as through a batch
+    norm in training, the gradient is that of the sum of the batch's scores.
 
     Args:
-        scores: (N, T), computed from ``images`` row by row.
+        scores: (N, T), computed from ``images``.
         images: (N, *S) that require gradients.
         create_graph: whether the gradients are to be differentiated themselves.
 

@@ -51,8 +51,7 @@ def test_the_loss_is_the_naive_one(build_pag, make_batch):
     model, batch = build_pag('fcn'), make_batch([(16, 16)] * 2)
     for sample in batch['data_samples']:
         sample.gt_sem_seg.data[:, :3] = 255
-    found = losses_of(model.train(), copied(batch))
-    model.eval()
+    found = losses_of(model, copied(batch))
     (target,) = model._pag_target
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
     sums, cosines = [], []
@@ -74,9 +73,9 @@ def test_the_loss_is_the_naive_one(build_pag, make_batch):
     assert 0 < float(found['pag_high_frequency']) < 1
 
 
-@pytest.mark.parametrize('name', ['psp', 'uper', 'segmenter'])
-def test_second_order_gradients_agree_with_finite_differences(name, build_pag, make_batch):
-    model, batch = build_pag(name, bank_size=(32, 32)).double(), make_batch([(32, 32)] * 2)
+@pytest.mark.parametrize(('name', 'training'), [('fcn', True), ('psp', False), ('uper', False), ('segmenter', True)])
+def test_second_order_gradients_agree_with_finite_differences(name, training, build_pag, make_batch):
+    model, batch = build_pag(name, bank_size=(32, 32)).double().train(training), make_batch([(32, 32)] * 2)
     parameters = list(model.parameters())
     generator = torch.Generator().manual_seed(3)
     direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
@@ -118,6 +117,17 @@ def test_weights_and_modes_and_statistics_stay_those_of_the_stock_segmentor(buil
         torch.testing.assert_close(model.state_dict()[key], value)
 
 
+def test_the_loss_is_of_the_network_that_the_step_trains(build_pag, make_batch):
+    model, batch = build_pag('fcn').train(), make_batch([(16, 16)] * 2)
+    first = pag_loss(model, copied(batch))
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.add_(1.0)
+    torch.testing.assert_close(pag_loss(model, copied(batch)), first)  # batch statistics, as cross-entropy has them
+    assert not torch.isclose(pag_loss(model.eval(), copied(batch)), first)
+
+
 def test_accumulated_gradients_are_those_of_the_whole_batch(build_pag, make_batch):
     model, batch = build_pag('psp'), make_batch([(16, 16)] * 4)
 
@@ -156,12 +166,11 @@ def test_padding_counts_in_no_gradient(build_pag, make_batch):
     torch.testing.assert_close(values[0][1], values[1][1])
 
 
-def test_classes_are_drawn_anew_for_every_image_and_step(build_pag):
+def test_classes_are_drawn_anew_for_every_step(build_pag):
     model = build_pag('fcn', dict(weight=1, classes_per_step=2, exclude=[1]))
-    first, second = model._draw_classes(200), model._draw_classes(200)
-    assert not torch.equal(first, second)
-    assert all(len(set(row)) == 2 for row in first.tolist())
-    drawn = first.flatten().bincount(minlength=CLASSES).tolist()
+    steps = [model._draw_classes(3) for _ in range(200)]
+    assert all(torch.equal(step, step[:1].expand(3, 2)) and len(set(step[0].tolist())) == 2 for step in steps)
+    drawn = torch.stack([step[0] for step in steps]).flatten().bincount(minlength=CLASSES).tolist()
     assert drawn[1] == 0 and all(70 < drawn[k] < 130 for k in (0, 2, 3, 4))
 
 
