@@ -38,7 +38,7 @@ CAVEATS = {
     EMAHead: 'EMAHead computes its bases without gradient: the gradient is partial and attacks may miss errors; '
     'compare with --attack square, which needs no gradient',
     LightHamHead: 'LightHamHead draws random bases at every forward pass; they are fixed here, to the same ones for '
-    'every image, so that attack and score see one model',
+    'every image, so that attack and score see one model; its gradient may be partial, compare with --attack square',
 }
 
 # Preprocessors whose test mode is SegDataPreProcessor's, which PixelModel repeats differentiably.
