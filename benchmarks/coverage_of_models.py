@@ -261,7 +261,8 @@ def page(found: list[tuple[str, str, dict[str, Any]]]) -> str:
         'Gradient: `ok` where the derivative along it agrees with central differences (float64: 0.1 %; above '
         f'{DOUBLE_LIMIT / 1e6:.0f} million',
         'parameters float32: 5 %), `partial` where not, `too small to compare` where rounding hides it. Attack: `ok`',
-        'where three steps of PGD at 8/255 raise the cross-entropy. The auxiliary heads stand in brackets; attacks do not',
+        'where three steps of PGD at 8/255 raise the cross-entropy. The auxiliary heads stand in brackets; attacks do'
+        ' not',
         'use them.',
         '',
         '| family | config | gradient | attack | remark |',
