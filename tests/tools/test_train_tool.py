@@ -51,12 +51,15 @@ def test_amp_sets_the_optimiser_wrapper(train_tool, project, monkeypatch):
 
     built = []
 
+    class Stop(Exception):
+        pass
+
     def from_cfg(config):
         built.append(config)
-        raise KeyboardInterrupt
+        raise Stop
 
     monkeypatch.setattr(Runner, 'from_cfg', from_cfg)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stop):
         train_tool(['config.py', '--amp', '--work-dir', 'work'])
     assert built[0].optim_wrapper.type == 'AmpOptimWrapper'
     assert built[0].optim_wrapper.loss_scale == 'dynamic'
