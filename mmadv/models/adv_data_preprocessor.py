@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_rank, get_world_size
-from mmengine.logging import MessageHub
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
@@ -21,6 +20,7 @@ from mmadv.attacks import Attack, NonFiniteLogits, derive_seed
 from mmadv.errors import UserError
 from mmadv.models.adapter import FAITHFUL_PREPROCESSORS, TrainingAdapter
 from mmadv.models.batches import check_labels, check_pixels, label_maps, sample_names
+from mmadv.models.iteration_key import IterationKey
 from mmadv.registry import ATTACKS, build
 
 
@@ -100,8 +100,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
             )
         self.prob = float(prob)
         self._segmentor: weakref.ref[BaseSegmentor] | None = None
-        self._iteration: int | None = None
-        self._calls = 0
+        self._key = IterationKey()
 
     def bind(self, segmentor: BaseSegmentor) -> None:
         """Makes ``segmentor`` the model that is attacked; building a segmentor with this preprocessor does so."""
@@ -136,7 +135,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         if self.attack is None or self.prob == 0:
             return data
         data, model, names = self._checked(data)
-        key = self._next_key()
+        key = self._key.next()
         for chosen in self._choose(data['inputs'], key):
             adversarial = self._attack_samples(model, data, chosen, names, key)
             for index, image in zip(chosen, adversarial, strict=True):
@@ -196,20 +195,6 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         seed, iteration, call = key
         # The 0 was the rank once; it keeps the noise of a single process what it was.
         return [derive_seed('noise', seed, 0, iteration, call, place_in_whole_batch(index)) for index in chosen]
-
-    def _next_key(self) -> tuple[int, int, int]:
-        """Returns (seed, iteration, call within the iteration): what all randomness of a call derives from.
-
-        Without a runner the seed is torch's initial one and the calls alone are counted.
-        """
-        hub = MessageHub.get_current_instance()
-        seed = hub.get_info('seed')
-        iteration = hub.get_info('iter')
-        if iteration != self._iteration:
-            self._iteration, self._calls = iteration, 0
-        key = (torch.initial_seed() if seed is None else seed, iteration or 0, self._calls)
-        self._calls += 1
-        return key
 
     def _padded_size(self, sizes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
         """Returns height and width of the batch after mmseg's padding in training."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from mmengine.dist import get_rank
 from mmengine.logging import MessageHub
 
 
 class IterationKey:
-    """Gives (seed, rank, iteration, call within the iteration), another one at every call.
+    """Gives (seed, iteration, call within the iteration), another one at every call and the same on every process.
 
     Without a runner the seed is torch's initial one and the calls alone are counted.
     """
@@ -17,12 +16,12 @@ class IterationKey:
         self._iteration: int | None = None
         self._calls = 0
 
-    def next(self) -> tuple[int, int, int, int]:
+    def next(self) -> tuple[int, int, int]:
         """Returns the key of this call."""
         hub = MessageHub.get_current_instance()
         seed, iteration = hub.get_info('seed'), hub.get_info('iter')
         if iteration != self._iteration:
             self._iteration, self._calls = iteration, 0
-        key = (torch.initial_seed() if seed is None else seed, get_rank(), iteration or 0, self._calls)
+        key = (torch.initial_seed() if seed is None else seed, iteration or 0, self._calls)
         self._calls += 1
         return key

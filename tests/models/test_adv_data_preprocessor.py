@@ -13,6 +13,7 @@ from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmadv.attacks import NonFiniteLogits, derive_seed
 from mmadv.errors import UserError
 from mmadv.models import AdvSegDataPreProcessor, SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.iteration_key import IterationKey
 
 PGD = dict(type='PGD', threat=dict(type='Linf', radius='8/255'), steps=2, step_size='4/255')
 RADIUS = 8 / 255
@@ -88,7 +89,7 @@ def test_unchosen_samples_stay_and_chosen_ones_change(build_model, make_batch):
 def test_prob_is_the_share_of_adversarial_samples(build_model, make_batch):
     model = build_model('fcn', adversarial(prob=0.3))
     own, inputs = model.data_preprocessor, make_batch([(4, 4)] * 4)['inputs']
-    chosen = sum(len(group) for _ in range(1000) for group in own._choose(inputs, own._next_key()))
+    chosen = sum(len(group) for _ in range(1000) for group in own._choose(inputs, own._key.next()))
     assert chosen / 4000 == pytest.approx(0.3, abs=0.03)
 
 
@@ -200,7 +201,7 @@ def test_processes_draw_what_one_process_draws_for_the_whole_batch(build_model, 
 
     run(model, batch)
     for rank in range(2):
-        model.data_preprocessor._calls = 0
+        model.data_preprocessor._key = IterationKey()
         monkeypatch.setattr('mmadv.models.adv_data_preprocessor.get_rank', lambda rank=rank: rank)
         monkeypatch.setattr('mmadv.models.adv_data_preprocessor.get_world_size', lambda: 2)
         run(model, {name: part[rank::2] for name, part in batch.items()})

@@ -73,13 +73,13 @@ def train(build_model, make_batch, tmp_path, monkeypatch):
         model = build_model('fcn', preprocessor, kind=kind)
         drawn = []
         if isinstance(model.data_preprocessor, AdvSegDataPreProcessor):
-            draw = model.data_preprocessor._next_key
+            draw = model.data_preprocessor._key.next
 
             def next_key():
                 drawn.append(draw())
                 return drawn[-1]
 
-            monkeypatch.setattr(model.data_preprocessor, '_next_key', next_key)
+            monkeypatch.setattr(model.data_preprocessor._key, 'next', next_key)
         runner = Runner(
             model,
             work_dir=str(tmp_path / name),
