@@ -108,7 +108,7 @@ class AttackTestLoop(TestLoop):
         self.largest_group: int | None = None
         self.caveats: list[str] = []
         self.selection = Selection(dataset, indexes)
-        self.dataloader_config = in_order({**dataloader, 'dataset': self.selection})
+        self.dataloader_config = in_order({**dataloader, 'dataset': self.selection}, round_up=False)
         super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])
         self.loaded_rgb = _loads_rgb(runner.cfg)

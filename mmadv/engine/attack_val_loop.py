@@ -70,7 +70,7 @@ class AttackValLoop(ValLoop):
         self.seed = seed
         dataset = build_dataset(dataloader['dataset'], 'val_dataloader.dataset')
         selection = Selection(dataset, evenly_spaced(len(dataset), limit))
-        super().__init__(runner, in_order({**dataloader, 'dataset': selection}), evaluator, fp16)
+        super().__init__(runner, in_order({**dataloader, 'dataset': selection}, round_up=True), evaluator, fp16)
         self.robust_evaluator = runner.build_evaluator(evaluator)
         self.robust_evaluator.dataset_meta = self.evaluator.dataset_meta
 

@@ -31,11 +31,21 @@ class Attacked:
     valid: int
 
 
-def in_order(dataloader: dict[str, Any]) -> dict[str, Any]:
-    """Returns a dataloader config that reads every sample once, in order."""
+def in_order(dataloader: dict[str, Any], *, round_up: bool) -> dict[str, Any]:
+    """Returns a dataloader config that reads every sample in order.
+
+    Args:
+        dataloader: its other settings.
+        round_up: repeat samples where the processes' shares would differ in length, which metrics of mmengine drop
+            again and need; False for metrics that count every sample they get, and where there may be none.
+    """
     dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
     kept = {key: value for key, value in dataloader.items() if key not in dropped}
-    return {'batch_size': 1, **kept, 'sampler': {'type': 'mmengine.DefaultSampler', 'shuffle': False}}
+    return {
+        'batch_size': 1,
+        **kept,
+        'sampler': {'type': 'mmengine.DefaultSampler', 'shuffle': False, 'round_up': round_up},
+    }
 
 
 def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> list[list[int]]:
