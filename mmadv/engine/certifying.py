@@ -23,9 +23,9 @@ from mmadv.attacks import derive_seed
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.command_line import Parser, load_config, require
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
+from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
 from mmadv.engine.progress import Progress
 from mmadv.engine.provenance import hardware, versions
-from mmadv.engine.testing import UNFINISHED
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_areas, to_counts
 from mmadv.evaluation.result_store import ResultStore
@@ -91,7 +91,7 @@ def run_certify(argv: Sequence[str]) -> None:
     )
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
-    _check_unfinished(arguments, out)
+    check_unfinished(arguments, out)
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
     use_safe_loading()
@@ -108,18 +108,15 @@ def run_certify(argv: Sequence[str]) -> None:
     if not arguments.resume:
         store.remove()
     start = time.perf_counter()
-    try:
+    with kept(store, out, 'tools/certify.py', argv):
         run.over(store, shown)
-    except BaseException as error:
-        raise _with_the_way_on(error, store, out) from None
-    finally:
         store.close()
     with staged(out) as stage:
         results = {
             'schema': SCHEMA,
             'schema_version': SCHEMA_VERSION,
             'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-            'command': shlex.join(['python', 'tools/certify.py', *argv]),
+            'command': shlex.join(['python', 'tools/certify.py', *without_resuming(argv)]),
             'config': {'file': arguments.config, 'text': config.pretty_text},
             'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
             'smoothing': _smoothing(certifier),
@@ -157,29 +154,6 @@ def _settings(
         'config': {'model': settings['model'], 'test_dataset': settings['test_dataloader'].get('dataset')},
         'versions': {name: version for name, version in versions().items() if name != 'python'},
     }
-
-
-def _check_unfinished(arguments: Namespace, out: Path) -> None:
-    """Raises UserError where an unfinished run is there, and the arguments do not say what to do with it."""
-    if arguments.resume and arguments.restart:
-        raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
-    if arguments.resume and not arguments.out:
-        raise UserError('--resume needs --out, the folder of the run that is to go on')
-    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).begun:
-        raise UserError(
-            f'output folder {out} holds an unfinished run; go on with --resume, discard it with --restart, or give '
-            'another --out'
-        )
-
-
-def _with_the_way_on(error: BaseException, store: ResultStore, out: Path) -> BaseException:
-    """Returns an error that says, where images are kept, how to go on."""
-    if not store.begun:
-        return error
-    how = f'images that are done are kept in {out}; go on with the same command, --out {out} and --resume'
-    if isinstance(error, KeyboardInterrupt):
-        return KeyboardInterrupt(how)
-    return UserError(f'{error} ({how})') if isinstance(error, UserError) else error
 
 
 class CertificationRun:

@@ -8,8 +8,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attacks_by_radius, unwrap
-from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, user_sentence
+from mmadv.engine.command_line import Parser, load_config, require, set_local_rank
+from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
 from mmadv.engine.provenance import hardware, versions
 from mmadv.engine.trust_check import check_trust, trust_text
 from mmadv.errors import UserError, nearest
@@ -34,8 +34,7 @@ from mmadv.report.pictures import draw_example
 from mmadv.report.results import FILE_NAME, check_writable, load_results, staged, write_per_image, write_results
 from mmadv.report.table import summary_table
 
-# Inside the output folder: results per image while the run lasts, and when it is complete.
-UNFINISHED = 'unfinished'
+# Inside the output folder: results per image of a complete run.
 RECORDS = 'records.jsonl'
 # Keys of a config that decide numbers; a run that goes on must have them as they were.
 DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
@@ -115,7 +114,7 @@ def run_test(argv: Sequence[str]) -> int:
     attacks_by_radius(attack, arguments.eps)
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
-    _check_unfinished(arguments, out)
+    check_unfinished(arguments, out)
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
     use_safe_loading()
@@ -137,7 +136,7 @@ def run_test(argv: Sequence[str]) -> int:
         loop.keep_results(store)
         if arguments.resume and not loop.missing and _is_complete(out, store, arguments):
             return _tell_complete(out)
-        with _kept(store, out, argv):
+        with kept(store, out, 'tools/test.py', argv):
             runner.test()
             if not is_main_process():
                 return 0
@@ -194,19 +193,6 @@ def run_settings(config: Config, arguments: Namespace, attack: Attack | None, lo
     }
 
 
-def _check_unfinished(arguments: Namespace, out: Path) -> None:
-    """Raises UserError where an unfinished run is there, and the arguments do not say what to do with it."""
-    if arguments.resume and arguments.restart:
-        raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
-    if arguments.resume and not arguments.out:
-        raise UserError('--resume needs --out, the folder of the run that is to go on')
-    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).begun:
-        raise UserError(
-            f'output folder {out} holds the results of an unfinished run; go on with --resume, discard them with '
-            '--restart, or give another --out'
-        )
-
-
 def _agreed(out: Path) -> Path:
     """Returns the output folder of the main process; the default one holds the time."""
     names = [str(out)]
@@ -220,29 +206,6 @@ def _discard(store: ResultStore, arguments: Namespace) -> None:
     if not arguments.resume and is_main_process():
         store.remove()
     barrier()
-
-
-@contextmanager
-def _kept(store: ResultStore, out: Path, argv: Sequence[str]) -> Iterator[None]:
-    """Says, whatever ends the run early, how many images are kept and how to go on."""
-    try:
-        yield
-    except BaseException as error:
-        store.close()
-        kept = len(store.read())
-        note = f'{kept} images are done and kept in {out}; go on with the same command and --resume'
-        sentence = user_sentence(error)
-        if isinstance(error, KeyboardInterrupt):
-            words = _without_resuming(argv)
-            words += [] if any(word.startswith('--o') for word in words) else ['--out', str(out)]
-            command = shlex.join(['python', 'tools/test.py', *words, '--resume'])
-            how = f'{kept} images are done and kept; go on with\n{command}' if kept else 'nothing was done yet'
-            raise KeyboardInterrupt(how) from None
-        if kept and sentence is not None:
-            raise UserError(f'{sentence} ({note})') from error
-        if kept:
-            print(note, file=sys.stderr)
-        raise
 
 
 def _is_complete(out: Path, store: ResultStore, arguments: Namespace) -> bool:
@@ -268,12 +231,6 @@ def _tell_failed(failed: Sequence[Mapping[str, str]]) -> int:
     number = f'{len(failed)} image' + ('s' if len(failed) > 1 else '')
     print(f'error: the model failed on {number}, left out of every number; --resume tries again', file=sys.stderr)
     return 1
-
-
-def _without_resuming(argv: Sequence[str]) -> list[str]:
-    """Returns the command line without --resume and --restart, and what argparse takes for them."""
-    options = ('--resume', '--restart')
-    return [word for word in argv if not (len(word) > 5 and any(option.startswith(word) for option in options))]
 
 
 def config_for_testing(config: Config, arguments: Namespace, attack: Attack | None, scratch: str) -> Config:
@@ -382,7 +339,7 @@ def _write(
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
     results: dict[str, Any] = {
         'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        'command': shlex.join(['python', 'tools/test.py', *_without_resuming(argv)]),
+        'command': shlex.join(['python', 'tools/test.py', *without_resuming(argv)]),
         'config': {'file': arguments.config, 'text': text},
         'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
         'attack': attack and {'name': arguments.attack, 'title': loop.title, 'parameters': attack.describe()},

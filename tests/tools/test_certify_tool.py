@@ -57,7 +57,7 @@ def test_an_interrupted_run_goes_on_where_it_was(project, certify_tool, capsys, 
     assert certify_tool(given) == 130
     assert '--resume' in capsys.readouterr().err
     assert certify_tool(given) == 2
-    assert 'holds an unfinished run' in capsys.readouterr().err
+    assert 'holds the results of an unfinished run' in capsys.readouterr().err
     assert certify_tool([*given, '--resume', '--alpha', '0.1']) == 2
     assert 'differs in smoothing.alpha' in capsys.readouterr().err
     del calls[:]

@@ -1,0 +1,70 @@
+"""Commands that keep the results of each image: what they refuse to overwrite, and how a cut-short run goes on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmadv.engine.command_line import user_sentence
+from mmadv.errors import UserError
+from mmadv.evaluation.result_store import ResultStore
+
+# Inside the output folder: results per image while the run lasts.
+UNFINISHED = 'unfinished'
+
+
+def check_unfinished(arguments: Namespace, out: Path) -> None:
+    """Raises UserError where an unfinished run is there, and the arguments do not say what to do with it."""
+    if arguments.resume and arguments.restart:
+        raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
+    if arguments.resume and not arguments.out:
+        raise UserError('--resume needs --out, the folder of the run that is to go on')
+    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).begun:
+        raise UserError(
+            f'output folder {out} holds the results of an unfinished run; go on with --resume, discard them with '
+            '--restart, or give another --out'
+        )
+
+
+@contextmanager
+def kept(store: ResultStore, out: Path, tool: str, argv: Sequence[str]) -> Iterator[None]:
+    """Says, whatever ends the run early, how many images are kept and how to go on.
+
+    Args:
+        store: of the run; it is closed.
+        out: output folder.
+        tool: the command, such as 'tools/test.py'.
+        argv: its arguments.
+
+    Raises:
+        KeyboardInterrupt: with the command that goes on as its message.
+        UserError: the error that ended the run, with how to go on.
+    """
+    try:
+        yield
+    except BaseException as error:
+        store.close()
+        done = len(store.read())
+        note = f'{done} images are done and kept in {out}; go on with the same command and --resume'
+        sentence = user_sentence(error)
+        if isinstance(error, KeyboardInterrupt):
+            words = without_resuming(argv)
+            words += [] if any(word.startswith('--o') for word in words) else ['--out', str(out)]
+            command = shlex.join(['python', tool, *words, '--resume'])
+            how = f'{done} images are done and kept; go on with\n{command}' if done else 'nothing was done yet'
+            raise KeyboardInterrupt(how) from None
+        if done and sentence is not None:
+            raise UserError(f'{sentence} ({note})') from error
+        if done:
+            print(note, file=sys.stderr)
+        raise
+
+
+def without_resuming(argv: Sequence[str]) -> list[str]:
+    """Returns the command line without --resume and --restart, and what argparse takes for them."""
+    options = ('--resume', '--restart')
+    return [word for word in argv if not (len(word) > 5 and any(option.startswith(word) for option in options))]
