@@ -2,22 +2,30 @@
 
     python benchmarks/training_cost.py [--config CONFIG] [--size 120 160] [--batch-size 8] [--device cpu|cuda]
 
-An attack step differentiates with respect to the images only, so a method with k of them should cost 1 + k·g clean
-steps, where g = (forward + input gradient of the bare model) / (clean step). All methods take turns, round by round, so
-that drift of the machine meets them alike; a ratio is that of the rounds' medians. Memory is measured once for each
-method: on a GPU the peak that torch allocated, on a CPU the peak resident memory of a process of its own. Images and
-labels are random: time does not depend on them, except that Fast Newton and attacks that keep the last iterate take the
-same passes for any image. Writes benchmarks/results/training_cost_{DEVICE}.json and the table of docs/evidence.md.
+An attack step differentiates with respect to the images only. A method with k of them, f passes that differentiate
+nothing and t that train the weights should cost t + k·g + f·h clean steps, where g = (forward + input gradient of the
+bare model) / (clean step) and h = (its forward) / (clean step). t is 1, and 2 for TRADES, which trains on clean and
+adversarial images, and needs one forward for the prediction that its attack leads away from. A replay of "free"
+training is one pass for the weights and the perturbation.
+
+All methods take turns, round by round, so that drift of the machine meets them alike; a ratio is that of the rounds'
+medians: of processor time on a CPU, which waiting for other programs is not in, of wall time on a GPU. Memory is
+measured once for each method: on a GPU the peak that torch allocated, on a CPU the peak resident memory of a process of
+its own. Images and labels are random: time does not depend on them, except that Fast Newton and attacks that keep the
+last iterate take the same passes for any image. Writes benchmarks/results/training_cost_{DEVICE}.json and the table of
+docs/evidence.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +38,70 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from studies import ROOT, resident_peak, store, write_section
+from torch import nn
 
 from mmadv.attacks.attack import frozen
 from mmadv.models.adapter import TrainingAdapter
+from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
 
 RADIUS = dict(type='Linf', radius='4/255')
-# Name -> (attack, gradients that it takes).
-METHODS: dict[str, tuple[dict[str, Any] | None, int]] = {
-    'clean': (None, 0),
-    'FGSM': (dict(type='FGSM', threat=RADIUS), 1),
-    'RS-FGSM': (dict(type='PGD', threat=RADIUS, steps=1, step_size='5/255'), 1),
-    'Fast Newton': (dict(type='FastNewton'), 1),
-    'PGD-2': (dict(type='PGD', threat=RADIUS, steps=2, step_size=0.01), 2),
-    'PGD-3': (dict(type='PGD', threat=RADIUS, steps=3, step_size=0.01), 3),
-    'PGD-5': (dict(type='PGD', threat=RADIUS, steps=5, step_size=0.01), 5),
-    'SegPGD-5': (dict(type='SegPGD', threat=RADIUS, steps=5, step_size=0.01), 5),
-    'CosPGD-5': (dict(type='CosPGD', threat=RADIUS, steps=5, step_size=0.01), 5),
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train.
+
+    Attributes:
+        attack: of the preprocessor; none in clean and "free" training.
+        gradients: with respect to the images alone, that a step takes.
+        forwards: passes without a gradient that a step takes.
+        trainings: forward and backward passes with respect to the weights that a step takes.
+        segmentor: what differs in the model.
+        preprocessor: what else differs in the preprocessor.
+    """
+
+    attack: dict[str, Any] | None = None
+    gradients: int = 0
+    forwards: int = 0
+    trainings: int = 1
+    segmentor: dict[str, Any] = field(default_factory=dict)
+    preprocessor: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, model: Config, device: torch.device) -> nn.Module:
+        """Returns the segmentor in training, with its preprocessor, for the same weights in every method."""
+        settings = copy.deepcopy(model)
+        kind = {'type': 'AdvSegDataPreProcessor', 'prob': float(self.attack is not None), 'attack': self.attack}
+        settings.data_preprocessor.update(self.preprocessor or kind)
+        settings.update(self.segmentor)
+        torch.manual_seed(0)
+        built = MODELS.build(settings).to(device, memory_format=torch.channels_last).train()
+        if isinstance(built.data_preprocessor, FreeAdvSegDataPreProcessor):
+            built.data_preprocessor.slot = 0  # FreeTrainLoop's part
+        return built
+
+
+def steps_of(kind: str, steps: int, **more: Any) -> Method:
+    """Returns adversarial training by an iterative attack."""
+    return Method(dict(type=kind, threat=RADIUS, steps=steps, step_size=0.01, **more), steps)
+
+
+METHODS = {
+    'clean': Method(),
+    'FGSM': Method(dict(type='FGSM', threat=RADIUS), 1),
+    'RS-FGSM': Method(dict(type='PGD', threat=RADIUS, steps=1, step_size='5/255'), 1),
+    'Fast Newton': Method(dict(type='FastNewton'), 1),
+    'free, one replay': Method(preprocessor=dict(type='FreeAdvSegDataPreProcessor', radius='4/255')),
+    'PGD-2': steps_of('PGD', 2),
+    'PGD-3': steps_of('PGD', 3),
+    'PGD-5': steps_of('PGD', 5),
+    'SegPGD-5': steps_of('SegPGD', 5),
+    'CosPGD-5': steps_of('CosPGD', 5),
+    'TRADES with PGD-5': dataclasses.replace(
+        steps_of('PGD', 5, objective=dict(type='KullbackLeibler')),
+        forwards=1,
+        trainings=2,
+        segmentor=dict(type='TRADESEncoderDecoder', beta=6.0),
+    ),
 }
 
 
@@ -57,26 +113,23 @@ class Workload:
         size: height and width of the images.
         batch_size: images of a step.
         device: 'cpu' or 'cuda'.
+        methods: names of METHODS.
     """
 
-    def __init__(self, config: str, size: tuple[int, int], batch_size: int, device: str) -> None:
+    def __init__(
+        self, config: str, size: tuple[int, int], batch_size: int, device: str, methods: Iterable[str] = tuple(METHODS)
+    ) -> None:
         self.device = torch.device(device)
-        settings = Config.fromfile(ROOT / config)
-        torch.manual_seed(0)
+        model = Config.fromfile(ROOT / config).model
         with DefaultScope.overwrite_default_scope('mmseg'):
-            settings.model.data_preprocessor.type = 'AdvSegDataPreProcessor'
-            settings.model.data_preprocessor.prob = 0
-            self.model = MODELS.build(settings.model)
-            self.methods = {}
-            for name, (attack, _) in METHODS.items():
-                options = dict(attack=attack, prob=1.0) if attack else dict(prob=0)
-                self.methods[name] = MODELS.build({**settings.model.data_preprocessor, **options})
-        self.model.to(self.device, memory_format=torch.channels_last).train()
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
-        self.optim_wrapper = OptimWrapper(optimizer)
+            self.models = {name: METHODS[name].build(model, self.device) for name in methods}
+        # One state of the optimiser at a time would do; a model of its own keeps each method's steps apart.
+        self.optim_wrappers = {
+            name: OptimWrapper(torch.optim.AdamW(built.parameters(), lr=1e-5)) for name, built in self.models.items()
+        }
         rng = np.random.default_rng(0)
         pixels = torch.from_numpy(rng.integers(0, 256, (batch_size, 3, *size), dtype=np.uint8))
-        labels = torch.from_numpy(rng.integers(0, self.model.num_classes, (batch_size, 1, *size)))
+        labels = torch.from_numpy(rng.integers(0, model.decode_head.num_classes, (batch_size, 1, *size)))
         samples = []
         for label in labels:
             sample = SegDataSample(gt_sem_seg=PixelData(data=label))
@@ -84,38 +137,45 @@ class Workload:
             samples.append(sample)
         self.data = {'inputs': list(pixels), 'data_samples': samples}
         self.images = pixels.float().div(255).to(self.device)
-        for preprocessor in self.methods.values():
-            preprocessor.to(self.device)
 
     def train_step(self, name: str) -> None:
         """One training step of a method."""
-        self.model.data_preprocessor = self.methods[name]
-        self.model.train_step(copy.copy(self.data), self.optim_wrapper)
+        self.models[name].train_step(copy.copy(self.data), self.optim_wrappers[name])
 
     def bare_pass(self) -> None:
         """Forward and input gradient of the model alone: frozen, in eval mode, the mean logit as the loss."""
-        adapter = TrainingAdapter(self.model, self.images.shape[-2:])
+        adapter = TrainingAdapter(self.models['clean'], self.images.shape[-2:])
         with frozen(adapter):
             images = self.images.detach().requires_grad_()
             torch.autograd.grad(adapter(images).mean(), images)
 
+    @torch.no_grad()
+    def bare_forward(self) -> None:
+        """Forward of the model alone, in eval mode."""
+        adapter = TrainingAdapter(self.models['clean'], self.images.shape[-2:])
+        with frozen(adapter):
+            adapter(self.images)
+
     def seconds(self, step: Callable[[], None]) -> float:
-        """Wall time of one call, everything on the device included."""
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize()
+        """Processor time of one call on a CPU, wall time on a GPU."""
+        if self.device.type == 'cpu':
+            start = time.process_time()
+            step()
+            return time.process_time() - start
+        torch.cuda.synchronize()
         start = time.perf_counter()
         step()
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()
         return time.perf_counter() - start
 
 
 def times(workload: Workload, rounds: int) -> dict[str, list[float]]:
     """Returns the seconds of each round, of every method and of the bare pass, in turns."""
     steps: dict[str, Callable[[], None]] = {
-        name: (lambda name=name: workload.train_step(name)) for name in workload.methods
+        name: (lambda name=name: workload.train_step(name)) for name in workload.models
     }
     steps['bare pass'] = workload.bare_pass
+    steps['bare forward'] = workload.bare_forward
     for step in steps.values():
         step()
     found: dict[str, list[float]] = {name: [] for name in steps}
@@ -129,24 +189,24 @@ def times(workload: Workload, rounds: int) -> dict[str, list[float]]:
 def peak_memory(arguments: tuple, name: str) -> float:
     """Returns the bytes that two training steps of a method need at most, beside the model and its optimiser."""
     if arguments[3] == 'cuda':
-        workload = Workload(*arguments)
-        workload.train_step('clean')
+        workload = Workload(*arguments, methods=[name])
+        workload.train_step(name)
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         workload.train_step(name)
         return torch.cuda.max_memory_allocated() - before
-    return resident_peak(lambda: Workload(*arguments), lambda workload: workload.train_step(name))
+    return resident_peak(lambda: Workload(*arguments, methods=[name]), lambda workload: workload.train_step(name))
 
 
 def table(content: dict[str, Any]) -> str:
     """Returns the Markdown table of stored results."""
-    gradient = content['bare_over_clean']
+    gradient, forward = content['bare_over_clean'], content['forward_over_clean']
     lines = [
-        '| training step | time / clean step | 1 + k·g | above it | peak memory / clean step |',
+        '| training step | time / clean step | t + k·g + f·h | above it | peak memory / clean step |',
         '|---|---:|---:|---:|---:|',
     ]
     for record in content['records']:
-        expected = 1 + record['gradients'] * gradient
+        expected = record['trainings'] + record['gradients'] * gradient + record['forwards'] * forward
         lines.append(
             f'| {record["method"]} | {record["time_ratio"]:.2f} | {expected:.2f} | '
             f'{100 * (record["time_ratio"] / expected - 1):+.1f} % | {record["memory_ratio"]:.2f} |'
@@ -156,8 +216,8 @@ def table(content: dict[str, Any]) -> str:
     height, width = content['size']
     lines += [
         '',
-        f'g = {gradient:.3f}; a clean step takes {content["clean_seconds"]:.2f} s. `{content["config"]}`, '
-        f'{width}x{height}, batch {content["batch_size"]}, {content["rounds"]} rounds; '
+        f'g = {gradient:.3f}, h = {forward:.3f}; a clean step takes {content["clean_seconds"]:.2f} s. '
+        f'`{content["config"]}`, {width}x{height}, batch {content["batch_size"]}, {content["rounds"]} rounds; '
         f'{machine["processor"]}, {where}; '
         f'torch {content["versions"]["torch"]}; {content["date"]}.',
         '',
@@ -183,12 +243,14 @@ def main() -> None:
     records = [
         {
             'method': name,
-            'gradients': gradients,
+            'gradients': method.gradients,
+            'forwards': method.forwards,
+            'trainings': method.trainings,
             'seconds': found[name],
             'time_ratio': found[name] / clean,
             'memory_ratio': memory[name] / memory['clean'],
         }
-        for name, (_, gradients) in METHODS.items()
+        for name, method in METHODS.items()
     ]
     path = store(
         f'training_cost_{given.device}',
@@ -200,6 +262,7 @@ def main() -> None:
         device=given.device,
         clean_seconds=clean,
         bare_over_clean=found['bare pass'] / clean,
+        forward_over_clean=found['bare forward'] / clean,
         threads=torch.get_num_threads(),
     )
     text = table(json.loads(Path(path).read_text(encoding='utf-8')))
