@@ -1,4 +1,4 @@
-"""Every training method with what mmengine offers: resume, EMA, accumulation, checkpointing, DDP; FSDP is refused."""
+"""Every training method with what mmengine offers: resume, EMA, accumulation, checkpointing, compiling, DDP; FSDP is refused."""
 
 import copy
 import os
@@ -264,6 +264,27 @@ def test_activation_checkpointing_changes_no_gradient(build_method, make_batch, 
     for block in model.backbone.layer3:
         block.with_cp = True
     for key, gradient in step(model, batch).items():
+        torch.testing.assert_close(gradient, expected[key], atol=1e-6, rtol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize('name', ['at', 'trades', 'free'])
+def test_compiled_model_has_the_same_gradients(build_method, make_batch, own_hub, name):
+    batch = make_batch([(24, 24)] * 2)
+    expected = step(build_method(name, 'fcn'), copy.deepcopy(batch))
+    own_hub.update_info('iter', 1)
+    own_hub.update_info('iter', 0)
+    model = build_method(name, 'fcn')
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward  # what the tracing made, without the minutes of generating code
+
+    # What mmengine does for ``compile=dict(...)`` in a config.
+    model.forward = torch.compile(model.forward, backend=backend)
+    found = step(model, batch)
+    assert graphs
+    for key, gradient in found.items():
         torch.testing.assert_close(gradient, expected[key], atol=1e-6, rtol=1e-4, msg=key)
 
 
