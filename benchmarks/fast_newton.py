@@ -17,24 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from studies import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
+from studies import CAMVID_80X60, ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
 
 SEEDS = (0, 1, 2)
 RADII = ('0.01', '0.02', '0.03', '0.04')
 ATTACKS = {'FGSM': 'fgsm', 'BIM-10': 'configs/_base_/attacks/bim_10_004.py'}
-# At 80x60: the frame, and what is cropped of it in training.
-SMALL = (
-    'train_dataloader.dataset.pipeline.2.scale=(80,60)',
-    'train_dataloader.dataset.pipeline.3.crop_size=(60,80)',
-    'val_dataloader.dataset.pipeline.2.scale=(80,60)',
-    'test_dataloader.dataset.pipeline.2.scale=(80,60)',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
-    'test_dataloader.num_workers=0',
-    'test_dataloader.persistent_workers=False',
-)
 DATA: dict[str, dict[str, Any]] = {
     'digit scenes': {
         'configs': {
@@ -62,7 +49,7 @@ DATA: dict[str, dict[str, Any]] = {
             'BIM-3': 'configs/at/upernet_r18_bim3_camvid.py',
             'Fast Newton': 'configs/fast_newton/upernet_r18_fast_newton_camvid.py',
         },
-        'options': SMALL,
+        'options': CAMVID_80X60,
         'checkpoint': 'iter_800.pth',
         'images': 50,
     },

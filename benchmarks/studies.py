@@ -26,6 +26,19 @@ from mmadv.engine.training import run_train
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results'
 TOOLS: dict[str, Callable[[Sequence[str]], None]] = {'tools/train.py': run_train, 'tools/test.py': run_test}
+# Options of configs on CamVid at 80x60: the frame, and what is cropped of it in training.
+CAMVID_80X60 = (
+    'train_dataloader.dataset.pipeline.2.scale=(80,60)',
+    'train_dataloader.dataset.pipeline.3.crop_size=(60,80)',
+    'val_dataloader.dataset.pipeline.2.scale=(80,60)',
+    'test_dataloader.dataset.pipeline.2.scale=(80,60)',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'test_dataloader.num_workers=0',
+    'test_dataloader.persistent_workers=False',
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ model = dict(
         input_convention='inception',
         init_cfg=dict(
             type='RobustPretrained',
-            checkpoint='work_dirs/pir_at/classifier_robust_0.pth',
+            checkpoint='work_dirs/pir_at/classifier_robust.pth',
             source='timm',
             input_convention='inception',
         ),

@@ -1,4 +1,4 @@
-"""Every training method with what mmengine offers: resume, EMA, accumulation, checkpointing, compiling, DDP; FSDP is refused."""
+"""Every training method with what mmengine offers: resume, EMA, accumulation, checkpointing, compiling, DDP; no FSDP."""
 
 import copy
 import os
