@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from mmadv.attacks import derive_seed
-from mmadv.engine.data import NamedErrors, leaves
+from mmadv.engine.pag_bank import kept_bank, raw_pictures, shared_bank
 from mmadv.errors import UserError, nearest
 from mmadv.models.adapter import unwrap
 from mmadv.models.pag_segmentor import PAGMixin
@@ -95,24 +92,12 @@ class PAGTargetHook(Hook):
             segmentor.set_pag_target(Distillation(teacher, classes, over=segmentor.pag_over))
             return
         without = [k for k in range(classes) if k not in segmentor.pag_classes]
-        bank = self._bank(runner, segmentor)
+        bank = shared_bank(lambda: self._bank(runner, segmentor))
         settings = {key: value for key, value in self.target.items() if key != 'per_class'}
         segmentor.set_pag_target(build_bank_target(settings, bank, without))
 
     def _bank(self, runner: Runner, segmentor: Any) -> ClassBank:
-        """Returns the bank, the same in every process."""
-        shared: list[Any] = [None]
-        if is_main_process():
-            try:
-                shared = [self._cached(runner, segmentor)]
-            except UserError as error:  # the other processes must not wait for a bank that does not come
-                shared = [error]
-        broadcast_object_list(shared)
-        if isinstance(shared[0], UserError):
-            raise shared[0]
-        return shared[0]
-
-    def _cached(self, runner: Runner, segmentor: Any) -> ClassBank:
+        """Returns the bank of the work folder, made first if need be."""
         dataset = runner.train_loop.dataloader.dataset
         preprocessor = segmentor.data_preprocessor
         per_class = self.target.get('per_class', BANK_TARGETS[self.target['type']])
@@ -127,56 +112,14 @@ class PAGTargetHook(Hook):
             size=self.size or preprocessor.size or tuple(dataset[0]['inputs'].shape[-2:]),
         )
         key = str(derive_seed(request, self.max_images, self.seed, str(runner.cfg.get('train_dataloader'))))
-        path = Path(runner.work_dir) / BANK_FILE
-        if path.is_file():
-            stored = torch.load(path, weights_only=True)
-            if stored.get('key') == key:
-                return ClassBank(stored['examples'], stored['counts'])
-        bank = collect_bank(raw_pictures(dataset, self.seed, self.max_images), request)
-        looked = len(dataset) if self.max_images is None else self.max_images
-        _check_complete(bank, request, dataset.metainfo['classes'], looked)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({'key': key, 'examples': bank.examples, 'counts': bank.counts}, path)
-        return bank
 
+        def make() -> ClassBank:
+            bank = collect_bank(raw_pictures(dataset, self.seed, self.max_images), request)
+            looked = len(dataset) if self.max_images is None else self.max_images
+            _check_complete(bank, request, dataset.metainfo['classes'], looked)
+            return bank
 
-def raw_pictures(dataset: Any, seed: int, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields images (H, W, C) uint8 and labels (H, W) of a training set in random order, loaded but not augmented.
-
-    Args:
-        dataset: of mmseg, in any nesting of wrappers.
-        seed: of the order.
-        limit: number of images, None for all.
-
-    Raises:
-        UserError: a dataset whose pipeline has no transform that loads, or loads something else.
-    """
-    parts = list(leaves(dataset))
-    places = [(part, index) for part in parts for index in range(len(part))]
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed)).tolist()
-    loaders = {id(part): NamedErrors(_loading(part)) for part in parts}
-    for place in order[:limit]:
-        part, index = places[place]
-        results = loaders[id(part)](part.get_data_info(index))
-        if 'img' not in results or 'gt_seg_map' not in results:
-            raise UserError('PAGTargetHook: the training pipeline must load img and gt_seg_map')
-        image = np.asarray(results['img'])
-        yield (image if image.ndim == 3 else image[..., None]), np.asarray(results['gt_seg_map'])
-
-
-def _loading(dataset: Any) -> Callable[[dict], dict]:
-    """Returns the part of a dataset's pipeline that loads."""
-    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
-    kept = [transform for transform in transforms if type(transform).__name__.startswith('Load')]
-    if not kept:
-        raise UserError('PAGTargetHook: the training pipeline has no Load... transform; load images and labels in it')
-
-    def load(results: dict) -> dict:
-        for transform in kept:
-            results = transform(results)
-        return results
-
-    return load
+        return kept_bank(Path(runner.work_dir) / BANK_FILE, key, make)
 
 
 def _check_complete(bank: ClassBank, request: BankRequest, names: Sequence[str], images: int) -> None:

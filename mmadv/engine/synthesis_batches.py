@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmadv.attacks import derive_seed
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled
-from mmadv.engine.pag_target_hook import raw_pictures
+from mmadv.engine.pag_bank import raw_pictures
 from mmadv.errors import UserError, nearest
 from mmadv.models.adapter import stack_images, stack_labels
 from mmadv.models.pag_targets import BankRequest, collect_bank

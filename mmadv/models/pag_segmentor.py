@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmadv.attacks import derive_seed
 from mmadv.errors import UserError, nearest
 from mmadv.models.adapter import TrainingAdapter
+from mmadv.models.batch_statistics import without_dropout
 from mmadv.models.batches import label_maps
 from mmadv.models.iteration_key import IterationKey
 from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
@@ -31,9 +30,9 @@ class PAGMixin:
 
     The score of a class is the mean of its logit over pixels, and its gradient is that with respect to pixels
     in [0, 1], without padding. It comes from a second forward pass, without dropout and without autocast. Batch norms
-    take the statistics of the batch there as in the step's own loss, or the two losses would train two networks; their
-    running statistics are not touched. Synchronised ones, which cannot be differentiated twice, take the running ones.
-    Every class of a step then costs a backward pass and one through it.
+    take the statistics of the batch there as in the step's own loss, or the two losses would train two networks, and
+    synchronised ones those of all processes' batches; their running statistics are not touched. Every class of a step
+    then costs a backward pass and one through it.
 
     The targets come from ``PAGTargetHook``, which the config needs among its ``custom_hooks``.
 
@@ -142,32 +141,6 @@ class PAGMixin:
         if preprocessor._channel_conversion and inputs.shape[1] == 3:
             inputs = inputs[:, [2, 1, 0]]
         return (inputs / 255).detach()
-
-
-@contextmanager
-def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Puts every submodule into eval mode, except batch norms in training, which take the batch's statistics.
-
-    Those do not update their running statistics. Every module gets its own mode back; parameters keep their gradients.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    norms = [
-        module
-        for module, training in modes
-        if training and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
-    ]
-    tracking = [norm.track_running_stats for norm in norms]
-    try:
-        for module, _ in modes:
-            module.training = False  # train() is overridden by some
-        for norm in norms:
-            norm.training, norm.track_running_stats = True, False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for norm, tracked in zip(norms, tracking, strict=True):
-            norm.track_running_stats = tracked
 
 
 def unpadded(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Tensor:

@@ -1,19 +1,25 @@
 """The hook that makes the targets: its bank, the cache of it, and what it refuses."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny_project
 import torch
+from forks import run_together
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights
 from mmadv.engine import PAGTargetHook
-from mmadv.engine.pag_target_hook import BANK_FILE, raw_pictures
+from mmadv.engine.pag_bank import kept_bank, raw_pictures, shared_bank
+from mmadv.engine.pag_target_hook import BANK_FILE
 from mmadv.engine.training import run_train
 from mmadv.errors import UserError
 from mmadv.models import PAGEncoderDecoder
+from mmadv.models.pag_targets import collect_bank
+from mmadv.robustness import ClassBank
 
 EXTRA = """
 custom_imports = dict(imports=['mmadv'])
@@ -65,6 +71,65 @@ def test_training_makes_a_bank_once_and_a_stock_checkpoint(project, monkeypatch)
 
         load_weights(MODELS.build(stock), work / 'iter_3.pth')
     assert 'examples' not in ' '.join(load_checkpoint_file(work / 'iter_3.pth')['state_dict'])
+
+
+def test_two_processes_train_with_one_bank_and_log_what_one_does(project, monkeypatch, unused_port):
+    root = project.root
+    extra = EXTRA.format(target="type='NearestNeighbour', per_class=2", iterations=1, options='', pag='')
+    extra += "default_hooks.update(logger=dict(type='LoggerHook', interval=1))\n"
+    extra += "vis_backends = [dict(type='LocalVisBackend')]\n"
+    extra += "visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')\n"
+    config = tiny_project.write_config(root / 'config.py', root / 'data', extra)
+    give = PAGEncoderDecoder.set_pag_target
+
+    def recorded(self, target):
+        torch.save(target.examples, root / f'bank{torch.distributed.get_rank()}.pth')
+        give(self, target)
+
+    monkeypatch.setattr(PAGEncoderDecoder, 'set_pag_target', recorded)
+    monkeypatch.setattr('mmadv.engine.pag_target_hook.collect_bank', in_the_main_process_only)
+
+    def train(argv):
+        run_train(argv)
+        return 0
+
+    run_together(train, [config, '--work-dir', root / 'work'], 2, unused_port, root)
+    first, second = (torch.load(root / f'bank{rank}.pth') for rank in (0, 1))
+    assert first.shape == (3, 2, 3, 32, 40) and first.any()
+    assert torch.equal(first, second) and torch.equal(first, torch.load(root / 'work' / BANK_FILE)['examples'])
+    (scalars,) = (root / 'work').glob('*/vis_data/scalars.json')
+    logged = json.loads(scalars.read_text().splitlines()[0])
+    assert -1 <= logged['pag_cosine'] <= 1 and 0 < logged['pag_high_frequency'] < 1 and logged['loss_pag'] > 0
+
+
+def in_the_main_process_only(*arguments):
+    assert torch.distributed.get_rank() == 0
+    return collect_bank(*arguments)
+
+
+def test_a_bank_that_cannot_be_made_ends_every_process(tmp_path, unused_port):
+    def make():
+        raise OSError('no space left') if torch.distributed.get_rank() == 0 else AssertionError('not here')
+
+    def share(_):
+        with pytest.raises(UserError if torch.distributed.get_rank() else OSError, match='no space left'):
+            shared_bank(make)
+        return 0
+
+    run_together(share, [], 2, unused_port, tmp_path)
+
+
+def test_a_bank_is_kept_under_its_key_and_made_anew_where_its_file_is_damaged(tmp_path):
+    banks = [ClassBank(torch.full((2, 1, 3, 4, 4), n, dtype=torch.uint8), torch.tensor([1, 1])) for n in range(4)]
+    path, left = tmp_path / 'folder' / 'bank.pth', list(reversed(banks))
+
+    def kept(key):
+        return int(kept_bank(path, key, left.pop).examples.max())
+
+    assert [kept('a'), kept('a'), kept('b')] == [0, 0, 1]
+    path.write_bytes(path.read_bytes()[:100])
+    assert [kept('b'), kept('b')] == [2, 2]
+    assert [file.name for file in path.parent.iterdir()] == ['bank.pth']
 
 
 def test_a_teacher_of_the_same_classes_is_followed(project):
