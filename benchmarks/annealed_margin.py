@@ -53,7 +53,7 @@ from mmadv.attacks import (
     derive_seed,
     sea,
 )
-from mmadv.attacks.objectives import PixelScores
+from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.engine.data import Selection, build_dataset
 from mmadv.engine.provenance import hardware, versions

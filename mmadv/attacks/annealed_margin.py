@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.objectives import CrossEntropyTracked, PixelScores
+from mmadv.attacks.objectives import CrossEntropyTracked
+from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.errors import UserError, nearest
 from mmadv.registry import OBJECTIVES
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmadv.attacks.objectives import Objective, PixelScores, check_labels
+from mmadv.attacks.objectives import Objective
+from mmadv.attacks.pixel_scores import PixelScores, check_labels
 from mmadv.attacks.randomness import derive_seed
 from mmadv.attacks.result import Evaluation, Found
 from mmadv.errors import UserError

@@ -21,7 +21,7 @@ from mmadv.attacks import (
     auto,
     preset,
 )
-from mmadv.attacks.objectives import PixelScores
+from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 from tests.attacks.models import PixelLinear, batch, conv_net

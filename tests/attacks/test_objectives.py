@@ -18,7 +18,7 @@ from mmadv.attacks import (
     MaskedCrossEntropy,
     MaskedSpherical,
 )
-from mmadv.attacks.objectives import PixelScores
+from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.errors import UserError
 
 KINDS = [
@@ -141,7 +141,7 @@ def test_jensen_shannon_gradient_vanishes_as_the_label_probability_does():
 
 
 def test_tracked_losses_are_the_unmasked_ones():
-    from mmadv.attacks.objectives import PixelScores
+    from mmadv.attacks.pixel_scores import PixelScores
 
     logits = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = torch.randint(0, 4, (1, 5, 5), generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Every training method with what mmengine offers: resume, EMA, accumulation, checkpointing, compiling, DDP; no FSDP."""
+"""Every training method with what mmengine offers: resume, EMA, accumulation, checkpointing, compiling, DDP."""
 
 import copy
 import os
