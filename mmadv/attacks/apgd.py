@@ -166,11 +166,13 @@ class APGD(Attack):
     def _advance(state: _State, schedule: StepSchedule, iterate: Tensor, gradient: Tensor, loss: Tensor) -> None:
         state.previous, state.iterate, state.gradient = state.iterate, iterate.clone(), gradient
         rises = loss > state.best_loss
-        state.best_iterate[rises] = iterate[rises]
-        state.best_gradient[rises] = gradient[rises]
+        chosen = rises.view(-1, 1, 1, 1)
+        state.best_iterate = torch.where(chosen, iterate, state.best_iterate)
+        state.best_gradient = torch.where(chosen, gradient, state.best_gradient)
         state.best_loss = torch.where(rises, loss, state.best_loss)
         halves = schedule.update(loss, state.best_loss)
         if halves is not None:
-            state.step_size = torch.where(halves.view(-1, 1, 1, 1), state.step_size / 2, state.step_size)
-            state.iterate[halves] = state.best_iterate[halves]
-            state.gradient[halves] = state.best_gradient[halves]
+            chosen = halves.view(-1, 1, 1, 1)
+            state.step_size = torch.where(chosen, state.step_size / 2, state.step_size)
+            state.iterate = torch.where(chosen, state.best_iterate, state.iterate)
+            state.gradient = torch.where(chosen, state.best_gradient, state.gradient)

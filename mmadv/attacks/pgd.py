@@ -120,9 +120,10 @@ class PGD(Attack):
                 best.correct, best.predictions = evaluation.correct.clone(), evaluation.predictions.clone()
             assert evaluation.loss is not None
             better = evaluation.loss > best_loss
-            best.images[better] = iterate[better]
-            best.correct[better] = evaluation.correct[better]
-            best.predictions[better] = evaluation.predictions[better]
+            chosen = better.view(-1, 1, 1, 1)
+            best.images = torch.where(chosen, iterate, best.images)
+            best.correct = torch.where(better, evaluation.correct, best.correct)
+            best.predictions = torch.where(chosen[:, 0], evaluation.predictions, best.predictions)
             best_loss = torch.where(better, evaluation.loss, best_loss)
             if moves:
                 iterate = self._next(iterate, evaluation.gradient, problem.images, step_size)
@@ -135,10 +136,11 @@ class PGD(Attack):
             moves = step < self.steps
             evaluation = problem.evaluate(iterate, self.objective, step / self.steps, gradient=moves, track=False)
             unsolved = best.update(rows, iterate, evaluation)
-            if not moves or not bool(unsolved.any()):
+            left = int(unsolved.sum()) if moves else 0
+            if not left:
                 break
             iterate = self._next(iterate, evaluation.gradient, problem.images, step_size)
-            if not bool(unsolved.all()):
+            if left < len(problem):
                 rows, iterate, problem = rows[unsolved], iterate[unsolved], problem.restrict(unsolved)
                 step_size = step_size[unsolved] if isinstance(step_size, Tensor) else step_size
         return best.found()

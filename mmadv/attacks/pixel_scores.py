@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import torch
@@ -41,6 +42,7 @@ class PixelScores:
         scale: (N,) what an objective measured at its first evaluation of each image. An objective that needs one,
             and finds None, measures it on these scores and leaves it here for the evaluations that follow.
         clean_logits: (N, K, H, W) logits of the clean images, for objectives that compare with them.
+        magnitude: the largest absolute logit, where it is known; else it is measured.
     """
 
     def __init__(
@@ -51,13 +53,13 @@ class PixelScores:
         ignore_index: int = 255,
         scale: Tensor | None = None,
         clean_logits: Tensor | None = None,
+        magnitude: float | None = None,
     ) -> None:
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         # Differences of two logits must not overflow. No trained network comes near this bound.
         bound = torch.finfo(logits.dtype).max / 8
-        lowest, highest = torch.aminmax(logits.detach())
-        if highest > bound or lowest < -bound:
+        if (largest_magnitude(logits) if magnitude is None else magnitude) > bound:
             logits = logits.clamp(-bound, bound)
         self.logits = logits
         self.labels = labels
@@ -128,3 +130,10 @@ class PixelScores:
         twin.__dict__.update({name: value for name, value in self.__dict__.items() if name in shared})
         twin.logits = self.logits.detach().requires_grad_()
         return twin
+
+
+def largest_magnitude(logits: Tensor) -> float:
+    """Returns the largest absolute value, nan where one is nan: one pass, and one wait for the device."""
+    lowest, highest = torch.stack(torch.aminmax(logits.detach())).tolist()
+    # The comparison that max makes would lose a nan in its second argument.
+    return math.nan if math.isnan(lowest) or math.isnan(highest) else max(-lowest, highest)

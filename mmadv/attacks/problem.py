@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.objectives import Objective
-from mmadv.attacks.pixel_scores import PixelScores, check_labels
+from mmadv.attacks.pixel_scores import PixelScores, check_labels, largest_magnitude
 from mmadv.attacks.randomness import derive_seed
 from mmadv.attacks.result import Evaluation, Found
 from mmadv.errors import UserError
@@ -70,6 +71,7 @@ class Problem:
         self.forward_passes = torch.zeros(len(images), dtype=torch.int64)
         self.backward_passes = torch.zeros(len(images), dtype=torch.int64)
         self._clean_logits: Tensor | None = None
+        self._labels_checked = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,11 +150,16 @@ class Problem:
         candidates = candidates.detach().requires_grad_(gradient)
         clean_logits = self._logits_of_clean_images() if objective is not None and objective.uses_clean_logits else None
         with torch.set_grad_enabled(gradient):
-            logits = self._logits(candidates)
+            logits, magnitude = self._logits(candidates)
         if gradient and not logits.requires_grad:
             raise UserError(NOT_DIFFERENTIABLE)
         scores = PixelScores(
-            logits.detach(), self.labels, ignore_index=self.ignore_index, scale=scale, clean_logits=clean_logits
+            logits.detach(),
+            self.labels,
+            ignore_index=self.ignore_index,
+            scale=scale,
+            clean_logits=clean_logits,
+            magnitude=magnitude,
         )
         return candidates, logits, scores
 
@@ -171,10 +178,11 @@ class Problem:
         """Returns the logits of the images themselves, computed (and counted) when first asked for."""
         if self._clean_logits is None:
             with torch.no_grad():
-                self._clean_logits = self._logits(self.images)
+                self._clean_logits, _ = self._logits(self.images)
         return self._clean_logits
 
-    def _logits(self, candidates: Tensor) -> Tensor:
+    def _logits(self, candidates: Tensor) -> tuple[Tensor, float]:
+        """Returns the logits, and the largest of their magnitudes."""
         logits = self.model(candidates)
         if isinstance(logits, Mapping) and 'out' in logits:
             logits = logits['out']
@@ -186,15 +194,16 @@ class Problem:
                 f"the model must return logits (N, K, H, W) of the labels' size (N, H, W) = {expected}; "
                 f'found {tuple(logits.shape)}; resize the logits or the labels'
             )
-        if not bool(torch.isfinite(logits.detach().sum())):
+        magnitude = largest_magnitude(logits)
+        if not math.isfinite(magnitude):
             finite = torch.isfinite(logits.detach()).flatten(1).all(1).cpu()
-            if not bool(finite.all()):
-                first = int((~finite).nonzero()[0])
-                raise NonFiniteLogits(int(self.positions[first]), int(self.forward_passes[self.rows[first]]))
-        if int(self.forward_passes.max()) == 0:
+            first = int((~finite).nonzero()[0])
+            raise NonFiniteLogits(int(self.positions[first]), int(self.forward_passes[self.rows[first]]))
+        if not self._labels_checked:
             check_labels(self.labels, logits.shape[1], self.ignore_index, self.positions)
+            self._labels_checked = True
         self.forward_passes[self.rows] += 1
-        return logits
+        return logits, magnitude
 
 
 def scores_mean(pixels: Tensor, valid_pixels: Tensor) -> Tensor:
@@ -225,11 +234,15 @@ class Best:
     def update(self, rows: Tensor, candidates: Tensor, evaluation: Evaluation) -> Tensor:
         """Takes the rows' candidates where they are at least as strong; returns which rows are not yet solved."""
         remaining = self.remaining_pixels(evaluation.correct, self.valid_pixels[rows], self.targeted)
+        # Everything is written back, better or not: choosing rows by a mask would wait for the device.
         better = remaining <= self.remaining[rows]
-        target = rows[better]
-        self.images[target] = candidates[better]
-        self.predictions[target] = evaluation.predictions[better]
-        self.remaining[target] = remaining[better]
+        for kept, new in (
+            (self.images, candidates),
+            (self.predictions, evaluation.predictions),
+            (self.remaining, remaining),
+        ):
+            chosen = better.view(-1, *(1,) * (new.ndim - 1))
+            kept.index_copy_(0, rows, torch.where(chosen, new, kept[rows]))
         return self.remaining[rows] > 0
 
     @staticmethod
