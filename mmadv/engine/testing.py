@@ -32,7 +32,7 @@ from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import draw_example
 from mmadv.report.results import FILE_NAME, check_writable, load_results, staged, write_per_image, write_results
-from mmadv.report.table import summary_table
+from mmadv.report.summary import summary_text
 
 # Inside the output folder: results per image of a complete run.
 RECORDS = 'records.jsonl'
@@ -218,7 +218,7 @@ def _is_complete(out: Path, store: ResultStore, arguments: Namespace) -> bool:
 
 def _tell_complete(out: Path) -> int:
     if is_main_process():
-        print(f'{summary_table(load_results(out)["evaluation"])}\n\nnothing is left to do; results: {out}')
+        print(f'{summary_text(load_results(out)["evaluation"])}\n\nnothing is left to do; results: {out}')
     return 0
 
 
@@ -364,7 +364,7 @@ def _write(
         'trust': trust,
         'pictures': [],
     }
-    print(f'{summary_table(metric.evaluation)}\n')
+    print(f'{summary_text(metric.evaluation)}\n')
     if trust is not None:
         print(f'{trust_text(trust)}\n')
     with staged(out) as stage:

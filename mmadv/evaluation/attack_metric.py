@@ -16,9 +16,10 @@ from mmadv.errors import UserError
 from mmadv.evaluation.image_record import image_record, to_counts
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.table import class_table, summary_table
-from mmadv.robustness import Counts, bootstrap, metrics
+from mmadv.robustness import Counts, LowestMIoU, bootstrap, metrics
 
 SCALARS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
+SEARCHED = ('mIoU_greedy', 'mIoU_minimised', 'mIoU_lower_bound')
 
 
 @METRICS.register_module()
@@ -132,6 +133,14 @@ class AttackMetric(BaseMetric):
         passes = np.array([record['passes'][radius] for record in records], dtype=np.int64)
         self.evaluation['intervals'][radius] = bootstrap(worst)
         reached = [record['reached'][radius] for record in records if 'reached' in record]
+        lowest, searched = self._search(members), {}
+        if lowest is not None:
+            searched = {
+                'mIoU_greedy': lowest.starts['worst_case'],
+                'mIoU_minimised': lowest.value,
+                'mIoU_lower_bound': lowest.lower_bound,
+            }
+            self.evaluation['intervals'][radius]['mIoU_minimised'] = bootstrap(lowest.counts)['mIoU']
         attackable = worst.valid > 0
         for n, image in enumerate(self.per_image):
             image['attacked'][radius] = {
@@ -142,12 +151,13 @@ class AttackMetric(BaseMetric):
                 'backward_passes': int(passes[n, 1]),
             }
         return {
-            'worst_case': jsonable({**metrics(worst), **self._extra(members), **_target_rates(reached)}),
+            'worst_case': jsonable({**metrics(worst), **searched, **_target_rates(reached)}),
             'members': {name: jsonable(metrics(counts)) for name, counts in members.items()} if len(names) > 1 else {},
             'passes': {
                 name: {'total': int(column.sum()), 'mean_per_image': float(column[attackable].mean())}
                 for name, column in zip(('forward', 'backward'), passes.T, strict=True)
             },
+            **({} if lowest is None else {'minimised': lowest.to_dict()}),
         }
 
     def _summarise(self, members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
@@ -159,16 +169,16 @@ class AttackMetric(BaseMetric):
         (counts,) = members.values()
         return counts, np.zeros(len(counts), dtype=np.int64)
 
-    def _extra(self, members: Mapping[str, Counts]) -> dict[str, float]:
-        """Returns further metrics of the attack as a whole."""
-        return {}
+    def _search(self, members: Mapping[str, Counts]) -> LowestMIoU | None:
+        """Returns the lowest mIoU that choosing members gives, None where there is nothing to choose."""
+        return None
 
     def _scalars(self) -> dict[str, float]:
         scalars = {f'clean/{name}': self.evaluation['clean'][name] for name in SCALARS}
         for radius, attacked in self.evaluation['attacked'].items():
             for member, values in {**attacked['members'], 'worst_case': attacked['worst_case']}.items():
                 scalars.update(
-                    {f'{radius}/{member}/{name}': values[name] for name in (*SCALARS, 'mIoU_greedy') if name in values}
+                    {f'{radius}/{member}/{name}': values[name] for name in (*SCALARS, *SEARCHED) if name in values}
                 )
         return scalars
 

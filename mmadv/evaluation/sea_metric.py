@@ -8,7 +8,7 @@ import numpy as np
 from mmseg.registry import METRICS
 
 from mmadv.evaluation.attack_metric import AttackMetric
-from mmadv.robustness import Counts, greedy_worst_case, metrics, worst_case
+from mmadv.robustness import Counts, LowestMIoU, lowest_miou, worst_case
 
 
 @METRICS.register_module()
@@ -17,12 +17,12 @@ class SEAMetric(AttackMetric):
 
     ``worst_case`` takes, per image, the prediction of the member with the lowest accuracy (ties: the first); its
     aAcc_image_mean is the ACC, and its mIoU the mIoU, of the paper's SEA. ``mIoU_greedy`` is the mIoU made
-    lower by swapping images, as SEA's later version reports it. Arguments as of ``AttackMetric``.
+    lower by swapping images, as SEA's later version reports it; ``mIoU_minimised`` is the lowest that this search
+    reaches from several starts, and ``mIoU_lower_bound`` what no choice goes below. Arguments as of ``AttackMetric``.
     """
 
     def _summarise(self, members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
         return worst_case(members)
 
-    def _extra(self, members: Mapping[str, Counts]) -> dict[str, float]:
-        greedy, _ = greedy_worst_case(members)
-        return {'mIoU_greedy': metrics(greedy)['mIoU']}
+    def _search(self, members: Mapping[str, Counts]) -> LowestMIoU | None:
+        return lowest_miou(members)

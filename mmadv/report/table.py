@@ -11,6 +11,8 @@ COLUMNS = {
     'mAcc': 'mAcc',
     'mIoU': 'mIoU',
     'mIoU_greedy': 'mIoU (greedy)',
+    'mIoU_minimised': 'mIoU (lowest)',
+    'mIoU_lower_bound': 'mIoU (bound)',
     'target_rate': 'target reached',
 }
 

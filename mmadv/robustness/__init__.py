@@ -18,7 +18,7 @@ from mmadv.robustness.certification import (
     worst_iou,
 )
 from mmadv.robustness.components import every_subset, wins
-from mmadv.robustness.counts import Counts, count, greedy_worst_case, metrics, worst_case
+from mmadv.robustness.counts import Counts, chosen_counts, count, metrics, worst_case
 from mmadv.robustness.gradient_targets import (
     ClassBank,
     ClassMean,
@@ -29,6 +29,7 @@ from mmadv.robustness.gradient_targets import (
     OneImage,
     draw_bank,
 )
+from mmadv.robustness.lowest_miou import LowestMIoU, greedy_worst_case, lowest_miou
 from mmadv.robustness.smooth_adv import SmoothAdv
 from mmadv.robustness.smoothing import Certificate, Certifier, SmoothedModel
 
@@ -42,6 +43,7 @@ __all__ = [
     'Distillation',
     'FixedRepresentative',
     'GradientTarget',
+    'LowestMIoU',
     'NearestNeighbour',
     'OneImage',
     'PAGLoss',
@@ -51,6 +53,7 @@ __all__ = [
     'bootstrap',
     'certified_counts',
     'certified_radius',
+    'chosen_counts',
     'class_scores',
     'cosine_similarity',
     'count',
@@ -60,6 +63,7 @@ __all__ = [
     'high_frequency_share',
     'holm',
     'input_gradients',
+    'lowest_miou',
     'metrics',
     'soft_radii',
     'wins',

@@ -151,46 +151,17 @@ def worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
     _check_same_images(members)
     correct = np.stack([counts.correct for counts in members.values()])
     choice = correct.argmin(axis=0)
-    return _choose(list(members.values()), choice), choice
+    return chosen_counts(members, choice), choice
 
 
-def greedy_worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
-    """Returns a choice of one member per image that makes the mIoU over the dataset low, and its counts.
-
-    It starts from :func:`worst_case`. Image by image, in order, the member that gives the lowest mIoU replaces the
-    chosen one if that lowers it; passes are repeated until one changes nothing. This is the dataset-level
-    worst case of SEA's later version, an upper bound of the true minimum and never above the mIoU of the start.
+def chosen_counts(members: Mapping[str, Counts], choice: np.ndarray) -> Counts:
+    """Returns the counts of each image's chosen member.
 
     Args:
-        members: name -> counts of the same images, at least one.
+        members: name -> counts of the same N images.
+        choice: (N,) indexes into ``members``.
     """
-    _, choice = worst_case(members)
-    parts = list(members.values())
-    intersections = np.stack([part.intersection for part in parts], axis=1)  # (N, M, K)
-    unions = np.stack([part.label + part.prediction - part.intersection for part in parts], axis=1)
-    images = np.arange(len(choice))
-    intersection = intersections[images, choice].sum(axis=0)
-    union = unions[images, choice].sum(axis=0)
-    choice = choice.copy()
-    changed = True
-    while changed:
-        changed = False
-        for image in images:
-            chosen = choice[image]
-            rivals_intersection = intersection - intersections[image, chosen] + intersections[image]
-            rivals_union = union - unions[image, chosen] + unions[image]
-            scores = np.array([_mean(iou) for iou in _ratio(rivals_intersection, rivals_union)])
-            if np.isnan(scores).all():
-                continue
-            best = int(np.nanargmin(scores))
-            if scores[best] < scores[chosen] - 1e-12:
-                choice[image], changed = best, True
-                intersection, union = rivals_intersection[best], rivals_union[best]
-    return _choose(parts, choice), choice
-
-
-def _choose(parts: Sequence[Counts], choice: np.ndarray) -> Counts:
-    images = np.arange(len(choice))
+    parts, images = list(members.values()), np.arange(len(choice))
     return Counts(
         np.stack([part.intersection for part in parts])[choice, images],
         np.stack([part.prediction for part in parts])[choice, images],

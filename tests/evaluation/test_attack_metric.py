@@ -68,7 +68,14 @@ def test_ensemble_reports_members_and_the_worst_of_each_image():
     assert [image['attacked']['4/255']['worst_member'] for image in metric.per_image] == ['y', 'x']
     # The chosen predictions: class a is never hit, of b one pixel of four labelled and of five predicted.
     assert scalars['attack/4/255/worst_case/mIoU'] == pytest.approx((0 + 1 / 8) / 2)
-    assert scalars['attack/4/255/worst_case/mIoU_greedy'] <= scalars['attack/4/255/worst_case/mIoU']
+    # Of the four choices (y, x), the worst per image, is the lowest: (x, x) and (y, y) and (x, y) keep more.
+    for name in ('greedy', 'minimised'):
+        assert scalars[f'attack/4/255/worst_case/mIoU_{name}'] == pytest.approx(1 / 16)
+    assert 0 <= scalars['attack/4/255/worst_case/mIoU_lower_bound'] <= 1 / 16
+    minimised = metric.evaluation['attacked']['4/255']['minimised']
+    assert minimised['value'] == min(minimised['starts'].values()) and minimised['lower_bound'] <= minimised['value']
+    low, high = metric.evaluation['intervals']['4/255']['mIoU_minimised']
+    assert 0 <= low <= 1 / 16 <= high
 
 
 def test_image_means_leave_void_images_out():

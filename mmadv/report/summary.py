@@ -1,0 +1,40 @@
+"""What a command prints of an evaluation: the table of all metrics, and sentences on what does not fit into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmadv.report.table import percent, summary_table
+
+
+def summary_text(evaluation: Mapping[str, Any]) -> str:
+    """Returns the table of all metrics and what follows it, blocks parted by empty lines.
+
+    Args:
+        evaluation: the ``evaluation`` of a result, as docs/results.md describes it.
+    """
+    return '\n\n'.join([summary_table(evaluation), *blocks(evaluation)])
+
+
+def blocks(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what follows the table, of what the evaluation has."""
+    searched = [
+        lowest_miou_text(radius, attacked['minimised'])
+        for radius, attacked in evaluation['attacked'].items()
+        if 'minimised' in attacked
+    ]
+    if searched:
+        yield '\n'.join(searched)
+
+
+def lowest_miou_text(radius: str, minimised: Mapping[str, Any]) -> str:
+    """Returns the sentence on the search for the lowest mIoU over the dataset."""
+    starts = [value for value in minimised['starts'].values() if value is not None]
+    if not starts:
+        return f'{radius}: mIoU over the dataset is undefined'
+    return (
+        f'{radius}: lowest mIoU over all choices of attacks found {percent(minimised["value"])} %, from '
+        f'{len(starts)} starts that end between {percent(min(starts))} and {percent(max(starts))} %; '
+        f'no choice is below {percent(minimised["lower_bound"])} %'
+    )
