@@ -263,7 +263,7 @@ class AttackTestLoop(TestLoop):
                 if attacked.reached is not None:
                     sample.attack['reached'][radius] = attacked.reached[i]
                 if i in examples and attacked.images is not None:
-                    examples[i].adversarial[radius] = self._displayed(attacked.images[i])
+                    examples[i].adversarial[radius] = self.displayed(attacked.images[i])
                     examples[i].attacked[radius] = attacked.worst[i].numpy()
             self._count(radius, attacked.worst, predicted)
             self.seconds[radius] += attacked.seconds
@@ -279,7 +279,7 @@ class AttackTestLoop(TestLoop):
             i: Example(
                 index=sample.metainfo['sample_idx'],
                 name=sample.metainfo['image_name'],
-                image=self._displayed(predicted.images[i]),
+                image=self.displayed(predicted.images[i]),
                 label=predicted.labels[i].numpy(),
                 clean=predicted.clean[i].numpy(),
             )
@@ -298,7 +298,7 @@ class AttackTestLoop(TestLoop):
         arrays = {index: store.load_arrays(f'example-{index:08d}') for index in self.shown}
         return [(index, Example.from_arrays(found)) for index, found in arrays.items() if found is not None]
 
-    def _displayed(self, image: Tensor) -> Any:
+    def displayed(self, image: Tensor) -> Any:
         """Returns (C, h, w) as (h, w, 3) RGB; other than three channels are shown by the first one."""
         pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
         if pixels.shape[2] != 3:

@@ -25,11 +25,13 @@ from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_we
 from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attacks_by_radius, unwrap
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank
 from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
+from mmadv.engine.gradient_study import GradientStudy
 from mmadv.engine.provenance import hardware, versions
 from mmadv.engine.trust_check import check_trust, trust_text
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.registry import ATTACKS, build
+from mmadv.report.gradients import gradients_text
 from mmadv.report.pictures import draw_example
 from mmadv.report.results import FILE_NAME, check_writable, load_results, staged, write_per_image, write_results
 from mmadv.report.summary import summary_text
@@ -91,6 +93,14 @@ def parser() -> Parser:
         metavar='IMAGES',
         help='look for masked gradients and the like on a few images (default: 4), at the first radius',
     )
+    result.add_argument(
+        '--gradients',
+        type=int,
+        nargs='?',
+        const=8,
+        metavar='IMAGES',
+        help='measure how aligned and how sharp the input gradients are, on a few images (default: 8)',
+    )
     result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
     result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
     result.add_common()
@@ -127,6 +137,7 @@ def run_test(argv: Sequence[str]) -> int:
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
         source = load_source(arguments, loop, next(runner.model.parameters()))
+        study = GradientStudy(loop, config, arguments.gradients) if arguments.gradients else None
         store = ResultStore(
             out / UNFINISHED,
             {**run_settings(config, arguments, attack, loop), 'source': source},
@@ -141,8 +152,10 @@ def run_test(argv: Sequence[str]) -> int:
             if not is_main_process():
                 return 0
             trust = check_trust(loop, arguments.check) if arguments.check else None
+            if study is not None:
+                study.run(arguments.show)
             seconds = {'total': time.perf_counter() - start, **loop.seconds}
-            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust, source)
+            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust, source, study)
     store.remove()
     return _tell_failed(loop.evaluator.metrics[0].evaluation['failed'])
 
@@ -312,7 +325,7 @@ def _check_numbers(arguments: Namespace) -> None:
             raise UserError(f'--check is for untargeted attacks on the model itself; leave out --{option} or --check')
         if getattr(arguments, option) and arguments.attack == 'none':
             raise UserError(f'--attack none has nothing for --{option} to change; name an attack')
-    for name in ('iterations', 'limit', 'batch_size', 'check'):
+    for name in ('iterations', 'limit', 'batch_size', 'check', 'gradients'):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f'--{name.replace("_", "-")} must be positive; found {value}')
@@ -334,6 +347,7 @@ def _write(
     store: ResultStore,
     trust: Mapping[str, Any] | None,
     source: Mapping[str, Any] | None,
+    study: GradientStudy | None,
 ) -> None:
     """Prints the table and writes everything into the result folder at once."""
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
@@ -362,13 +376,18 @@ def _write(
         'seconds': {name: round(value, 3) for name, value in seconds.items()},
         'evaluation': metric.evaluation,
         'trust': trust,
+        'gradients': study and study.results,
         'pictures': [],
     }
     print(f'{summary_text(metric.evaluation)}\n')
     if trust is not None:
         print(f'{trust_text(trust)}\n')
+    if study is not None:
+        print(f'{gradients_text(study.results)}\n')
     with staged(out) as stage:
         (stage / 'pictures').mkdir()
+        if study is not None:
+            study.draw(stage)
         for example in loop.examples:
             file = f'pictures/{example.index:05d}.png'
             draw_example(

@@ -13,6 +13,8 @@ from typing import Any
 
 from mmadv.errors import UserError
 from mmadv.report.curve import curve_svg
+from mmadv.report.gradients import COLUMNS as GRADIENT_COLUMNS
+from mmadv.report.gradients import gradients_rows
 from mmadv.report.results import load_results
 from mmadv.report.table import COLUMNS, percent, rows
 
@@ -58,6 +60,7 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
     body = [f'<h1>{escape(title)}</h1>', _headline(runs), _differences(runs)]
     if any(results['radii'] for results in runs.values()):
         body.append(f'<h2>Robustness curve</h2><figure>{curve_svg(runs)}</figure>')
+    body += _gradients(runs, result_dirs)
     body.append('<h2>Examples</h2>')
     body += [_pictures(name, results, Path(result_dirs[name])) for name, results in runs.items()]
     body.append('<h2>All numbers</h2>')
@@ -106,16 +109,35 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> str:
 def _pictures(name: str, results: Mapping[str, Any], folder: Path) -> str:
     parts = [f'<h3>{escape(name)}</h3>']
     for picture in results['pictures']:
-        path = folder / picture['file']
-        try:
-            data = base64.b64encode(path.read_bytes()).decode()
-        except OSError as error:
-            raise UserError(f'picture {path} cannot be read: {error.strerror}; run tools/test.py again') from None
-        text = escape(f'{picture["image"]}: image, adversarial image, perturbation, label and predictions')
-        parts.append(f'<figure><img alt="{text}" src="data:image/png;base64,{data}"></figure>')
+        text = f'{picture["image"]}: image, adversarial image, perturbation, label and predictions'
+        parts.append(_figure(folder / picture['file'], text))
     if not results['pictures']:
         parts.append('<p>None were kept.</p>')
     return '\n'.join(parts)
+
+
+def _gradients(runs: Mapping[str, Mapping[str, Any]], folders: Mapping[str, str | Path]) -> list[str]:
+    """Returns the section on input gradients, empty where no run measured them."""
+    table = gradients_rows(runs)
+    if not table:
+        return []
+    header = ['run', 'targets g', *GRADIENT_COLUMNS.values()]
+    parts = ['<h2>Input gradients</h2>', _table('Mean over images and classes', header, table, text_columns=2)]
+    for name, results in runs.items():
+        sheet = (results.get('gradients') or {}).get('sheet')
+        if sheet:
+            text = f'{name}: gradients of some class scores, and images moved towards the classes'
+            parts += [f'<h3>{escape(name)}</h3>', _figure(Path(folders[name]) / sheet['file'], text)]
+    return parts
+
+
+def _figure(path: Path, text: str) -> str:
+    """Returns a picture with everything inlined."""
+    try:
+        data = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise UserError(f'picture {path} cannot be read: {error.strerror}; run tools/test.py again') from None
+    return f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{data}"></figure>'
 
 
 def _numbers(name: str, evaluation: Mapping[str, Any]) -> str:

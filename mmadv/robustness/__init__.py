@@ -7,6 +7,7 @@ from mmadv.robustness.aligned_gradients import (
     cosine_similarity,
     high_frequency_share,
     input_gradients,
+    measure_gradients,
 )
 from mmadv.robustness.bootstrap import bootstrap
 from mmadv.robustness.certification import (
@@ -64,6 +65,7 @@ __all__ = [
     'holm',
     'input_gradients',
     'lowest_miou',
+    'measure_gradients',
     'metrics',
     'soft_radii',
     'wins',

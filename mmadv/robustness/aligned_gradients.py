@@ -7,11 +7,16 @@ classifiers, segmentors and networks on points are alike. ``class_scores`` makes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmadv.attacks.attack import frozen
+
+# Gradients of so many classes are held at once where they are only measured.
+CLASSES_AT_ONCE = 8
 OVER = ('valid', 'class')
 
 
@@ -180,3 +185,39 @@ def high_frequency_share(gradients: Tensor, *, cutoff: float = 0.25) -> Tensor:
     total = energy.sum((-2, -1))
     high = (energy * (frequency > cutoff)).sum((-2, -1))
     return torch.where(total > 0, high / total.clamp_min(torch.finfo(energy.dtype).tiny), 0.0)
+
+
+@torch.enable_grad()
+def measure_gradients(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor | None,
+    classes: Tensor,
+    target: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    *,
+    over: str = 'valid',
+    ignore_index: int = 255,
+) -> tuple[Tensor, Tensor]:
+    """Returns how aligned and how sharp the input gradients of class scores are: cosines and shares, (N, T) each.
+
+    A cosine is that between the gradient of a class' score and g(x, t); a share is ``high_frequency_share``. Costs one
+    forward pass and one backward pass for each of the T classes.
+
+    Args:
+        model: images -> logits; in eval mode for the while if it is a module.
+        images: (N, C, H, W).
+        labels: (N, H, W) of a segmentor, None for a classifier.
+        classes: (N, T) int64.
+        target: g, as of ``GradientTarget``.
+        over: pixels of the score, as in ``class_scores``.
+        ignore_index: label of pixels that are in no score.
+    """
+    cosines, shares = [], []
+    with frozen(model):
+        inputs = images.detach().requires_grad_()
+        scores = class_scores(model(inputs), classes, labels, over=over, ignore_index=ignore_index)
+        for some, scored in zip(classes.split(CLASSES_AT_ONCE, 1), scores.split(CLASSES_AT_ONCE, 1), strict=True):
+            gradients = input_gradients(scored, inputs).detach()
+            cosines.append(cosine_similarity(gradients, target(images.detach(), some, labels)))
+            shares.append(high_frequency_share(gradients))
+    return torch.cat(cosines, 1), torch.cat(shares, 1)

@@ -18,6 +18,7 @@ from mmadv.report import (
     write_report,
 )
 from mmadv.report.curve import curve_points, curve_svg
+from mmadv.report.gradients import gradients_text
 from mmadv.report.pictures import colour, magnified
 from mmadv.report.results import check_writable, staged, write_per_image, write_results
 
@@ -228,3 +229,33 @@ def test_picture_has_a_row_per_radius(tmp_path, radii):
         example.adversarial[radius], example.attacked[radius] = image + 0.01, label * 0 + 1
     draw_example(example, tmp_path / 'p.png', classes=['a', 'b'], palette=[[0, 0, 0], [9, 9, 9]])
     assert Image.open(tmp_path / 'p.png').height == int(80 * (2.9 * max(1, len(radii)) + 1.3))
+
+
+def test_a_page_shows_measured_gradients(tmp_path):
+    measures = dict.fromkeys(('cosine', 'cosine_present', 'cosine_absent', 'high_frequency', 'image_high_frequency'))
+    gradients = {
+        **measures,
+        'target': {'type': 'NearestNeighbour', 'of': 'other test images'},
+        'cosine': 0.1234,
+        'high_frequency': 0.5,
+        'classes': ['a', 'b'],
+        'without_example': ['c'],
+        'per_image': [{}] * 3,
+        'sheet': {'file': 'gradients.png'},
+    }
+    for name, found in (('with', gradients), ('without', None)):
+        (tmp_path / name / 'pictures').mkdir(parents=True)
+        write_results(tmp_path / name, {**results(), 'gradients': found, 'pictures': []})
+    Image.new('RGB', (4, 4)).save(tmp_path / 'with' / 'gradients.png')
+    runs = {name: tmp_path / name for name in ('with', 'without')}
+    page = write_report(runs, tmp_path / 'page.html').read_text()
+    (row,) = re.findall(r'<tr><td>with</td><td>NearestNeighbour, other test images</td>(.*?)</tr>', page)
+    assert re.findall(r'>([\d.-]+)<', row) == ['0.123', '-', '-', '0.500', '-']
+    assert page.count('<img ') == 1
+    assert 'Input gradients' not in write_report({'w': tmp_path / 'without'}, tmp_path / 'page.html').read_text()
+    text = gradients_text(gradients)
+    assert 'of 3 images and 2 class scores' in text and 'cosine to g           0.123' in text
+    assert text.endswith('without an example: c')
+    (tmp_path / 'with' / 'gradients.png').unlink()
+    with pytest.raises(UserError, match='gradients.png cannot be read'):
+        write_report(runs, tmp_path / 'page.html')

@@ -20,6 +20,7 @@ from mmadv.robustness import (
     draw_bank,
     high_frequency_share,
     input_gradients,
+    measure_gradients,
 )
 
 
@@ -46,6 +47,28 @@ def test_a_linear_model_has_its_weights_as_gradients_and_a_known_loss():
     )
     torch.testing.assert_close(found.cosines, cosines)
     torch.testing.assert_close(found.loss.detach(), 0.5 * (1 - cosines).sum(1))
+
+
+def test_what_is_measured_of_a_linear_segmentor_is_known():
+    classes, weights = 11, random(11, 3, 1, 1)
+    # The last image has a void row, which takes no part in its score.
+    images, labels = random(2, 3, 4, 6, seed=1).abs(), torch.zeros(2, 4, 6, dtype=torch.int64)
+    labels[1, :1] = 255
+    model = nn.Conv2d(3, classes, 1).double().train()
+    with torch.no_grad():
+        model.weight.copy_(weights)
+    goals = random(2, classes, 3, 4, 6, seed=2)
+
+    def target(inputs, some, _):
+        assert torch.equal(inputs, images) and not inputs.requires_grad
+        return torch.stack([goal[row] for goal, row in zip(goals, some, strict=True)])
+
+    cosines, shares = measure_gradients(model, images, labels, everything(2, classes), target)
+    gradients = (weights[None] * (labels != 255)[:, None, None]) / (labels != 255).sum((1, 2)).view(2, 1, 1, 1, 1)
+    torch.testing.assert_close(cosines, cosine_similarity(gradients, goals))
+    torch.testing.assert_close(shares[1], high_frequency_share(gradients[1]))
+    assert not shares[0].any() and bool((shares[1] > 0.1).all())  # constant maps, and ones with an edge
+    assert model.training and model.weight.requires_grad and model.weight.grad is None
 
 
 def test_descending_on_the_loss_turns_the_gradient_of_a_linear_model_to_its_target():
