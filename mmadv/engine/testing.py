@@ -31,6 +31,7 @@ from mmadv.engine.trust_check import check_trust, trust_text
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.registry import ATTACKS, build
+from mmadv.report.breakdown import write_breakdowns
 from mmadv.report.gradients import gradients_text
 from mmadv.report.pictures import draw_example
 from mmadv.report.results import FILE_NAME, check_writable, load_results, staged, write_per_image, write_results
@@ -399,6 +400,7 @@ def _write(
             )
             results['pictures'].append({'file': file, 'index': example.index, 'image': example.name})
         write_per_image(stage / 'per_image.csv', metric.per_image)
+        write_breakdowns(stage, metric.evaluation)
         write_records(stage / RECORDS, store.settings, metric.records)
         write_results(stage, results)
     print(f'results: {out}')

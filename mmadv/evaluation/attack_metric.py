@@ -14,6 +14,7 @@ from mmseg.registry import METRICS
 
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import image_record, to_counts
+from mmadv.evaluation.object_sizes import object_sizes
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.table import class_table, summary_table
 from mmadv.robustness import Counts, LowestMIoU, bootstrap, metrics
@@ -118,6 +119,7 @@ class AttackMetric(BaseMetric):
         }
         for radius in records[0]['attacked']:
             self.evaluation['attacked'][radius] = self._attacked(radius, records)
+        self.evaluation['object_sizes'] = object_sizes(records, self.per_image)
         logger = MMLogger.get_current_instance()
         print_log(f'\n{class_table(self.evaluation)}\n{summary_table(self.evaluation)}', logger=logger)
         return self._scalars()

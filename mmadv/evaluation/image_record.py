@@ -2,7 +2,9 @@
 
 A record has ``index`` and ``image``, the image's index and name; ``digest``, a checksum of its files; ``title`` of
 the attack; ``ignore_index``; ``clean``: areas; ``attacked``: radius -> member -> areas; and ``passes``: radius ->
-[forward, backward]. An attack with a target adds ``reached``: radius -> [pixels reached, pixels wanted]. Areas are
+[forward, backward]. ``objects`` has, by object size, ``sizes``: rows of [size, objects, pixels], and ``clean`` and
+``attacked``, which hold rows of [correct pixels, sum of the objects' shares of correct pixels] in the place of
+areas. An attack with a target adds ``reached``: radius -> [pixels reached, pixels wanted]. Areas are
 rows of [class, intersection, predicted pixels, labelled pixels], for the classes that occur. Where the model failed
 on the image, ``failed`` gives the reason, and there are no areas.
 """
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 
 from mmadv.robustness import Counts, count
+from mmadv.robustness.object_sizes import hits_by_size
 
 Areas = list[list[int]]
 
@@ -45,8 +48,26 @@ def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
             radius: {name: areas(one) for name, one in predictions.items()}
             for radius, predictions in sample['adversarial'].items()
         },
+        'objects': objects_of(sample, label, ignore_index),
         **({'reached': reached} if reached else {}),
     }
+
+
+def objects_of(sample: Mapping[str, Any], label: torch.Tensor, ignore_index: int) -> dict[str, Any]:
+    """Returns the ``objects`` of a record.
+
+    Args:
+        sample: as a mapping.
+        label: (H, W) integers.
+        ignore_index: label of the pixels that are in no count.
+    """
+    keys = [(radius, name) for radius, predictions in sample['adversarial'].items() for name in predictions]
+    predictions = [sample['pred_sem_seg']['data'].squeeze(0), *(sample['adversarial'][r][name] for r, name in keys)]
+    sizes, (clean, *hits) = hits_by_size(label, predictions, ignore_index)
+    attacked: dict[str, dict[str, Any]] = {radius: {} for radius in sample['adversarial']}
+    for (radius, name), rows in zip(keys, hits, strict=True):
+        attacked[radius][name] = rows
+    return {'sizes': sizes, 'clean': clean, 'attacked': attacked}
 
 
 def to_areas(counts: Counts) -> Areas:

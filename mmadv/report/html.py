@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadv.errors import UserError
+from mmadv.report.breakdown import object_size_rows
 from mmadv.report.curve import curve_svg
 from mmadv.report.gradients import COLUMNS as GRADIENT_COLUMNS
 from mmadv.report.gradients import gradients_rows
@@ -151,10 +152,19 @@ def _numbers(name: str, evaluation: Mapping[str, Any]) -> str:
     columns = {'clean': evaluation['clean']}
     columns.update({radius: attacked['worst_case'] for radius, attacked in evaluation['attacked'].items()})
     classes = [
-        [label, *(percent(values['IoU'][k]) for values in columns.values())]
+        [label, *(percent(values[metric][k]) for values in columns.values() for metric in ('IoU', 'Acc'))]
         for k, label in enumerate(evaluation['classes'])
     ]
-    text += _table(f'{name}, IoU of each class, %', ['class', *columns], classes, text_columns=1)
+    text += _table(
+        f'{name}, IoU and accuracy of each class, %',
+        ['class', *(f'{metric} {column}' for column in columns for metric in ('IoU', 'Acc'))],
+        classes,
+        text_columns=1,
+    )
+    sizes = object_size_rows(evaluation)
+    if sizes:
+        caption = f'{name}, accuracy by size of the labelled region (share of the image), %'
+        text += _table(caption, sizes[0], sizes[1:], text_columns=1)
     if evaluation['excluded']:
         text += f'<p>Without a labelled pixel, and in no number: {escape(", ".join(evaluation["excluded"]))}</p>'
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmadv.report.breakdown import object_size_text
 from mmadv.report.table import percent, summary_table
 
 
@@ -26,6 +27,8 @@ def blocks(evaluation: Mapping[str, Any]) -> Iterator[str]:
     ]
     if searched:
         yield '\n'.join(searched)
+    if evaluation.get('object_sizes'):
+        yield object_size_text(evaluation)
 
 
 def lowest_miou_text(radius: str, minimised: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from mmadv.errors import UserError
 from mmadv.evaluation import AttackMetric, SEAMetric
+from mmadv.evaluation.object_sizes import object_sizes
 
 META = {'classes': ('a', 'b')}
 LABEL = torch.tensor([[[0, 0, 1, 1]]])
@@ -76,6 +77,24 @@ def test_ensemble_reports_members_and_the_worst_of_each_image():
     assert minimised['value'] == min(minimised['starts'].values()) and minimised['lower_bound'] <= minimised['value']
     low, high = metric.evaluation['intervals']['4/255']['mIoU_minimised']
     assert 0 <= low <= 1 / 16 <= high
+
+
+def test_accuracy_by_object_size_takes_each_images_worst_member():
+    # Each image has the objects 0 0 and 1 1, half of the image each: the largest size.
+    samples = [
+        sample(0, [0, 0, 1, 1], {'x': [0, 0, 0, 0], 'y': [1, 0, 0, 0]}),  # y: 1 of 2 and 0 of 2
+        sample(1, [0, 0, 0, 1], {'x': [1, 1, 0, 0], 'y': [0, 0, 1, 1]}),  # x: 0 of 4
+        sample(2, [1] * 4, {'x': [0] * 4, 'y': [0] * 4}, label=torch.full((1, 1, 4), 255)),
+    ]
+    metric, _ = evaluate(SEAMetric, samples)
+    found = metric.evaluation['object_sizes']
+    assert (found['objects'], found['pixels']) == ([0, 0, 0, 4], [0, 0, 0, 8])
+    assert found['clean'] == {'aAcc': [None, None, None, 7 / 8], 'object_mean': [None, None, None, 3.5 / 4]}
+    assert found['attacked']['4/255']['aAcc'][3] == 1 / 8
+    assert found['attacked']['4/255']['object_mean'][3] == 0.5 / 4
+    for record in metric.records[:1]:
+        del record['objects']  # as an earlier version left it
+    assert object_sizes(metric.records, metric.per_image) is None
 
 
 def test_image_means_leave_void_images_out():

@@ -1,5 +1,6 @@
 """What is printed below the table of metrics."""
 
+from mmadv.report.breakdown import write_breakdowns
 from mmadv.report.summary import summary_text
 from mmadv.report.table import summary_table
 
@@ -24,3 +25,26 @@ def test_the_search_for_the_lowest_miou_says_value_starts_and_bound():
     )
     undefined = {'value': None, 'lower_bound': None, 'spread': None, 'starts': {'worst_case': None}}
     assert summary_text(evaluation(minimised=undefined)).endswith('\n\n4/255: mIoU over the dataset is undefined')
+
+
+def test_object_sizes_as_text_and_files(tmp_path):
+    part = {'aAcc': [None, 0.25], 'object_mean': [None, 0.5]}
+    sizes = {'edges': [0.01], 'objects': [0, 3], 'pixels': [0, 40], 'clean': part, 'attacked': {'4/255': part}}
+    content = {**evaluation(), 'object_sizes': sizes}
+    lines = summary_text(content).splitlines()
+    assert ' '.join(lines[-4].split()) == ('object size number pixels clean objects clean pixels 4/255 objects 4/255')
+    assert lines[-2].split() == ['below', '1', '%', '0', '-', '-', '-', '-']
+    assert lines[-1].split() == ['1', '%', 'and', 'more', '3', '25.00', '50.00', '25.00', '50.00']
+    values = {**VALUES, 'IoU': [0.5, None], 'Acc': [0.75, None]}
+    content |= {'classes': ['sky', 'a, b'], 'clean': values, 'attacked': {'4/255': {'worst_case': values}}}
+    write_breakdowns(tmp_path, content)
+    assert (tmp_path / 'per_class.csv').read_text().splitlines() == [
+        'class,IoU clean,Acc clean,IoU 4/255,Acc 4/255',
+        'sky,0.5,0.75,0.5,0.75',
+        '"a, b",,,,',
+    ]
+    assert (tmp_path / 'object_sizes.csv').read_text().splitlines() == [
+        'object size,objects,pixels,aAcc clean,object_mean clean,aAcc 4/255,object_mean 4/255',
+        'below 1 %,0,0,,,,',
+        '1 % and more,3,40,0.25,0.5,0.25,0.5',
+    ]

@@ -107,6 +107,8 @@ def test_an_earlier_result_is_replaced_and_other_files_stay(attack_tool, project
     assert load_results('out')['seed'] == 5
     assert sorted(path.name for path in (project / 'out').iterdir()) == [
         'notes.txt',
+        'object_sizes.csv',
+        'per_class.csv',
         'per_image.csv',
         'pictures',
         'records.jsonl',
