@@ -1,6 +1,7 @@
 # make demo: train a segmentor with and without adversarial training, attack both, write a report.
 # make test: lint, types, doctests and tests.
-# Both first install the project into .venv, again only when setup.py or pyproject.toml changed.
+# make benchmark: what attacks and training steps cost over the bare model, beside the stored ratios.
+# All first install the project into .venv, again only when setup.py or pyproject.toml changed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,12 +9,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmadv-installed
 PURE := mmadv/attacks mmadv/robustness mmadv/synthesis mmadv/reproduction mmadv/registry.py mmadv/errors.py
 
-.PHONY: demo test setup lint types pytest clean
+.PHONY: demo test benchmark setup lint types pytest clean
 
 demo: setup
 	$(BIN)/python -W ignore tools/demo.py
 
 test: lint types pytest
+
+benchmark: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/attack_cost.py --compare
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/training_cost.py --compare
 
 setup: $(STAMP)
 

@@ -1,12 +1,15 @@
 """Measures attacks over the bare model's passes, in the same run: time, and peak memory.
 
-    python benchmarks/attack_cost.py [--classes 11 21 151] [--size 120 160] [--batch-size 8] [--device cpu|cuda]
+    python benchmarks/attack_cost.py [--cases 11x160x120x8 ...] [--device cpu|cuda] [--compare]
 
 Bare is the model with frozen parameters, in eval mode, in the faster of the two memory formats: forward, and forward
 with the input gradient of the mean logit. An attack of b gradients and f forward passes costs b gradients and f - b
-forward passes at least; the ratio is its time over that. All of them take turns, round by round, so that drift of the
-machine meets them alike; the ratio is the median over the rounds of each round's own. Pixels and labels are random:
-nothing is solved early. Writes benchmarks/results/attack_cost_{DEVICE}.json and the section of docs/evidence.md.
+forward passes at least; the ratio is its time over that: processor time on a CPU, which waiting for other programs is
+not in, wall time on a GPU. All of them take turns, round by round, so that drift of the machine meets them alike; the
+ratio is the median over the rounds of each round's own. Peak memory is that of the attack over that of the bare
+gradient: what torch allocated on a GPU, what a process of its own grew by on a CPU. Pixels and labels are random:
+nothing is solved early. Writes benchmarks/results/attack_cost_{DEVICE}.json and the section of docs/performance.md;
+with --compare it writes nothing and prints the ratios beside the stored ones.
 """
 
 from __future__ import annotations
@@ -16,14 +19,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
-from studies import ROOT, resident_peak, store, write_section
+from studies import PERFORMANCE, ROOT, comparison, resident_peak, store, write_section
 
 from mmadv.attacks import APGD, PGD, AnnealedMargin, Linf, ama
 from mmadv.attacks.attack import Attack, frozen
@@ -33,6 +35,8 @@ from mmadv.models.adapter import TrainingAdapter
 CONFIG = 'configs/clean/upernet_r18_clean_camvid.py'
 RADIUS = '4/255'
 STEPS = 4
+# Classes, width and height, images of a pass.
+CASES = ('11x160x120x8', '21x160x120x8', '151x160x120x8', '11x160x120x1', '11x320x240x2', '151x512x512x1')
 FORMATS = {'contiguous': torch.contiguous_format, 'channels last': torch.channels_last}
 
 
@@ -88,13 +92,15 @@ class Workload:
 
 
 def seconds(step: Callable[[], Any], device: str) -> float:
-    """Returns the wall time of a call, everything on the device included."""
-    if device == 'cuda':
-        torch.cuda.synchronize()
+    """Returns the processor time of a call on a CPU, its wall time on a GPU."""
+    if device == 'cpu':
+        start = time.process_time()
+        step()
+        return time.process_time() - start
+    torch.cuda.synchronize()
     start = time.perf_counter()
     step()
-    if device == 'cuda':
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -150,65 +156,79 @@ def memory_ratios(arguments: tuple, memory_format: str) -> dict[str, float]:
     }
 
 
-def table(content: dict[str, Any]) -> str:
-    """Returns the Markdown table of stored results."""
-    classes = sorted({record['classes'] for record in content['records']})
-    heads = [f'{k} classes: {what}' for k in classes for what in ('time', 'memory')]
+def measure(case: str, rounds: int, device: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns a record for each attack, and what the bare passes took.
+
+    Args:
+        case: classes, width, height and batch size, such as '11x160x120x8'.
+        rounds: of all attacks in turn.
+        device: 'cpu' or 'cuda'.
+    """
+    classes, width, height, batch_size = map(int, case.split('x'))
+    arguments = (classes, (height, width), batch_size, device)
+    # First, so that the processes which measure memory are forked from one that has run nothing yet.
+    memory = memory_ratios(arguments, 'channels last')
+    memory_format = faster_format(arguments, 3)
+    ratios, medians = time_ratios(Workload(*arguments, memory_format), rounds, device)
+    records = []
+    for name, ratio in ratios.items():
+        records.append({'case': case, 'attack': name, 'time_ratio': ratio, 'memory_ratio': memory[name]})
+        print(f'{case}, {name}: time {ratio:.3f}, memory {memory[name]:.2f}', flush=True)
+    return records, {**medians, 'format': memory_format}
+
+
+def table(content: dict[str, Any], key: str) -> str:
+    """Returns the Markdown table of one ratio: attacks by cases."""
+    cases = list(content['bare'])
+    heads = []
+    for case in cases:
+        classes, width, height, batch_size = case.split('x')
+        heads.append(f'{classes} classes, {width}x{height}, batch {batch_size}')
     lines = [f'| attack | {" | ".join(heads)} |', '|---|' + '---:|' * len(heads)]
     for name in dict.fromkeys(record['attack'] for record in content['records']):
-        chosen = {record['classes']: record for record in content['records'] if record['attack'] == name}
-        cells = [f'{chosen[k][key]:.2f}' for k in classes for key in ('time_ratio', 'memory_ratio')]
-        lines.append(f'| {name} | {" | ".join(cells)} |')
-    machine = content['hardware']
-    where = ', '.join(machine['accelerators']) if content['device'] == 'cuda' else f'{machine["threads"]} thread(s)'
-    height, width = content['size']
-    bare = '; '.join(
-        f'{k} classes: forward {values["forward"]:.2f} s, with gradient {values["gradient"]:.2f} s, {values["format"]}'
-        for k, values in content['bare'].items()
-    )
-    lines += [
-        '',
-        f'Bare passes: {bare}. `{CONFIG}`, {width}x{height}, batch {content["batch_size"]}, '
-        f'{content["rounds"]} rounds; {machine["processor"]}, {where}; torch {content["versions"]["torch"]}; '
-        f'{content["date"]}.',
-        '',
-        f'```bash\n{content["command"]}\n```',
-    ]
+        found = {record['case']: record[key] for record in content['records'] if record['attack'] == name}
+        lines.append(f'| {name} | {" | ".join(f"{found[case]:.2f}" for case in cases)} |')
     return '\n'.join(lines)
 
 
+def section(content: dict[str, Any]) -> str:
+    """Returns the Markdown of stored results."""
+    machine = content['hardware']
+    where = ', '.join(machine['accelerators']) if content['device'] == 'cuda' else f'{machine["threads"]} thread(s)'
+    bare = '; '.join(
+        f'{case}: {values["forward"]:.2f} s forward, {values["gradient"]:.2f} s with gradient, {values["format"]}'
+        for case, values in content['bare'].items()
+    )
+    return '\n\n'.join(
+        [
+            f'Time over the bare passes:\n\n{table(content, "time_ratio")}',
+            f'Peak memory over that of a bare gradient:\n\n{table(content, "memory_ratio")}',
+            f'Bare passes: {bare}. `{CONFIG}`, {STEPS} steps, {content["rounds"]} rounds; {machine["processor"]}, '
+            f'{where}; torch {content["versions"]["torch"]}; {content["date"]}.',
+            f'```bash\n{content["command"]}\n```',
+        ]
+    )
+
+
 def main() -> None:
-    """Measures, stores and writes the table."""
+    """Measures, and stores and writes the tables or compares with what is stored."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--classes', type=int, nargs='+', default=[11, 21, 151])
-    parser.add_argument('--size', type=int, nargs=2, default=(120, 160), metavar=('HEIGHT', 'WIDTH'))
-    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--cases', nargs='+', default=CASES, metavar='CLASSESxWIDTHxHEIGHTxBATCH')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--compare', action='store_true', help='write nothing; print the stored ratios beside these')
     given = parser.parse_args()
     records, bare = [], {}
-    for classes in given.classes:
-        arguments = (classes, tuple(given.size), given.batch_size, given.device)
-        # First, so that the processes which measure memory are forked from one that has run nothing yet.
-        memory = memory_ratios(arguments, 'channels last')
-        memory_format = faster_format(arguments, 3)
-        ratios, medians = time_ratios(Workload(*arguments, memory_format), given.rounds, given.device)
-        bare[classes] = {**medians, 'format': memory_format}
-        for name, ratio in ratios.items():
-            records.append({'attack': name, 'classes': classes, 'time_ratio': ratio, 'memory_ratio': memory[name]})
-            print(f'{classes} classes, {name}: time {ratio:.3f}, memory {memory[name]:.2f}', flush=True)
-    path = store(
-        f'attack_cost_{given.device}',
-        records,
-        threads=torch.get_num_threads(),
-        size=list(given.size),
-        batch_size=given.batch_size,
-        rounds=given.rounds,
-        device=given.device,
-        bare=bare,
-    )
-    content = json.loads(Path(path).read_text(encoding='utf-8'))
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/attack_cost.py', table(content))
+    for case in given.cases:
+        found, bare[case] = measure(case, given.rounds, given.device)
+        records += found
+    study = f'attack_cost_{given.device}'
+    if given.compare:
+        print(comparison(study, records, ('case', 'attack'), ('time_ratio', 'memory_ratio')))
+        return
+    more = {'rounds': given.rounds, 'device': given.device, 'bare': bare}
+    path = store(study, records, threads=torch.get_num_threads(), **more)
+    write_section(PERFORMANCE, 'benchmarks/attack_cost.py', section(json.loads(path.read_text(encoding='utf-8'))))
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ from mmadv.engine.training import run_train
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results'
+PERFORMANCE = ROOT / 'docs' / 'performance.md'
 TOOLS: dict[str, Callable[[Sequence[str]], None]] = {'tools/train.py': run_train, 'tools/test.py': run_test}
 # Options of configs on CamVid at 80x60: the frame, and what is cropped of it in training.
 CAMVID_80X60 = (
@@ -185,6 +186,31 @@ def store(study: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1,
     path = RESULTS / f'{study}.json'
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     return path
+
+
+def comparison(study: str, records: Sequence[Mapping[str, Any]], names: Sequence[str], numbers: Sequence[str]) -> str:
+    """Returns a table of what was measured now beside what ``benchmarks/results/STUDY.json`` holds.
+
+    Args:
+        study: of the stored file.
+        records: measured now.
+        names: keys that tell records apart.
+        numbers: keys of what is compared; a record without a stored counterpart has '-' there.
+    """
+    path = RESULTS / f'{study}.json'
+    content = json.loads(path.read_text(encoding='utf-8'))
+    stored = {tuple(record[name] for name in names): record for record in content['records']}
+    lines = [f'now, beside {path.relative_to(ROOT)} of {content["date"]} ({content["hardware"]["processor"]}):']
+    for record in records:
+        key = tuple(record[name] for name in names)
+        cells = [
+            f'{number} {record[number]:.2f} ({stored[key][number]:.2f})'
+            if key in stored
+            else f'{number} {record[number]:.2f} (-)'
+            for number in numbers
+        ]
+        lines.append(f'{", ".join(map(str, key)):44} {"   ".join(cells)}')
+    return '\n'.join(lines)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Measures one training step of each method over a clean step of the same model, in the same run.
 
-    python benchmarks/training_cost.py [--config CONFIG] [--size 120 160] [--batch-size 8] [--device cpu|cuda]
+    python benchmarks/training_cost.py [--config CONFIG] [--size 120 160] [--batch-size 8] [--compare]
 
 An attack step differentiates with respect to the images only. A method with k of them, f passes that differentiate
 nothing and t that train the weights should cost t + k·g + f·h clean steps, where g = (forward + input gradient of the
@@ -13,7 +13,7 @@ medians: of processor time on a CPU, which waiting for other programs is not in,
 measured once for each method: on a GPU the peak that torch allocated, on a CPU the peak resident memory of a process of
 its own. Images and labels are random: time does not depend on them, except that Fast Newton and attacks that keep the
 last iterate take the same passes for any image. Writes benchmarks/results/training_cost_{DEVICE}.json and the table of
-docs/evidence.md.
+docs/performance.md; with --compare it writes nothing and prints the ratios beside the stored ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from studies import ROOT, resident_peak, store, write_section
+from studies import PERFORMANCE, ROOT, comparison, resident_peak, store, write_section
 from torch import nn
 
 from mmadv.attacks.attack import frozen
@@ -227,13 +226,14 @@ def table(content: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measures, stores and writes the table."""
+    """Measures, and stores and writes the table or compares with what is stored."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default='configs/clean/upernet_r18_clean_camvid.py', help='a clean training')
     parser.add_argument('--size', type=int, nargs=2, default=(120, 160), metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=12)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--compare', action='store_true', help='write nothing; print the stored ratios beside these')
     given = parser.parse_args()
     arguments = (given.config, tuple(given.size), given.batch_size, given.device)
     memory = {name: peak_memory(arguments, name) for name in METHODS}
@@ -252,8 +252,12 @@ def main() -> None:
         }
         for name, method in METHODS.items()
     ]
+    study = f'training_cost_{given.device}'
+    if given.compare:
+        print(comparison(study, records, ('method',), ('time_ratio', 'memory_ratio')))
+        return
     path = store(
-        f'training_cost_{given.device}',
+        study,
         records,
         config=given.config,
         size=list(given.size),
@@ -265,8 +269,8 @@ def main() -> None:
         forward_over_clean=found['bare forward'] / clean,
         threads=torch.get_num_threads(),
     )
-    text = table(json.loads(Path(path).read_text(encoding='utf-8')))
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/training_cost.py', text)
+    text = table(json.loads(path.read_text(encoding='utf-8')))
+    write_section(PERFORMANCE, 'benchmarks/training_cost.py', text)
     print(text)
 
 
