@@ -17,6 +17,7 @@ from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, p
 from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.examples import Examples, loads_rgb
 from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.progress import Progress
@@ -52,7 +53,8 @@ class AttackTestLoop(TestLoop):
         radii: of the attack, as texts such as '4/255' or floats; empty for the attack's own.
         seed: of all noise.
         limit: number of images, spread evenly over the dataset; None for all.
-        show: number of images whose arrays are kept in ``examples``, spread evenly over those attacked.
+        show: number of images whose arrays are kept in ``examples``, spread evenly over those attacked; besides them
+            the least and the most robust ones, half as many of either.
         title: of the attack in tables; None derives it from the attack.
         space: 'input', what the test pipeline gives, in which the papers attack; or 'image', the image as it is in its
             file, through the resizing of the pipeline, which the adapter then does.
@@ -99,7 +101,8 @@ class AttackTestLoop(TestLoop):
             attack_image_files(dataset)
         indexes = evenly_spaced(len(dataset), limit)
         self.dataset_size = len(dataset)
-        self.shown = {indexes[i] for i in evenly_spaced(len(indexes), show)} if show else set()
+        sample = {indexes[i] for i in evenly_spaced(len(indexes), show)} if show else set()
+        self.drawn = Examples(sample, show // 2, rgb=loads_rgb(runner.cfg))
         self.examples: list[Example] = []
         self.seconds = {'clean': 0.0, **dict.fromkeys(self.attacks, 0.0)}
         self.store: ResultStore | None = None
@@ -111,7 +114,6 @@ class AttackTestLoop(TestLoop):
         self.dataloader_config = in_order({**dataloader, 'dataset': self.selection}, round_up=False)
         super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])
-        self.loaded_rgb = _loads_rgb(runner.cfg)
 
     def keep_results(self, store: ResultStore) -> int:
         """Makes the run write to a store as it goes and leave out the images it holds; returns the number of those.
@@ -133,11 +135,9 @@ class AttackTestLoop(TestLoop):
         broadcast_object_list(verdict)
         if verdict[0]:
             raise UserError(f'{store.folder.parent} was begun with other images: {verdict[0]}; give another --out')
-        kept = dict(pair for part in all_gather_object(self._stored_examples(store)) for pair in part)
         self.missing = [index for index in dataset.indexes if index not in stored]
-        redone = {index for index in self.shown if index not in kept}
+        redone = self.drawn.adopt(stored, store)
         done = {index: record for index, record in stored.items() if index not in redone}
-        self.examples = [kept[index] for index in sorted(done) if index in kept]
         for metric in metrics:
             metric.store = store
             metric.adopt(record for index, record in done.items() if known[index] == get_rank())
@@ -178,8 +178,7 @@ class AttackTestLoop(TestLoop):
             self.progress.close()
             if self.store is not None:
                 self.store.close()
-        gathered = [example for part in all_gather_object(self.examples) for example in part]
-        self.examples = sorted({example.index: example for example in gathered}.values(), key=lambda e: e.index)
+        self.examples = self.drawn.gather()
         return metrics
 
     @torch.no_grad()
@@ -192,7 +191,7 @@ class AttackTestLoop(TestLoop):
             done += self._run_group(group, inputs, samples)
         batch = {'inputs': [inputs[i] for i in sorted(done)], 'data_samples': [samples[i] for i in sorted(done)]}
         self.evaluator.process(data_samples=batch['data_samples'], data_batch=batch)
-        self._keep_examples(batch['data_samples'])
+        self.drawn.keep((sample.metainfo['sample_idx'] for sample in batch['data_samples']), self.store)
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=batch, outputs=batch['data_samples'])
         self.progress.advance(len(samples))
 
@@ -247,7 +246,7 @@ class AttackTestLoop(TestLoop):
 
     def _take(self, samples: list[Any], predicted: PredictedGroup) -> None:
         """Writes what was predicted into the samples, the examples, the sums and the times."""
-        examples = self._start_examples(samples, predicted)
+        examples = self.drawn.start(samples, predicted)
         for sample, prediction in zip(samples, predicted.clean, strict=True):
             sample.pred_sem_seg = PixelData(data=prediction[None])
             sample.set_field({}, 'adversarial')
@@ -263,47 +262,14 @@ class AttackTestLoop(TestLoop):
                 if attacked.reached is not None:
                     sample.attack['reached'][radius] = attacked.reached[i]
                 if i in examples and attacked.images is not None:
-                    examples[i].adversarial[radius] = self.displayed(attacked.images[i])
+                    examples[i].adversarial[radius] = self.drawn.displayed(attacked.images[i])
                     examples[i].attacked[radius] = attacked.worst[i].numpy()
             self._count(radius, attacked.worst, predicted)
             self.seconds[radius] += attacked.seconds
-        self.examples += examples.values()
 
     def _count(self, name: str, predictions: Tensor, predicted: PredictedGroup) -> None:
         valid = predicted.labels != predicted.ignore_index
         self.progress.add(name, int(((predictions == predicted.labels) & valid).sum()), int(valid.sum()))
-
-    def _start_examples(self, samples: list[Any], predicted: PredictedGroup) -> dict[int, Example]:
-        """Returns the examples that are to be kept of a group, by position, with all but the attacks."""
-        return {
-            i: Example(
-                index=sample.metainfo['sample_idx'],
-                name=sample.metainfo['image_name'],
-                image=self.displayed(predicted.images[i]),
-                label=predicted.labels[i].numpy(),
-                clean=predicted.clean[i].numpy(),
-            )
-            for i, sample in enumerate(samples)
-            if sample.metainfo['sample_idx'] in self.shown
-        }
-
-    def _keep_examples(self, samples: list[Any]) -> None:
-        """Writes the examples among the samples to the store, after their counts: those alone would be of no use."""
-        indexes = {sample.metainfo['sample_idx'] for sample in samples}
-        for example in self.examples:
-            if self.store is not None and example.index in indexes:
-                self.store.save_arrays(f'example-{example.index:08d}', example.to_arrays())
-
-    def _stored_examples(self, store: ResultStore) -> list[tuple[int, Example]]:
-        arrays = {index: store.load_arrays(f'example-{index:08d}') for index in self.shown}
-        return [(index, Example.from_arrays(found)) for index, found in arrays.items() if found is not None]
-
-    def displayed(self, image: Tensor) -> Any:
-        """Returns (C, h, w) as (h, w, 3) RGB; other than three channels are shown by the first one."""
-        pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
-        if pixels.shape[2] != 3:
-            return pixels[:, :, :1].repeat(3, axis=2)
-        return pixels if self.loaded_rgb else pixels[:, :, ::-1].copy()
 
 
 def attacks_by_radius(
@@ -376,9 +342,3 @@ def _changed_image(dataset: Selection, stored: Mapping[int, Mapping[str, Any]]) 
         except UserError as error:
             return str(error)
     return None
-
-
-def _loads_rgb(config: Any) -> bool:
-    """Returns whether the pipeline gives RGB images; OpenMMLab's loaders give BGR."""
-    preprocessor = (config.get('model') or {}).get('data_preprocessor') or config.get('data_preprocessor') or {}
-    return bool(isinstance(preprocessor, Mapping) and preprocessor.get('rgb_to_bgr'))

@@ -131,7 +131,7 @@ class GradientStudy:
         radius = 0.0
         for model, images, labels, name in shown:
             self._rows.append(name)
-            columns['image'].append(self._loop.displayed(images[0]))
+            columns['image'].append(self._loop.drawn.displayed(images[0]))
             radius = ROOT_MEAN_SQUARE * math.sqrt(images[0].numel())
             descent = Descent(steps=STEPS, step_size=2 * radius / STEPS, threat=ball('L2', radius))
             for k in chosen:
@@ -140,9 +140,9 @@ class GradientStudy:
                     inputs = images.detach().requires_grad_()
                     pixels = {'over': self._source.over, 'ignore_index': model.ignore_index}
                     gradient = input_gradients(class_scores(model(inputs), wanted[:, None], labels, **pixels), inputs)
-                columns[f'gradient: {names[k]}'].append(self._loop.displayed(_around_grey(gradient[0, 0])))
+                columns[f'gradient: {names[k]}'].append(self._loop.drawn.displayed(_around_grey(gradient[0, 0])))
                 moved = target(model, images, wanted, descent=descent)
-                columns[f'towards {names[k]}'].append(self._loop.displayed(moved[0]))
+                columns[f'towards {names[k]}'].append(self._loop.drawn.displayed(moved[0]))
         self._columns = columns
         self.results['sheet'] = {
             'file': SHEET,

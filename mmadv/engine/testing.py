@@ -33,12 +33,15 @@ from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.registry import ATTACKS, build
 from mmadv.report.breakdown import write_breakdowns
 from mmadv.report.gradients import gradients_text
+from mmadv.report.html import write_report
 from mmadv.report.pictures import draw_example
 from mmadv.report.results import FILE_NAME, check_writable, load_results, staged, write_per_image, write_results
 from mmadv.report.summary import summary_text
 
 # Inside the output folder: results per image of a complete run.
 RECORDS = 'records.jsonl'
+# Inside the output folder: the page to look at.
+REPORT = 'report.html'
 # Keys of a config that decide numbers; a run that goes on must have them as they were.
 DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
 
@@ -62,7 +65,12 @@ def parser() -> Parser:
     result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
     result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
     result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/ATTACK_DATE)')
-    result.add_argument('--show', type=int, default=4, help='number of images to draw (default: 4)')
+    result.add_argument(
+        '--show',
+        type=int,
+        default=4,
+        help='number of images to draw, and half as many of the least and of the most robust ones (default: 4)',
+    )
     result.add_argument(
         '--space',
         choices=SPACES,
@@ -398,9 +406,11 @@ def _write(
                 palette=results['dataset']['palette'],
                 ignore_index=metric.evaluation['ignore_index'],
             )
-            results['pictures'].append({'file': file, 'index': example.index, 'image': example.name})
+            kind = loop.drawn.kinds[example.index]
+            results['pictures'].append({'file': file, 'index': example.index, 'image': example.name, 'kind': kind})
         write_per_image(stage / 'per_image.csv', metric.per_image)
         write_breakdowns(stage, metric.evaluation)
         write_records(stage / RECORDS, store.settings, metric.records)
         write_results(stage, results)
-    print(f'results: {out}')
+        write_report({out.resolve().name: stage}, stage / REPORT, title=f'{loop.title}: {Path(arguments.config).stem}')
+    print(f'results: {out}\nreport: {out / REPORT}')

@@ -17,7 +17,7 @@ from mmadv.evaluation.image_record import image_record, to_counts
 from mmadv.evaluation.object_sizes import object_sizes
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.table import class_table, summary_table
-from mmadv.robustness import Counts, LowestMIoU, bootstrap, metrics
+from mmadv.robustness import Counts, LowestMIoU, bootstrap, metrics, wins
 
 SCALARS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
 SEARCHED = ('mIoU_greedy', 'mIoU_minimised', 'mIoU_lower_bound')
@@ -155,6 +155,7 @@ class AttackMetric(BaseMetric):
         return {
             'worst_case': jsonable({**metrics(worst), **searched, **_target_rates(reached)}),
             'members': {name: jsonable(metrics(counts)) for name, counts in members.items()} if len(names) > 1 else {},
+            'wins': wins(members) if len(names) > 1 else {},
             'passes': {
                 name: {'total': int(column.sum()), 'mean_per_image': float(column[attackable].mean())}
                 for name, column in zip(('forward', 'backward'), passes.T, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -36,37 +36,56 @@ def curve_points(results: Mapping[str, Any], metric: str) -> list[tuple[float, s
     return sorted(points)
 
 
-def robustness_figure(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Returns the figure of ACC and mIoU over the radius.
+def robustness_figure(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] = tuple(METRICS)) -> Figure:
+    """Returns the figure of ACC and mIoU over the radius, with 95 % intervals where the runs have them.
 
     Args:
         runs: name -> content of results.json.
+        metrics: keys of METRICS, one plot each.
     """
-    figure = Figure(figsize=(10, 4), layout='constrained')
+    figure = Figure(figsize=(5 * len(metrics), 4), layout='constrained')
     FigureCanvasAgg(figure)
-    for axes, (metric, label) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False).flat, metrics, strict=True):
         ticks: dict[float, str] = {}
         for number, (name, results) in enumerate(runs.items()):
             points = curve_points(results, metric)
             ticks.update({radius: text for radius, text, _ in points})
             colour, marker, dash = STYLES[number % len(STYLES)]
-            axes.plot(
+            axes.errorbar(
                 [radius for radius, _, _ in points],
                 [value for _, _, value in points],
+                yerr=_error_bars(results, metric, points),
                 color=colour,
                 marker=marker,
                 linestyle=dash,
+                capsize=3,
+                elinewidth=1,
                 label=name,
             )
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xlabel('radius')
-        axes.set_ylabel(label)
+        axes.set_ylabel(METRICS[metric])
         axes.set_ylim(-2, 102)
         axes.grid(alpha=0.3)
-        axes.legend()
+        if len(runs) > 1:
+            axes.legend()
     titles = sorted({results['evaluation']['title'] for results in runs.values() if results['radii']})
     figure.suptitle(' / '.join(titles) or 'clean')
     return figure
+
+
+def _error_bars(
+    results: Mapping[str, Any], metric: str, points: Sequence[tuple[float, str, float]]
+) -> list[list[float]] | None:
+    """Returns how far the interval of every point reaches below and above it, in percent; None without intervals."""
+    known = results['evaluation'].get('intervals') or {}
+    found = [(known.get('clean' if text == '0' else text) or {}).get(metric) for _, text, _ in points]
+    if not any(found):
+        return None
+    # A percentile interval need not contain the number itself.
+    pairs = zip(found, (value for _, _, value in points), strict=True)
+    reach = [(max(v - 100 * i[0], 0), max(100 * i[1] - v, 0)) if i else (0, 0) for i, v in pairs]
+    return [list(side) for side in zip(*reach, strict=True)]
 
 
 def draw_curve(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
@@ -74,10 +93,13 @@ def draw_curve(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
     robustness_figure(runs).savefig(path, dpi=150)
 
 
-def curve_svg(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the robustness curve as an svg element, the same text for the same runs."""
-    buffer = BytesIO()
-    with matplotlib.rc_context({'svg.hashsalt': 'mmadv', 'svg.fonttype': 'none'}):
-        robustness_figure(runs).savefig(buffer, format='svg', metadata={'Date': None})
-    text = buffer.getvalue().decode()
-    return text[text.index('<svg') :]
+def curve_svgs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns the robustness curves as svg elements, one for each metric, the same text for the same runs."""
+    texts = []
+    for metric in METRICS:
+        buffer = BytesIO()
+        with matplotlib.rc_context({'svg.hashsalt': f'mmadv {metric}', 'svg.fonttype': 'none'}):
+            robustness_figure(runs, [metric]).savefig(buffer, format='svg', metadata={'Date': None})
+        text = buffer.getvalue().decode()
+        texts.append(text[text.index('<svg') :])
+    return texts

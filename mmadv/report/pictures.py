@@ -14,6 +14,8 @@ from matplotlib.patches import Patch
 
 VOID = (128, 128, 128)
 LEGEND_CLASSES = 24
+LEGEND_COLUMNS = 4
+PANEL_WIDTH = 2.7
 
 
 @dataclass
@@ -89,7 +91,9 @@ def draw_example(
     palette: Sequence[Sequence[int]],
     ignore_index: int = 255,
 ) -> None:
-    """Writes the picture: a row per radius, void pixels grey, the classes that occur in a legend.
+    """Writes the picture: image, label and clean prediction, below them a row per radius; the classes that occur below.
+
+    Three panels stand side by side, so that it is readable on a phone too. Void pixels are grey.
 
     Args:
         example: the arrays.
@@ -99,34 +103,51 @@ def draw_example(
         ignore_index: label of void pixels.
     """
     void = example.label == ignore_index
-    radii = list(example.adversarial) or ['']
-    figure = Figure(figsize=(15, 2.9 * len(radii) + 1.3), layout='constrained')
+    rows = [_clean_panels(example, palette, void)]
+    rows += [_attacked_panels(example, radius, palette, void) for radius in example.adversarial]
+    handles = _legend(example, classes, palette, void)
+    legend_rows = -(-len(handles) // LEGEND_COLUMNS)
+    height, width = example.image.shape[:2]
+    panel = PANEL_WIDTH * min(max(height / width, 0.4), 1.5) + 0.75
+    figure = Figure(figsize=(3 * PANEL_WIDTH, panel * len(rows) + 0.33 * legend_rows + 0.6), layout='constrained')
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(radii), 6, squeeze=False)
-    for axes in grid.flat:
-        axes.axis('off')
-    for row, radius in zip(grid, radii, strict=True):
-        panels = [('image', example.image)]
-        if radius:
-            adversarial = example.adversarial[radius]
-            perturbation, factor = magnified(example.image, adversarial)
-            panels += [(f'adversarial, {radius}', adversarial), (f'perturbation × {factor:.3g}', perturbation)]
-        panels.append(('label', colour(example.label, palette, void)))
-        maps = [('clean prediction', example.clean)]
-        if radius:
-            maps.append(('attacked prediction', example.attacked[radius]))
-        for title, prediction in maps:
-            panels.append((f'{title}\n{_correct(prediction, example.label, void)}', colour(prediction, palette, void)))
-        for axes, (title, pixels) in zip(row, panels, strict=False):
+    for line, panels in zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True):
+        for axes, (title, pixels) in zip(line, panels, strict=True):
+            axes.axis('off')
             axes.imshow(pixels, interpolation='nearest')
-            axes.set_title(title, fontsize=12)
-    present = np.unique(np.concatenate([m[~void] for m in (example.label, example.clean, *example.attacked.values())]))
-    handles = [Patch(facecolor=np.divide(palette[k], 255), edgecolor='black', label=classes[k]) for k in present]
-    void_patch = Patch(facecolor=np.divide(VOID, 255), edgecolor='black', label='void')
-    handles = [*handles[:LEGEND_CLASSES], void_patch]
-    figure.legend(handles=handles, loc='outside lower center', ncols=min(8, len(handles)), fontsize=11)
-    figure.suptitle(example.name, fontsize=13)
+            axes.set_title(title, fontsize=14)
+    figure.legend(handles=handles, loc='outside lower center', ncols=min(LEGEND_COLUMNS, len(handles)), fontsize=13)
+    figure.suptitle(example.name, fontsize=15)
     figure.savefig(path, dpi=80)
+
+
+def _clean_panels(example: Example, palette: Sequence[Sequence[int]], void: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    return [
+        ('image\n', example.image),
+        ('label\n', colour(example.label, palette, void)),
+        (f'clean prediction\n{_correct(example.clean, example.label, void)}', colour(example.clean, palette, void)),
+    ]
+
+
+def _attacked_panels(
+    example: Example, radius: str, palette: Sequence[Sequence[int]], void: np.ndarray
+) -> list[tuple[str, np.ndarray]]:
+    adversarial, prediction = example.adversarial[radius], example.attacked[radius]
+    perturbation, factor = magnified(example.image, adversarial)
+    return [
+        (f'adversarial\n{radius}', adversarial),
+        (f'perturbation\n× {factor:.3g}', perturbation),
+        (f'attacked prediction\n{_correct(prediction, example.label, void)}', colour(prediction, palette, void)),
+    ]
+
+
+def _legend(
+    example: Example, classes: Sequence[str], palette: Sequence[Sequence[int]], void: np.ndarray
+) -> list[Patch]:
+    maps = (example.label, example.clean, *example.attacked.values())
+    present = np.unique(np.concatenate([one[~void] for one in maps]))[:LEGEND_CLASSES]
+    handles = [Patch(facecolor=np.divide(palette[k], 255), edgecolor='black', label=classes[k]) for k in present]
+    return [*handles, Patch(facecolor=np.divide(VOID, 255), edgecolor='black', label='void')]
 
 
 def _correct(prediction: np.ndarray, label: np.ndarray, void: np.ndarray) -> str:

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from browser import Browser, find_browser
 from PIL import Image
 
 from mmadv.errors import UserError
@@ -17,7 +18,7 @@ from mmadv.report import (
     summary_table,
     write_report,
 )
-from mmadv.report.curve import curve_points, curve_svg
+from mmadv.report.curve import curve_points, curve_svgs
 from mmadv.report.gradients import gradients_text
 from mmadv.report.pictures import colour, magnified
 from mmadv.report.results import check_writable, staged, write_per_image, write_results
@@ -40,6 +41,7 @@ def results(scale=1.0, seed=0):
         radius: {
             'worst_case': metrics(scale * value, mIoU_greedy=scale * value / 2),
             'members': {'js': metrics(scale * value + 0.01), 'masked_ce': metrics(scale * value)},
+            'wins': {'js': {'worst': 1, 'alone': 0}, 'masked_ce': {'worst': 2, 'alone': 1}},
             'passes': passes,
         }
         for radius, value in (('4/255', 0.5), ('8/255', 0.25))
@@ -64,9 +66,13 @@ def results(scale=1.0, seed=0):
             'images': 2,
             'excluded': ['void.png'],
             'clean': metrics(0.9),
+            'intervals': {'clean': {'aAcc': [0.85, 0.925], 'mIoU': None}, '4/255': None},
             'attacked': attacked,
         },
-        'pictures': [{'file': 'pictures/00000.png', 'index': 0, 'image': 'a.png'}],
+        'pictures': [
+            {'file': 'pictures/00000.png', 'index': 0, 'image': 'a.png'},
+            {'file': 'pictures/00001.png', 'index': 1, 'image': 'b.png', 'kind': 'least robust'},
+        ],
     }
 
 
@@ -75,7 +81,8 @@ def folder(tmp_path):
     def make(name, **changes):
         path = tmp_path / name
         (path / 'pictures').mkdir(parents=True)
-        Image.new('RGB', (2, 2)).save(path / 'pictures' / '00000.png')
+        for number in range(2):
+            Image.new('RGB', (640, 480)).save(path / 'pictures' / f'0000{number}.png')
         write_results(path, results(**changes))
         return path
 
@@ -114,10 +121,11 @@ def test_curve_points_start_clean_and_follow_the_radius():
 
 def test_curve_is_told_apart_without_colour_and_repeats(tmp_path):
     runs = {'one': results(), 'two': results(0.5)}
-    text = curve_svg(runs)
-    assert text == curve_svg(runs)
-    assert text.startswith('<svg') and '8/255' in text and 'two' in text
-    assert 'stroke-dasharray' in text
+    texts = curve_svgs(runs)
+    assert texts == curve_svgs(runs) and len(texts) == 2
+    for text in texts:
+        assert text.startswith('<svg') and '8/255' in text and 'two' in text
+        assert 'stroke-dasharray' in text
     draw_curve(runs, tmp_path / 'curve.png')
     assert Image.open(tmp_path / 'curve.png').size == (1500, 600)
 
@@ -132,7 +140,8 @@ def test_report_is_self_contained(folder, tmp_path):
     for text in ('90.00', '75.00', '37.50', 'road &amp; path', 'SEA (paper: 4 losses)', 'void.png', 'sha256 abc'):
         assert text in page
     assert 'python tools/test.py c.py w.pth --attack sea --eps 4/255 8/255' in page
-    assert page.count('data:image/png;base64,') == 2
+    assert page.count('data:image/png;base64,') == 4
+    assert page.index('The least robust') < page.index('alt="b.png') < page.index('alt="a.png')
     assert 'The runs differ in' not in page
     assert list(out.parent.iterdir()) == [out]
 
@@ -149,7 +158,77 @@ def test_report_without_an_attack(folder, tmp_path):
     content['evaluation'].update(title='clean', attacked={})
     write_results(path, content)
     page = write_report({'clean': path}, tmp_path / 'report.html').read_text()
-    assert '90.00' in page and 'None were kept.' in page
+    assert '90.00' in page and 'None were kept.' in page and 'Which attack won' not in page
+
+
+def test_a_single_run_shows_intervals_wins_and_bars(folder, tmp_path):
+    page = write_report({'mine': folder('a')}, tmp_path / 'report.html').read_text()
+    body = page.partition('<body>')[2]
+    assert 'mine' not in body  # there is nothing to tell it from
+    assert '90.00 <span class="interval">85.00 to 92.50</span>' in body
+    wins = body[body.index('On how many of 2 images') :]
+    assert '<td>masked_ce</td><td class="number">2 (1)</td><td class="number">2 (1)</td>' in wins
+    bars = re.findall(r'<span>(.*?)</span>.*?width:([\d.]+)%.*?class="number">(.*?)<', body)
+    assert bars[:3] == [('clean', '90.00', '90.00'), ('4/255', '50.00', '50.00'), ('8/255', '25.00', '25.00')]
+    assert bars[3:] == [('clean', '0.00', '-'), ('4/255', '0.00', '-'), ('8/255', '0.00', '-')]
+
+
+def test_a_report_names_what_makes_numbers_doubtful(folder, tmp_path):
+    path = folder('a')
+    content = results()
+    content['caveats'] = ['the gradient of EMAHead is partial']
+    content['evaluation']['failed'] = [{'image': 'c.png', 'reason': 'NaN <logits>'}]
+    finding = {'name': 'gradients are not zero', 'passed': False, 'evidence': '80 %', 'advice': 'look for rounding'}
+    content['trust'] = {'findings': [finding, {**finding, 'name': 'fine', 'passed': True}]}
+    write_results(path, content)
+    page = write_report({'mine': path}, tmp_path / 'report.html').read_text()
+    for note in (
+        'c.png is in no number: NaN &lt;logits&gt;',
+        'the gradient of EMAHead is partial',
+        'trust check: not so: gradients are not zero (80 %); look for rounding',
+    ):
+        assert f'<li>{note}</li>' in page
+    assert 'not so: fine' not in page
+
+
+@pytest.mark.skipif(find_browser() is None, reason='no Chromium is installed (apt-get install chromium-headless-shell)')
+def test_the_page_in_a_browser(folder, tmp_path):
+    one = write_report({'mine': folder('a')}, tmp_path / 'one.html')
+    long = 'a_long_name_of_a_run_without_a_single_space_in_it_as_folders_have'
+    two = write_report({long: folder('b'), 'other': folder('c', seed=1)}, tmp_path / 'two.html')
+    broken = tmp_path / 'broken.html'
+    text = one.read_text()
+    text = text.replace(
+        '</body>', '<p style="width:700px">wide</p><img src="none.png"><script>nothing()</script></body>'
+    )
+    broken.write_text(text)
+    with Browser(find_browser(), tmp_path / 'profile') as browser:
+        for page in (one, two):
+            for width in (375, 1200):
+                browser.open(page, width, 800)
+                assert _problems(browser) == []
+        browser.open(one, 375, 800)
+        assert browser.evaluate('document.images.length') == 2
+        fits = "document.querySelector('.headline').parentElement"
+        assert browser.evaluate(f'{fits}.scrollWidth <= {fits}.clientWidth'), 'the headline table is cut off on a phone'
+        browser.open(broken, 375, 800)
+        assert [problem.split(':')[0] for problem in _problems(browser)] == ['wide', 'request', 'image', 'error']
+
+
+def _problems(browser):
+    """Returns what is wrong with a loaded page: too wide, asking for files, pictures that do not show, errors."""
+    asked = [event['request']['url'] for event in browser.of('Network.requestWillBeSent')][1:]
+    decoded = '[...document.images].map(i => i.decode().then(() => "", () => i.alt || i.src))'
+    errors = [event['exceptionDetails']['text'] for event in browser.of('Runtime.exceptionThrown')]
+    errors += [event['type'] for event in browser.of('Runtime.consoleAPICalled')]
+    width = browser.evaluate('document.documentElement.scrollWidth - window.innerWidth')
+    overflow = browser.evaluate('document.documentElement.scrollWidth > document.documentElement.clientWidth')
+    return [
+        *([f'wide: by {width}'] if overflow else []),
+        *(f'request: {url}' for url in asked if not url.startswith('data:')),
+        *(f'image: {name}' for name in browser.evaluate(f'Promise.all({decoded})') if name),
+        *(f'error: {text}' for text in errors),
+    ]
 
 
 def test_refused_results(folder, tmp_path):
@@ -224,11 +303,12 @@ def test_void_is_grey_and_perturbations_fill_the_range():
 def test_picture_has_a_row_per_radius(tmp_path, radii):
     image, label = np.zeros((8, 10, 3)), np.zeros((4, 5), int)
     label[0] = 255
-    example = Example(0, 'a.png', image, label, label * 0)
+    example = Example(0, 'a.png', image, label, label * 0)  # with the classes a and b and void in the legend
     for radius in radii:
         example.adversarial[radius], example.attacked[radius] = image + 0.01, label * 0 + 1
     draw_example(example, tmp_path / 'p.png', classes=['a', 'b'], palette=[[0, 0, 0], [9, 9, 9]])
-    assert Image.open(tmp_path / 'p.png').height == int(80 * (2.9 * max(1, len(radii)) + 1.3))
+    panel = 2.7 * 0.8 + 0.75  # inches, for a picture of 8 by 10
+    assert Image.open(tmp_path / 'p.png').size == (648, int(80 * (panel * (1 + len(radii)) + 0.33 + 0.6)))
 
 
 def test_a_page_shows_measured_gradients(tmp_path):

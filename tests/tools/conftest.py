@@ -53,6 +53,12 @@ def train_tool():
 
 
 @pytest.fixture(scope='session')
+def report_tool():
+    """The main function of tools/report.py."""
+    return _main('report')
+
+
+@pytest.fixture(scope='session')
 def certify_tool():
     """The main function of tools/certify.py."""
     return _main('certify')

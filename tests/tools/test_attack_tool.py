@@ -50,9 +50,17 @@ def test_sea(attack_tool, project, capsys):
     mean = np.mean([float(row['16/255 worst_case']) for row in rows])
     assert mean == pytest.approx(evaluation['attacked']['16/255']['worst_case']['aAcc_image_mean'])
 
-    assert [picture['image'] for picture in results['pictures']] == ['0.png', '2.png']
+    attacked = [(float(row['4/255 worst_case']) + float(row['16/255 worst_case']), -n) for n, row in enumerate(rows)]
+    kinds = {-min(attacked)[1]: 'least robust', -max(attacked)[1]: 'most robust'}
+    drawn = {0: 'sample', 2: 'sample', **kinds}
+    assert [(picture['index'], picture['kind']) for picture in results['pictures']] == sorted(drawn.items())
     for picture in results['pictures']:
-        assert Image.open(project / 'out' / picture['file']).width == 1200
+        assert Image.open(project / 'out' / picture['file']).width == 648
+    page = (project / 'out/report.html').read_text()
+    assert page.count('<img') == len(drawn) and 'report: out/report.html' in table.out
+    for radius in ('4/255', '16/255'):
+        wins = evaluation['attacked'][radius]['wins']
+        assert sum(found['alone'] for found in wins.values()) <= 5 <= sum(found['worst'] for found in wins.values())
 
 
 @pytest.mark.parametrize('name', ['none', 'fgsm', 'bim', 'pgd', 'segpgd', 'cospgd', 'apgd', 'sea-eccv', 'ama', 'auto'])
@@ -112,6 +120,7 @@ def test_an_earlier_result_is_replaced_and_other_files_stay(attack_tool, project
         'per_image.csv',
         'pictures',
         'records.jsonl',
+        'report.html',
         'results.json',
     ]
     assert list((project / 'out' / 'pictures').iterdir()) == []

@@ -21,7 +21,7 @@ SHORT = ['config.py', 'trained.pth', '--attack', 'pgd', '--eps', '8/255', '--ite
 
 
 def content(folder, batch_size=True, processes=True):
-    """Returns a result folder's files as bytes, times left out."""
+    """Returns a result folder's files as bytes, times left out, and the page that is made of them."""
     files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
     results = json.loads((folder / 'results.json').read_text())
     del results['created'], results['seconds']
@@ -31,7 +31,8 @@ def content(folder, batch_size=True, processes=True):
     if not processes:
         del results['hardware']['processes']
         results['config'] = None
-    return {**{str(name): data for name, data in files.items() if name.suffix != '.json'}, 'results': results}
+    compared = {str(name): data for name, data in files.items() if name.suffix not in ('.json', '.html')}
+    return {**compared, 'results': results}
 
 
 def stored(folder):
@@ -116,6 +117,7 @@ def test_an_interrupt_says_how_to_go_on(attack_tool, project, stop_after, capsys
         'per_image.csv',
         'pictures',
         'records.jsonl',
+        'report.html',
         'results.json',
     ]
 

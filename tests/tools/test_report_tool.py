@@ -2,15 +2,8 @@
 
 import csv
 
-import pytest
-from conftest import _main
 from PIL import Image
 from refusals import refused
-
-
-@pytest.fixture
-def report_tool():
-    return _main('report')
 
 
 def test_runs_side_by_side(attack_tool, report_tool, project, capsys):

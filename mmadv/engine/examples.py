@@ -1,0 +1,112 @@
+"""The images of an evaluation that are drawn: which they are, and their arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.dist import all_gather_object
+from torch import Tensor
+
+from mmadv.engine.attacked_group import PredictedGroup
+from mmadv.evaluation.extremes import Extremes, robustness, robustness_of_record
+from mmadv.evaluation.result_store import ResultStore
+from mmadv.report.pictures import Example
+
+SAMPLE = 'sample'
+
+
+class Examples:
+    """Arrays of the images that are to be drawn: a sample of all, and the least and the most robust ones.
+
+    Args:
+        sample: indexes of the images that are drawn whatever becomes of them.
+        extremes: number of the least, and of the most robust ones.
+        rgb: whether images come as RGB; as BGR otherwise.
+    """
+
+    def __init__(self, sample: Iterable[int], extremes: int, *, rgb: bool) -> None:
+        self.sample = set(sample)
+        self.extremes = Extremes(extremes)
+        self.rgb = rgb
+        self.found: dict[int, Example] = {}
+
+    @property
+    def kinds(self) -> dict[int, str]:
+        """Returns index -> why the image is drawn, as far as is known by now, in order of the index."""
+        kinds = {**dict.fromkeys(self.sample, SAMPLE), **self.extremes.kinds()}
+        return {index: kinds[index] for index in sorted(kinds)}
+
+    def adopt(self, records: Mapping[int, Mapping[str, Any]], store: ResultStore) -> set[int]:
+        """Takes what a store holds of images that are done; returns those whose arrays it lacks.
+
+        To be called by all processes together, each with its own view of the store.
+
+        Args:
+            records: index -> record, of all processes.
+            store: with arrays.
+        """
+        for index, record in records.items():
+            self.extremes.offer(index, robustness_of_record(record))
+        wanted = [index for index in self.kinds if index in records]
+        arrays = {index: store.load_arrays(_name(index)) for index in wanted}
+        own = [(index, Example.from_arrays(found)) for index, found in arrays.items() if found is not None]
+        self.found = dict(pair for part in all_gather_object(own) for pair in part)
+        return {index for index in wanted if index not in self.found}
+
+    def start(self, samples: Sequence[Any], predicted: PredictedGroup) -> dict[int, Example]:
+        """Returns the examples that are to be kept of a group, by position, with all but the attacks."""
+        right = [_correct(worst.worst, predicted) for worst in predicted.attacked.values()]
+        right = right or [_correct(predicted.clean, predicted)]
+        valid = (predicted.labels != predicted.ignore_index).flatten(1).sum(1).tolist()
+        chosen = {}
+        for i, sample in enumerate(samples):
+            index = sample.metainfo['sample_idx']
+            if self.extremes.offer(index, robustness((row[i] for row in right), valid[i])) or index in self.sample:
+                chosen[i] = self.found[index] = Example(
+                    index=index,
+                    name=sample.metainfo['image_name'],
+                    image=self.displayed(predicted.images[i]),
+                    label=predicted.labels[i].numpy(),
+                    clean=predicted.clean[i].numpy(),
+                )
+        return chosen
+
+    def keep(self, indexes: Iterable[int], store: ResultStore | None) -> None:
+        """Forgets what is no extreme any more, and writes what there is of some images to the store."""
+        kinds = self.kinds
+        self.found = {index: example for index, example in self.found.items() if index in kinds}
+        for index in self.found.keys() & set(indexes) if store is not None else ():
+            store.save_arrays(_name(index), self.found[index].to_arrays())
+
+    def gather(self) -> list[Example]:
+        """Returns the examples of all processes, in order of the index; ``kinds`` are those of all images then."""
+        for part in all_gather_object(self.extremes.values):
+            for index, value in part.items():
+                self.extremes.offer(index, value)
+        kinds = self.kinds
+        found = {index: example for part in all_gather_object(self.found) for index, example in part.items()}
+        return [found[index] for index in sorted(found) if index in kinds]
+
+    def displayed(self, image: Tensor) -> np.ndarray:
+        """Returns (C, h, w) as (h, w, 3) RGB; other than three channels are shown by the first one."""
+        pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
+        if pixels.shape[2] != 3:
+            return pixels[:, :, :1].repeat(3, axis=2)
+        return pixels if self.rgb else pixels[:, :, ::-1].copy()
+
+
+def loads_rgb(config: Any) -> bool:
+    """Returns whether the pipeline of a config gives RGB images; OpenMMLab's loaders give BGR."""
+    preprocessor = (config.get('model') or {}).get('data_preprocessor') or config.get('data_preprocessor') or {}
+    return bool(isinstance(preprocessor, Mapping) and preprocessor.get('rgb_to_bgr'))
+
+
+def _correct(predictions: Tensor, predicted: PredictedGroup) -> list[int]:
+    valid = predicted.labels != predicted.ignore_index
+    return ((predictions == predicted.labels) & valid).flatten(1).sum(1).tolist()
+
+
+def _name(index: int) -> str:
+    return f'example-{index:08d}'
