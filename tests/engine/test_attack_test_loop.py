@@ -67,7 +67,7 @@ def test_radius_zero_is_the_clean_result_and_larger_radii_lower(tiny, tmp_path):
     worst = [attacked['worst_case']['aAcc'] for attacked in evaluation['attacked'].values()]
     assert worst[0] >= worst[1] > worst[2] + 0.02
     assert evaluation['attacked']['32/255']['passes']['backward']['mean_per_image'] == 40
-    assert [example.name for example in loop.examples] == ['0.png', '3.png']
+    assert {'0.png', '3.png'} <= {example.name for example in loop.examples}  # and the extremes
     example = loop.examples[0]
     assert list(example.adversarial) == ['0.001', '32/255']
     change = np.abs(example.adversarial['32/255'] - example.image).max()
