@@ -26,8 +26,6 @@ from studies import CAMVID_80X60, ROOT, Run, Stage, mean_and_deviation, provenan
 
 SEEDS = (0, 1, 2)
 STARTS = {'clean': 'clean (AT)', 'robust': 'robust (PIR-AT)'}
-# Attack steps -> numbers of iterations.
-BUDGETS = {2: (100, 200, 400), 5: (200,)}
 IMAGES = 32
 SEA_ITERATIONS = 20
 DATA: dict[str, dict[str, Any]] = {
@@ -36,12 +34,15 @@ DATA: dict[str, dict[str, Any]] = {
         'radius': '8/255',
         'step_sizes': {2: 0.02, 5: 0.01},
         'options': ('train_dataloader.batch_size=16',),
+        # Attack steps -> numbers of iterations.
+        'budgets': {2: (100, 200, 400), 5: (200,)},
     },
     'CamVid': {
         'config': 'configs/pir_at/upernet_pgd2_camvid.py',
         'radius': '4/255',
         'step_sizes': {2: 0.01, 5: 0.005},
         'options': CAMVID_80X60,
+        'budgets': {2: (100, 200, 400)},
     },
 }
 
@@ -50,10 +51,10 @@ def plan(work_dir: Path) -> list[Run]:
     """Returns every segmentor of the study: trained, then attacked."""
     return [
         segmentor(work_dir, data, start, steps, iterations, seed)
-        for data in DATA
+        for data, settings in DATA.items()
         for seed in SEEDS
         for start in STARTS
-        for steps, budgets in BUDGETS.items()
+        for steps, budgets in settings['budgets'].items()
         for iterations in budgets
     ]
 
@@ -130,7 +131,7 @@ def iterations_to_reach(target: float, curve: Sequence[tuple[int, float]]) -> fl
 
 def speed_up(records: Sequence[Mapping[str, Any]], data: str) -> str:
     """Returns the sentence that says how many times fewer iterations PIR-AT needs for AT's robust mIoU."""
-    budgets = BUDGETS[2]
+    budgets = DATA[data]['budgets'][2]
     facts = {'data': data, 'steps': 2}
     curves = {
         start: [
@@ -153,7 +154,7 @@ def table(records: Sequence[Mapping[str, Any]], data: str) -> str:
     keys = ('clean aAcc', 'clean mIoU', 'SEA aAcc', 'SEA mIoU')
     lines = [f'{data}, {DATA[data]["radius"]}, percent:', '']
     lines += [f'| steps | iterations | start | {" | ".join(keys)} |', '|---:|---:|---|' + '---:|' * len(keys)]
-    for steps, budgets in BUDGETS.items():
+    for steps, budgets in DATA[data]['budgets'].items():
         for iterations in budgets:
             for start, name in STARTS.items():
                 facts = {'data': data, 'start': start, 'steps': steps, 'iterations': iterations}
@@ -166,22 +167,23 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Writes the curves: mIoU under SEA, and clean, against iterations; a row for each data set."""
     figure = Figure(figsize=(10, 7.5), layout='constrained')
     grid = figure.subplots(len(DATA), 2, squeeze=False)
-    for row, data in zip(grid, DATA, strict=True):
+    for row, (data, settings) in zip(grid, DATA.items(), strict=True):
+        budgets = settings['budgets']
         for axes, key in zip(row, ('SEA mIoU', 'clean mIoU'), strict=True):
-            for steps, line in zip(BUDGETS, ('-', '--'), strict=True):
+            for steps, line in zip(budgets, ('-', '--'), strict=False):
                 for start, colour, marker in zip(STARTS, ('C0', 'C1'), ('o', 's'), strict=True):
                     facts = {'data': data, 'start': start, 'steps': steps}
                     pairs = [
-                        mean_and_deviation(values(records, key, iterations=count, **facts)) for count in BUDGETS[steps]
+                        mean_and_deviation(values(records, key, iterations=count, **facts)) for count in budgets[steps]
                     ]
                     means, deviations = ([100 * pair[part] for pair in pairs] for part in (0, 1))
                     label = f'{"PIR-AT" if start == "robust" else "AT"}, {steps} steps'
                     style = {'color': colour, 'marker': marker, 'linestyle': line, 'capsize': 3, 'label': label}
-                    axes.errorbar(BUDGETS[steps], means, deviations, **style)
+                    axes.errorbar(budgets[steps], means, deviations, **style)
             axes.set_xscale('log', base=2)
-            axes.set_xticks(BUDGETS[2], list(map(str, BUDGETS[2])))
+            axes.set_xticks(budgets[2], list(map(str, budgets[2])))
             axes.set_xlabel('training iterations')
-            what = f'mIoU under SEA at {DATA[data]["radius"]}' if key.startswith('SEA') else 'clean mIoU'
+            what = f'mIoU under SEA at {settings["radius"]}' if key.startswith('SEA') else 'clean mIoU'
             axes.set_title(f'{data}: {what}, %')
             axes.grid(alpha=0.3)
     grid[0][0].legend()
