@@ -68,7 +68,7 @@ def test_apgd_step_makes_the_logits_and_one_buffer_like_them(name):
     ('attack_of', 'expected'),
     [
         (lambda steps: PGD(threat=THREAT, steps=steps, objective=CrossEntropy()), 2),
-        (lambda steps: PGD(threat=THREAT, steps=steps, objective=CosineCrossEntropy()), 5),
+        (lambda steps: PGD(threat=THREAT, steps=steps, objective=CosineCrossEntropy()), 4),
         (lambda steps: PGD(threat=THREAT, steps=steps, objective=KullbackLeibler()), 3),
         (lambda steps: ama(radius='1/255', passes=steps), 2),
     ],
