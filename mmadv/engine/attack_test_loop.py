@@ -21,6 +21,7 @@ from mmadv.engine.examples import Examples, loads_rgb
 from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.progress import Progress
+from mmadv.engine.supplements import Supplement
 from mmadv.engine.targets import aimed, parse_target
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation import AttackMetric, ResultStore
@@ -63,6 +64,7 @@ class AttackTestLoop(TestLoop):
 
     Attributes:
         source: a segmentor that is attacked in place of the runner's, which is shown the result; None for the runner's.
+        supplements: measurements beside the attack's own, in the images' records and in the evaluation.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class AttackTestLoop(TestLoop):
         self.title = title or attack_title(next(filter(None, self.attacks.values()), None))
         dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
         self.source: EncoderDecoder | None = None
+        self.supplements: list[Supplement] = []
         self.target = parse_target(target, dataset.metainfo['classes']) if target else None
         if self.target is not None:
             self.attacks = {
@@ -136,7 +139,8 @@ class AttackTestLoop(TestLoop):
         if verdict[0]:
             raise UserError(f'{store.folder.parent} was begun with other images: {verdict[0]}; give another --out')
         self.missing = [index for index in dataset.indexes if index not in stored]
-        redone = self.drawn.adopt(stored, store)
+        lost = {i for i, record in stored.items() if not all(extra.holds(record) for extra in self.supplements)}
+        redone = self.drawn.adopt(stored, store) | set.intersection(*all_gather_object(lost))
         done = {index: record for index, record in stored.items() if index not in redone}
         for metric in metrics:
             metric.store = store
@@ -166,7 +170,11 @@ class AttackTestLoop(TestLoop):
             num_classes=self.num_classes,
             source=self.source,
             target=self.target,
+            supplements=self.supplements,
         )
+        for metric in self.evaluator.metrics:
+            if isinstance(metric, AttackMetric):
+                metric.supplements = self.supplements
         self.progress = Progress(self.done + len(self.dataloader.dataset), self.title, self.done)
         self.caveats = caveats(self.predict.segmentor)
         if is_main_process():
@@ -247,10 +255,11 @@ class AttackTestLoop(TestLoop):
     def _take(self, samples: list[Any], predicted: PredictedGroup) -> None:
         """Writes what was predicted into the samples, the examples, the sums and the times."""
         examples = self.drawn.start(samples, predicted)
-        for sample, prediction in zip(samples, predicted.clean, strict=True):
+        for n, (sample, prediction) in enumerate(zip(samples, predicted.clean, strict=True)):
             sample.pred_sem_seg = PixelData(data=prediction[None])
             sample.set_field({}, 'adversarial')
             attack = {'title': self.title, 'ignore_index': predicted.ignore_index, 'passes': {}, 'reached': {}}
+            attack['supplements'] = {name: values[n] for name, values in predicted.supplements.items()}
             sample.set_field(attack, 'attack')
         self._count('clean', predicted.clean, predicted)
         self.seconds['clean'] += predicted.clean_seconds

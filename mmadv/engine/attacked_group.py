@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmseg.models.segmentors import EncoderDecoder
@@ -15,6 +15,9 @@ from mmadv.attacks import Attack, NonFiniteLogits, WorstCase, derive_seed
 from mmadv.engine.targets import Target
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
+
+if TYPE_CHECKING:
+    from mmadv.engine.supplements import Supplement
 
 
 class ImageFailed(UserError):
@@ -66,6 +69,7 @@ class PredictedGroup:
         clean: (n, H, W) int64, on the CPU.
         clean_seconds: what the clean predictions took.
         attacked: radius -> outcome.
+        supplements: name of a supplement -> its value for each image.
     """
 
     images: Tensor
@@ -74,6 +78,7 @@ class PredictedGroup:
     clean: Tensor
     clean_seconds: float
     attacked: dict[str, AttackedAtRadius] = field(default_factory=dict)
+    supplements: dict[str, list[Any]] = field(default_factory=dict)
 
 
 class GroupPredictor:
@@ -87,6 +92,7 @@ class GroupPredictor:
         num_classes: of the dataset.
         source: another model, unwrapped, that is attacked instead; what that gives is shown to the segmentor.
         target: what the attack wants, None for anything but the labels.
+        supplements: measurements of every group beside the attack's own.
     """
 
     def __init__(
@@ -99,7 +105,9 @@ class GroupPredictor:
         num_classes: int,
         source: EncoderDecoder | None = None,
         target: Target | None = None,
+        supplements: Sequence[Supplement] = (),
     ) -> None:
+        self.supplements = supplements
         self.segmentor = segmentor
         self.source = source
         self.target = target
@@ -136,6 +144,8 @@ class GroupPredictor:
                 self._transfer(result.attacked[radius], model, labels, names)
             if self.target is not None:
                 self._compare(result.attacked[radius], labels.cpu(), names, model.ignore_index)
+        for supplement in self.supplements:
+            result.supplements[supplement.name] = supplement.measure(self, model, result, names)
         return result
 
     def prepared(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> tuple[SegmentorAdapter, Tensor, Tensor]:
@@ -226,14 +236,7 @@ class GroupPredictor:
         """Replaces the source's predictions by the segmentor's for the same images, and the worst case by its own."""
         predictions = {}
         for name, images in attacked.member_images.items():
-            logits = model(images)
-            finite = torch.isfinite(logits).flatten(1).all(1)
-            if not finite.all():
-                position = int((~finite).nonzero()[0])
-                raise ImageFailed(
-                    position, f'the model returns NaN or infinite logits for transferred {names[position]}'
-                )
-            predictions[name] = logits.argmax(1)
+            predictions[name] = self.finite_predictions(model, images, names, 'transferred')
             attacked.forward_passes = attacked.forward_passes + 1
         valid = labels != model.ignore_index
         correct = torch.stack([((one == labels) & valid).flatten(1).sum(1) for one in predictions.values()])
@@ -241,6 +244,20 @@ class GroupPredictor:
         attacked.worst = torch.stack(list(predictions.values()))[choice, rows].cpu()
         attacked.images = torch.stack(list(attacked.member_images.values()))[choice, rows]
         attacked.predictions = {name: one.cpu() for name, one in predictions.items()}
+
+    @staticmethod
+    def finite_predictions(model: SegmentorAdapter, images: Tensor, names: Sequence[str], what: str) -> Tensor:
+        """Returns the classes of images, (n, H, W) on their device.
+
+        Raises:
+            ImageFailed: the logits of an image are not finite; says ``what`` it is and its name.
+        """
+        logits = model(images)
+        finite = torch.isfinite(logits).flatten(1).all(1)
+        if not finite.all():
+            position = int((~finite).nonzero()[0])
+            raise ImageFailed(position, f'the model returns NaN or infinite logits for {what} {names[position]}')
+        return logits.argmax(1)
 
     def _compare(self, attacked: AttackedAtRadius, labels: Tensor, names: list[str], ignore_index: int) -> None:
         """Notes how much of the target was reached."""

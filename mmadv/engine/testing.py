@@ -24,9 +24,11 @@ from mmadv.attacks.presets import PRESETS, preset
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attacks_by_radius, unwrap
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank
+from mmadv.engine.eight_bit import discard_other_images
 from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
 from mmadv.engine.gradient_study import GradientStudy
 from mmadv.engine.provenance import hardware, versions
+from mmadv.engine.supplement_options import add_supplement_arguments, check_supplements, chosen_supplements
 from mmadv.engine.trust_check import check_trust, trust_text
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation.result_store import ResultStore, write_records
@@ -110,6 +112,7 @@ def parser() -> Parser:
         metavar='IMAGES',
         help='measure how aligned and how sharp the input gradients are, on a few images (default: 8)',
     )
+    add_supplement_arguments(result)
     result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
     result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
     result.add_common()
@@ -129,6 +132,7 @@ def run_test(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     set_local_rank(arguments)
     _check_numbers(arguments)
+    check_supplements(arguments)
     attack = chosen_attack(arguments)
     attacks_by_radius(attack, arguments.eps)
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
@@ -146,6 +150,7 @@ def run_test(argv: Sequence[str]) -> int:
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
         source = load_source(arguments, loop, next(runner.model.parameters()))
+        loop.supplements = chosen_supplements(arguments, loop, out)
         study = GradientStudy(loop, config, arguments.gradients) if arguments.gradients else None
         store = ResultStore(
             out / UNFINISHED,
@@ -206,6 +211,7 @@ def run_settings(config: Config, arguments: Namespace, attack: Attack | None, lo
         'precision': arguments.precision,
         'space': arguments.space,
         'target': arguments.target,
+        'supplements': {extra.name: extra.settings for extra in loop.supplements} or None,
         'dataset': loop.describe_dataset(),
         'config': {
             **{key: settings.get(key) for key in DECISIVE_KEYS},
@@ -410,6 +416,9 @@ def _write(
             results['pictures'].append({'file': file, 'index': example.index, 'image': example.name, 'kind': kind})
         write_per_image(stage / 'per_image.csv', metric.per_image)
         write_breakdowns(stage, metric.evaluation)
+        for extra in loop.supplements:
+            extra.write(stage, metric.evaluation, metric.records)
+        discard_other_images(out, stage)
         write_records(stage / RECORDS, store.settings, metric.records)
         write_results(stage, results)
         write_report({out.resolve().name: stage}, stage / REPORT, title=f'{loop.title}: {Path(arguments.config).stem}')

@@ -39,6 +39,7 @@ class AttackMetric(BaseMetric):
 
     Attributes:
         store: where the counts of every image are written as they are made; None for nowhere.
+        supplements: further measurements, by ``name``, which ``summarise`` the records; of the loop.
     """
 
     default_prefix = 'attack'
@@ -54,6 +55,7 @@ class AttackMetric(BaseMetric):
         self.per_image: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []
         self.store: ResultStore | None = None
+        self.supplements: Sequence[Any] = ()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Counts the pixels of one batch of data samples."""
@@ -120,6 +122,8 @@ class AttackMetric(BaseMetric):
         for radius in records[0]['attacked']:
             self.evaluation['attacked'][radius] = self._attacked(radius, records)
         self.evaluation['object_sizes'] = object_sizes(records, self.per_image)
+        for supplement in self.supplements:
+            self.evaluation[supplement.name] = supplement.summarise(self.evaluation, records)
         logger = MMLogger.get_current_instance()
         print_log(f'\n{class_table(self.evaluation)}\n{summary_table(self.evaluation)}', logger=logger)
         return self._scalars()

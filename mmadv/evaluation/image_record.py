@@ -4,7 +4,8 @@ A record has ``index`` and ``image``, the image's index and name; ``digest``, a 
 the attack; ``ignore_index``; ``clean``: areas; ``attacked``: radius -> member -> areas; and ``passes``: radius ->
 [forward, backward]. ``objects`` has, by object size, ``sizes``: rows of [size, objects, pixels], and ``clean`` and
 ``attacked``, which hold rows of [correct pixels, sum of the objects' shares of correct pixels] in the place of
-areas. An attack with a target adds ``reached``: radius -> [pixels reached, pixels wanted]. Areas are
+areas. An attack with a target adds ``reached``: radius -> [pixels reached, pixels wanted], every supplement of the
+loop an entry of its own. Areas are
 rows of [class, intersection, predicted pixels, labelled pixels], for the classes that occur. Where the model failed
 on the image, ``failed`` gives the reason, and there are no areas.
 """
@@ -50,6 +51,7 @@ def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
         },
         'objects': objects_of(sample, label, ignore_index),
         **({'reached': reached} if reached else {}),
+        **sample['attack'].get('supplements', {}),
     }
 
 

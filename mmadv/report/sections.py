@@ -16,7 +16,7 @@ from mmadv.errors import UserError
 from mmadv.report.breakdown import object_size_rows
 from mmadv.report.gradients import COLUMNS as GRADIENT_COLUMNS
 from mmadv.report.gradients import gradients_rows
-from mmadv.report.summary import lowest_miou_text
+from mmadv.report.summary import sentences
 from mmadv.report.table import COLUMNS, percent, rows
 
 HEADLINE = ('aAcc', 'aAcc_image_mean', 'mIoU')
@@ -208,9 +208,7 @@ def numbers(name: str, evaluation: Mapping[str, Any]) -> str:
     ]
     header = ['class', *(f'{metric} {column}' for column in columns for metric in ('IoU', 'Acc'))]
     text += table(f'{_prefix(name)}IoU and accuracy of each class, %', header, classes, text_columns=1)
-    for radius, attacked in evaluation['attacked'].items():
-        if 'minimised' in attacked:
-            text += f'<p>{escape(lowest_miou_text(radius, attacked["minimised"]))}</p>'
+    text += ''.join(f'<p>{escape(sentence)}</p>' for sentence in sentences(evaluation))
     sizes = object_size_rows(evaluation)
     if sizes:
         caption = f'{_prefix(name)}Accuracy by size of the labelled region (share of the image), %'

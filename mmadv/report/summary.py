@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmadv.report.breakdown import object_size_text
-from mmadv.report.table import percent, summary_table
+from mmadv.report.table import COLUMNS, percent, summary_table
 
 
 def summary_text(evaluation: Mapping[str, Any]) -> str:
@@ -20,15 +20,29 @@ def summary_text(evaluation: Mapping[str, Any]) -> str:
 
 def blocks(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Yields what follows the table, of what the evaluation has."""
-    searched = [
-        lowest_miou_text(radius, attacked['minimised'])
-        for radius, attacked in evaluation['attacked'].items()
-        if 'minimised' in attacked
-    ]
-    if searched:
-        yield '\n'.join(searched)
+    said = list(sentences(evaluation))
+    if said:
+        yield '\n'.join(said)
     if evaluation.get('object_sizes'):
         yield object_size_text(evaluation)
+
+
+def sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the sentences on single numbers, of what the evaluation has."""
+    for radius, attacked in evaluation['attacked'].items():
+        if 'minimised' in attacked:
+            yield lowest_miou_text(radius, attacked['minimised'])
+    for radius, rounded in (evaluation.get('rounded') or {}).items():
+        yield rounded_text(radius, rounded)
+
+
+def rounded_text(radius: str, rounded: Mapping[str, Any]) -> str:
+    """Returns the sentence on what rounding to 8 bits costs the attack."""
+    parts = [
+        f'{COLUMNS[name]} {percent(rounded[name])} % ({100 * rounded["difference"][name]:+.2f} points)'
+        for name in ('aAcc_image_mean', 'mIoU')
+    ]
+    return f'{radius}: images rounded to 8 bits and predicted again: {", ".join(parts)}'
 
 
 def lowest_miou_text(radius: str, minimised: Mapping[str, Any]) -> str:

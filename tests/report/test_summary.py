@@ -27,6 +27,14 @@ def test_the_search_for_the_lowest_miou_says_value_starts_and_bound():
     assert summary_text(evaluation(minimised=undefined)).endswith('\n\n4/255: mIoU over the dataset is undefined')
 
 
+def test_what_rounding_costs():
+    rounded = {**VALUES, 'difference': dict.fromkeys(VALUES, 0.0123)}
+    assert summary_text({**evaluation(), 'rounded': {'4/255': rounded}}).endswith(
+        '\n\n4/255: images rounded to 8 bits and predicted again: ACC (image mean) 50.00 % (+1.23 points), '
+        'mIoU 50.00 % (+1.23 points)'
+    )
+
+
 def test_object_sizes_as_text_and_files(tmp_path):
     part = {'aAcc': [None, 0.25], 'object_mean': [None, 0.5]}
     sizes = {'edges': [0.01], 'objects': [0, 3], 'pixels': [0, 40], 'clean': part, 'attacked': {'4/255': part}}
