@@ -12,12 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
 from studies import CAMVID_80X60, ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
+
+from mmadv.attacks import FastNewton
+from mmadv.checkpoints.loading import load_weights
+from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.models import SegmentorAdapter, stack_images, stack_labels
 
 SEEDS = (0, 1, 2)
 RADII = ('0.01', '0.02', '0.03', '0.04')
@@ -55,6 +65,7 @@ DATA: dict[str, dict[str, Any]] = {
         'images': 32,
     },
 }
+STEPS_OF = ('basic', 'Fast Newton')
 COLOURS = {'basic': 'C7', 'FGSM': 'C1', 'random FGSM': 'C2', 'BIM-3': 'C0', 'Fast Newton': 'C3'}
 MARKERS = {'basic': 'x', 'FGSM': 's', 'random FGSM': '^', 'BIM-3': 'o', 'Fast Newton': 'D'}
 
@@ -92,6 +103,22 @@ def records_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
             curve |= {radius: evaluation['attacked'][radius]['worst_case']['mIoU'] for radius in RADII}
             records.append({**item.facts, 'attack': attack, 'mIoU': curve})
     return records
+
+
+def newton_step(item: Run) -> float:
+    """Returns how far Fast Newton moves the pixels of a trained model's test images, mean over the images."""
+    settings = DATA[item.facts['data']]
+    weights = item.stages[0].done
+    config = Config.fromfile(weights.parent / Path(settings['configs'][item.facts['method']]).name)  # as it was trained
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(config.model).eval()
+        load_weights(model, weights)
+        dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
+    chosen = Selection(dataset, evenly_spaced(len(dataset), settings['images']))
+    batch = pseudo_collate([chosen[index] for index in range(len(chosen))])
+    images, samples = stack_images(batch['inputs']), batch['data_samples']
+    attacked = FastNewton()(SegmentorAdapter(model, samples), images, stack_labels(samples)).images
+    return (attacked - images).abs().flatten(1).amax(1).mean().item()
 
 
 def values(records: Sequence[Mapping[str, Any]], radius: str, **facts: Any) -> list[float]:
@@ -149,10 +176,18 @@ def main() -> None:
     work_dir = arguments.work_dir.resolve()
     runs = plan(work_dir)
     run(runs, work_dir / 'logs', arguments.workers)
-    path = store('fast_newton', records_of(runs))
+    steps = [{**item.facts, 'step': newton_step(item)} for item in runs if item.facts['method'] in STEPS_OF]
+    path = store('fast_newton', records_of(runs), steps=steps)
     content = json.loads(path.read_text(encoding='utf-8'))
     draw(content['records'], ROOT / 'docs/images/fast_newton.png')
+    lengths = []
+    for data in DATA:
+        for method in STEPS_OF:
+            found = [one['step'] for one in steps if (one['data'], one['method']) == (data, method)]
+            lengths.append(f'{data}, {method} training {statistics.fmean(found):.3f}')
     notes = (
+        'How far one step of Fast Newton moves a pixel of the test images, mean over images and seeds: '
+        f'{"; ".join(lengths)}.\n\n'
         f'Mean ± standard deviation over {len(SEEDS)} training seeds ({", ".join(map(str, SEEDS))}); attack seed 0. '
         f'{provenance(content)}\n\n![mIoU against the radius, FGSM and BIM-10](images/fast_newton.png)\n\n'
         '```bash\npython benchmarks/fast_newton.py\n```'
