@@ -95,11 +95,18 @@ def draw_curve(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
 
 def curve_svgs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns the robustness curves as svg elements, one for each metric, the same text for the same runs."""
-    texts = []
-    for metric in METRICS:
-        buffer = BytesIO()
-        with matplotlib.rc_context({'svg.hashsalt': f'mmadv {metric}', 'svg.fonttype': 'none'}):
-            robustness_figure(runs, [metric]).savefig(buffer, format='svg', metadata={'Date': None})
-        text = buffer.getvalue().decode()
-        texts.append(text[text.index('<svg') :])
-    return texts
+    return [svg_text(robustness_figure(runs, [metric]), metric) for metric in METRICS]
+
+
+def svg_text(figure: Figure, salt: str) -> str:
+    """Returns a figure as an svg element.
+
+    Args:
+        figure: what to write.
+        salt: of the names inside, different for each figure of a page.
+    """
+    buffer = BytesIO()
+    with matplotlib.rc_context({'svg.hashsalt': f'mmadv {salt}', 'svg.fonttype': 'none'}):
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
+    text = buffer.getvalue().decode()
+    return text[text.index('<svg') :]

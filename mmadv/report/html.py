@@ -11,6 +11,7 @@ from pathlib import Path
 from mmadv.errors import UserError
 from mmadv.report import sections
 from mmadv.report.curve import curve_svgs
+from mmadv.report.minimal_radius import minimal_radius_svg
 from mmadv.report.results import load_results
 
 STYLE = """
@@ -65,6 +66,9 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
     if any(results['radii'] for results in runs.values()):
         figures = ''.join(f'<figure>{svg}</figure>' for svg in curve_svgs(runs))
         body.append(f'<h2>Robustness curves</h2><div class="curves">{figures}</div>')
+    minimal = minimal_radius_svg(runs)
+    if minimal:
+        body.append(f'<h2>Minimal radii</h2><div class="curves"><figure>{minimal}</figure></div>')
     wins = [sections.wins_tables(name, evaluation) for name, evaluation in evaluations.items()]
     body += ['<h2>Which attack won</h2>', *wins] if any(wins) else []
     body.append('<h2>Classes</h2>')

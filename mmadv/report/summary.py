@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmadv.report.breakdown import object_size_text
+from mmadv.report.minimal_radius import minimal_radius_text
 from mmadv.report.table import COLUMNS, percent, summary_table
 
 
@@ -34,6 +35,8 @@ def sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
             yield lowest_miou_text(radius, attacked['minimised'])
     for radius, rounded in (evaluation.get('rounded') or {}).items():
         yield rounded_text(radius, rounded)
+    if evaluation.get('minimal_radius'):
+        yield minimal_radius_text(evaluation['minimal_radius'])
 
 
 def rounded_text(radius: str, rounded: Mapping[str, Any]) -> str:

@@ -1,0 +1,151 @@
+"""Minimal radii: the bisection on a model whose radii are known, and whole runs."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmadv.attacks import PGD, Linf
+from mmadv.engine.attacked_group import AttackedAtRadius, PredictedGroup
+from mmadv.engine.command_line import guarded
+from mmadv.engine.minimal_radius import Bracket, MinimalRadius
+from mmadv.engine.testing import run_test
+from mmadv.errors import UserError
+from mmadv.evaluation import ResultStore
+from mmadv.report import load_results
+from mmadv.report.minimal_radius import minimal_radius_points, minimal_radius_svg, minimal_radius_text
+
+ATTACK = PGD(threat=Linf(radius='4/255'), steps=1, step_size=1.0, random_start=False, keep='lowest_accuracy')
+
+
+def model(images):
+    """Pixels above 1/2 are class 1: an image of constant value v, labelled 1, is broken at radius v - 1/2."""
+    score = images[:, :1] - 0.5
+    return torch.cat([-score, score], dim=1)
+
+
+def group_of(values, void=()):
+    """Images of 2x2 pixels of one value each, labelled 1, without any attack."""
+    images = torch.tensor(values, dtype=torch.float64).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone()
+    labels = torch.ones(len(values), 2, 2, dtype=torch.int64)
+    labels[list(void)] = 255
+    return PredictedGroup(images, labels, 255, model(images).argmax(1), 0.0)
+
+
+def measure(supplement, group):
+    names = [f'{n}.png' for n in range(len(group.images))]
+    return supplement.measure(SimpleNamespace(seed=0), model, group, names)
+
+
+def test_finds_the_radii_that_are_known():
+    values = [0.4, 0.5 + 3 / 255, 0.5 + 7.3 / 255, 0.5 + 40 / 255, 0.9]
+    supplement = MinimalRadius(ATTACK, upper='32/255', share=0.99, tolerance='0.25/255')
+    found = measure(supplement, group_of(values, void=[4]))
+    assert found[0] == [0.0, 0.0, 0, 0]  # wrong as it is
+    for value, (low, high, forward, backward) in zip(values[1:3], found[1:3], strict=True):
+        assert low < value - 0.5 <= high + 1e-12 and high - low <= 0.25 / 255 + 1e-12
+        assert forward >= backward > 0
+    assert found[3][:2] == [32 / 255, None]
+    assert found[4] == [None, None, 0, 0]  # nothing labelled
+    evaluation = {'attacked': {'4/255': {}, '16/255': {}}}
+    records = [{'minimal_radius': one} for one in found]
+    summary = supplement.summarise(evaluation, records)
+    assert summary['not_broken'] == {'4/255': 0.5, '16/255': 0.25} and summary['not_broken_at_upper'] == 0.25
+    assert (summary['images'], summary['broken'], len(summary['radii'])) == (4, 3, 3)
+    assert summary['median'] == pytest.approx((found[1][1] + found[2][1]) / 2)
+    assert summary['passes']['backward']['total'] == sum(one[3] for one in found)
+    assert '50.00 % within 4/255, 25.00 % within 16/255, 25.00 % within 32/255' in minimal_radius_text(summary)
+    assert minimal_radius_points(summary)[1] == [100, 75, 50, 25]
+
+
+def test_the_radii_of_the_run_are_the_first_bracket():
+    group = group_of([0.5 + 7 / 255])
+    for radius, broken in (('4/255', False), ('8/255', True)):
+        worst = torch.zeros_like(group.labels) if broken else group.labels
+        none = torch.zeros(1, dtype=torch.int64)
+        group.attacked[radius] = AttackedAtRadius({'attack': worst}, worst, group.images, none, none, 0.0, {})
+    supplement = MinimalRadius(ATTACK, upper='32/255', share=1.0, tolerance='1/255')
+    ((low, high, *_),) = measure(supplement, group)
+    assert 4 / 255 <= low < 7 / 255 <= high <= 8 / 255
+    # 6 and 7 of the four radii from 4 to 8 were tried.
+    assert [round(255 * value, 9) for value in (low, high)] == [6, 7]
+
+
+def test_a_failure_above_a_success_is_no_lower_end():
+    bracket = Bracket()
+    for radius, broken in ((0.0, False), (0.3, False), (0.2, True), (0.1, False)):
+        bracket.take(radius, broken)
+    assert (bracket.low, bracket.high) == (0.1, 0.2)
+
+
+def test_a_share_of_the_pixels_is_enough():
+    images = torch.full((1, 1, 10, 10), 0.5 + 2 / 255, dtype=torch.float64)
+    images[0, 0, 0, :2] = 1.0
+    group = PredictedGroup(images, torch.ones(1, 10, 10, dtype=torch.int64), 255, model(images).argmax(1), 0.0)
+    for share, broken in ((0.98, True), (0.99, False)):
+        found = measure(MinimalRadius(ATTACK, upper='16/255', share=share, tolerance='1/255'), group)
+        assert (found[0][1] is not None) == broken
+
+
+def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, capsys):
+    words = [str(tiny / 'config.py'), str(tiny / 'trained.pth'), '--attack', 'pgd', '--eps', '8/255', '--show', '0']
+    words += ['--iterations', '2', '--precision', 'float64', '--minimal-radius', '96/255']
+    words += ['--minimal-share', '0.15', '--minimal-tolerance', '8/255']
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    assert run_test([*words, '--out', str(whole), '--batch-size', '4']) == 0
+    assert 'images of which 15 % of the pixels are not made wrong:' in capsys.readouterr().out
+    append, left = ResultStore.append, [2]
+
+    def stopped(self, record):
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        append(self, record)
+
+    monkeypatch.setattr(ResultStore, 'append', stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_test([*words, '--out', str(cut)])
+    monkeypatch.setattr(ResultStore, 'append', append)
+    assert guarded(run_test, [*words[:-1], '4/255', '--out', str(cut), '--resume']) == 2
+    assert 'differs in supplements.minimal_radius.tolerance' in capsys.readouterr().err
+    assert run_test([*words, '--out', str(cut), '--resume']) == 0
+    ours, theirs = load_results(cut), load_results(whole)
+    assert json.dumps(ours['evaluation']) == json.dumps(theirs['evaluation'])
+    assert (cut / 'minimal_radii.csv').read_bytes() == (whole / 'minimal_radii.csv').read_bytes()
+    found = ours['evaluation']['minimal_radius']
+    with open(cut / 'minimal_radii.csv', newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    radii = sorted(float(row['broken at']) for row in rows if row['broken at'])
+    assert radii == found['radii'] and 0 < len(radii) == found['broken'] and rows[5]['broken at'] == ''
+    worst = ours['evaluation']['attacked']['8/255']
+    assert found['not_broken']['8/255'] == sum(radius > 8 / 255 for radius in radii) / 5 + (5 - len(radii)) / 5
+    assert worst['worst_case']['images'] == found['images'] == 5
+    svg = minimal_radius_svg({'': ours})
+    assert svg.startswith('<svg') and 'images not broken' in svg
+    assert 'Minimal radii' in (cut / 'report.html').read_text()
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'share': 0.0}, r'--minimal-share must lie in \(0, 1\], such as 0.99; found 0'),
+        ({'tolerance': '40/255'}, '--minimal-tolerance 40/255 must be positive and below --minimal-radius 32/255'),
+        ({'upper': 'x'}, "--minimal-radius 'x' is not a number"),
+    ],
+    ids=repr,
+)
+def test_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        MinimalRadius(ATTACK, **{'upper': '32/255', 'share': 0.99, 'tolerance': '1/255', **options})
+
+
+def test_refused_together(capsys):
+    for words, message in (
+        (['--attack', 'none', '--minimal-radius', '8/255'], 'breaks no image at any --minimal-radius'),
+        (['--attack', 'pgd', '--minimal-share', '0.9'], '--minimal-share is for --minimal-radius UPPER'),
+        (['--attack', 'pgd', '--minimal-radius', '8/255', '--target', 'class:a'], 'for untargeted attacks on the'),
+    ):
+        assert guarded(run_test, ['c.py', 'w.pth', *words]) == 2
+        assert message in capsys.readouterr().err
