@@ -4,6 +4,7 @@ from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.attack_val_loop import AttackValLoop
 from mmadv.engine.catastrophic_overfitting_hook import CatastrophicOverfittingHook
 from mmadv.engine.channels_last_hook import ChannelsLastHook
+from mmadv.engine.cost_sampler import CostSampler
 from mmadv.engine.free_train_loop import FreeTrainLoop
 from mmadv.engine.pag_target_hook import PAGTargetHook
 
@@ -12,6 +13,7 @@ __all__ = [
     'AttackValLoop',
     'CatastrophicOverfittingHook',
     'ChannelsLastHook',
+    'CostSampler',
     'FreeTrainLoop',
     'PAGTargetHook',
 ]

@@ -43,8 +43,8 @@ class AttackTestLoop(TestLoop):
 
     Noise is keyed by ``seed`` and the image's name, so that results depend neither on batch size nor on order
     or number of processes, beyond the arithmetic of the model. At radius 0 the clean prediction is reported as it is.
-    Several processes share the images evenly, none twice. Images that do not fit into memory together are attacked in
-    smaller groups. An image for which the model returns NaN is left out and listed under ``failed``.
+    Several processes share the images evenly by cost, none twice. Images that do not fit into memory together are
+    attacked in smaller groups. An image for which the model returns NaN is left out and listed under ``failed``.
 
     Args:
         runner: the runner.
@@ -175,7 +175,9 @@ class AttackTestLoop(TestLoop):
         for metric in self.evaluator.metrics:
             if isinstance(metric, AttackMetric):
                 metric.supplements = self.supplements
-        self.progress = Progress(self.done + len(self.dataloader.dataset), self.title, self.done)
+        self.progress = Progress(
+            self.done + len(self.dataloader.dataset), self.title, self.done, len(self.dataloader.sampler)
+        )
         self.caveats = caveats(self.predict.segmentor)
         if is_main_process():
             for caveat in self.caveats:

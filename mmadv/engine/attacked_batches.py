@@ -37,15 +37,13 @@ def in_order(dataloader: dict[str, Any], *, round_up: bool) -> dict[str, Any]:
     Args:
         dataloader: its other settings.
         round_up: repeat samples where the processes' shares would differ in length, which metrics of mmengine drop
-            again and need; False for metrics that count every sample they get, and where there may be none.
+            again and need; False for metrics that count every sample they get, and where there may be none: the
+            samples, a ``Selection``, are then dealt to the processes by their cost.
     """
     dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
     kept = {key: value for key, value in dataloader.items() if key not in dropped}
-    return {
-        'batch_size': 1,
-        **kept,
-        'sampler': {'type': 'mmengine.DefaultSampler', 'shuffle': False, 'round_up': round_up},
-    }
+    default = {'type': 'mmengine.DefaultSampler', 'shuffle': False, 'round_up': True}
+    return {'batch_size': 1, **kept, 'sampler': default if round_up else {'type': 'mmengine.CostSampler'}}
 
 
 def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> list[list[int]]:

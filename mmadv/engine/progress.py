@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import sys
 
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import is_main_process
 from tqdm import tqdm
 
 
 class Progress:
     """A bar on stderr: images done, time left, and the pixel accuracy so far, clean and at every radius.
 
-    In a distributed run the main process shows it, and speaks for all: its own accuracy, and its own images times
-    the number of processes.
+    In a distributed run the main process shows it, and speaks for all: its own accuracy, and of all images the part
+    that it has done of its own, as the processes take equally long.
 
     Args:
         total: number of images.
         description: shown in front.
         done: number of images that were done before.
+        share: number of the remaining images that this process does; None for all of them.
     """
 
-    def __init__(self, total: int, description: str, done: int = 0) -> None:
+    def __init__(self, total: int, description: str, done: int = 0, share: int | None = None) -> None:
         self._sums: dict[str, list[int]] = {}
-        self._total = total
+        self._before, self._remaining = done, total - done
+        self._share = self._remaining if share is None else share
+        self._advanced = 0
         self._bar = tqdm(
             total=total,
             initial=done,
@@ -42,7 +45,8 @@ class Progress:
 
     def advance(self, images: int) -> None:
         """Counts images as done."""
-        self._bar.update(min(images * get_world_size(), self._total - self._bar.n))
+        self._advanced += images
+        self._bar.update(self._before + self._remaining * self._advanced // self._share - self._bar.n)
 
     def accuracies(self) -> str:
         """Returns the running accuracies in percent."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmadv.engine import paired_runs
 from mmadv.engine.command_line import Parser
+from mmadv.engine.paired_runs import StoredRun, paired_rows
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_counts
 from mmadv.evaluation.result_store import read_records
+from mmadv.report.budget import draw_budget
 from mmadv.report.comparison import comma_separated, comparison_rows, latex, markdown
 from mmadv.report.curve import draw_curve
 from mmadv.report.results import check_writable, load_results, staged
@@ -23,9 +26,16 @@ def parser() -> argparse.ArgumentParser:
     result = Parser(prog='report.py', description='Compare result folders of tools/test.py.')
     result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='folder that tools/test.py wrote')
     result.add_argument('--names', nargs='+', metavar='NAME', help="of the runs (default: the folders' names)")
-    result.add_argument('--out', metavar='DIR', help='write comparison.md, .csv, .tex and .png there')
+    result.add_argument(
+        '--out', metavar='DIR', help='write comparison.md, .csv, .tex and .png there, and what --paired adds'
+    )
     result.add_argument(
         '--components', action='store_true', help="also every subset of an ensemble's attacks, from the stored counts"
+    )
+    result.add_argument(
+        '--paired',
+        action='store_true',
+        help='also every attack of each run against that of the first, on the images they share, with paired intervals',
     )
     return result
 
@@ -47,13 +57,31 @@ def run_report(argv: Sequence[str]) -> None:
     if arguments.components:
         for name, folder in zip(names, arguments.folders, strict=True):
             print(components(name, Path(folder), runs[name]))
+    paired = []
+    if arguments.paired:
+        stored = [
+            StoredRun.load(name, folder, runs[name]) for name, folder in zip(names, arguments.folders, strict=True)
+        ]
+        paired = paired_rows(stored)
+        print(paired_runs.markdown(paired))
     if arguments.out:
         check_writable(arguments.out)
         with staged(arguments.out, last='comparison.md') as stage:
             for suffix, text in texts.items():
                 (stage / f'comparison.{suffix}').write_text(text, encoding='utf-8')
             draw_curve(runs, stage / 'comparison.png')
+            if paired:
+                _write_paired(stage, paired)
         print(f'comparison: {arguments.out}')
+
+
+def _write_paired(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    (folder / 'paired.md').write_text(paired_runs.markdown(rows), encoding='utf-8')
+    (folder / 'paired.csv').write_text(paired_runs.comma_separated(rows), encoding='utf-8')
+    for radius in dict.fromkeys(row['radius'] for row in rows):
+        mine = [row for row in rows if row['radius'] == radius]
+        if all(row['iterations'] for row in mine):
+            draw_budget(mine, folder / f'budget_{radius.replace("/", "_")}.png', paired_runs.WORST)
 
 
 def components(name: str, folder: Path, results: Any) -> str:

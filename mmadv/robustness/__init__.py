@@ -9,7 +9,7 @@ from mmadv.robustness.aligned_gradients import (
     input_gradients,
     measure_gradients,
 )
-from mmadv.robustness.bootstrap import bootstrap
+from mmadv.robustness.bootstrap import bootstrap, paired_bootstrap
 from mmadv.robustness.certification import (
     bonferroni,
     certified_counts,
@@ -67,6 +67,7 @@ __all__ = [
     'lowest_miou',
     'measure_gradients',
     'metrics',
+    'paired_bootstrap',
     'soft_radii',
     'wins',
     'worst_case',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from mmadv.robustness.counts import Counts
@@ -9,6 +11,7 @@ from mmadv.robustness.counts import Counts
 SAMPLES = 1000
 LEVEL = 0.95
 CHUNK = 100
+METRICS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
 
 
 def bootstrap(
@@ -29,15 +32,53 @@ def bootstrap(
         Metric -> (low, high), None where it is undefined in every resample, as it is with fewer than two images.
     """
     counts = counts.select(counts.valid > 0)
-    names = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
-    if len(counts) < 2:
-        return dict.fromkeys(names)
+    return _intervals(len(counts), lambda weights: _resampled(counts, weights), samples, level, seed)
+
+
+def paired_bootstrap(
+    counts: Counts, reference: Counts, samples: int = SAMPLES, level: float = LEVEL, seed: int = 0
+) -> dict[str, tuple[float, float] | None]:
+    """Returns percentile intervals of how much higher the metrics are than those of a reference on the same images.
+
+    Every resample draws the same images for both, so that what makes an image easy or hard for both cancels out.
+
+    Args:
+        counts: of N images.
+        reference: of the same images, in the same order.
+        samples: how many resamples.
+        level: share of the resamples that lies within an interval.
+        seed: of the draws.
+
+    Returns:
+        Metric -> (low, high), as of ``bootstrap``.
+
+    Raises:
+        ValueError: the counts are not of the same images.
+    """
+    if counts.label.shape != reference.label.shape or (counts.label != reference.label).any():
+        raise ValueError('a paired comparison needs counts of the same images, in the same order')
+    known = counts.valid > 0
+    pair = counts.select(known), reference.select(known)
+
+    def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
+        values, others = (_resampled(one, weights) for one in pair)
+        return {name: values[name] - others[name] for name in values}
+
+    return _intervals(len(pair[0]), differences, samples, level, seed)
+
+
+def _intervals(
+    images: int, measured: Callable[[np.ndarray], Mapping[str, np.ndarray]], samples: int, level: float, seed: int
+) -> dict[str, tuple[float, float] | None]:
+    """Returns the percentile interval of each measure; ``measured`` takes how often each image was drawn, (S, N)."""
+    if images < 2:
+        return dict.fromkeys(METRICS)
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
     for start in range(0, samples, CHUNK):
         number = min(CHUNK, samples - start)
-        weights = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=number)
-        for name, values in _resampled(counts, weights).items():
+        weights = generator.multinomial(images, np.full(images, 1 / images), size=number)
+        for name, values in measured(weights).items():
             drawn[name].append(values)
     tail = 50 * (1 - level)
     return {name: _interval(np.concatenate(values), tail) for name, values in drawn.items()}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmadv.robustness import Counts, bootstrap, count, every_subset, metrics, wins, worst_case
+from mmadv.robustness import Counts, bootstrap, count, every_subset, metrics, paired_bootstrap, wins, worst_case
 from mmadv.robustness.bootstrap import _resampled
 
 
@@ -72,3 +72,21 @@ def test_every_subset_and_who_wins():
         }
     with pytest.raises(ValueError, match='every subset of 9 attacks would be 511'):
         every_subset({str(n): members['a'] for n in range(9)})
+
+
+def test_paired_intervals_are_percentiles_of_differences_on_the_same_draws():
+    counts, reference = some_counts(images=20), some_counts(images=20, seed=0)
+    better = Counts(np.minimum(counts.intersection + 1, counts.label), counts.prediction, counts.label)
+    generator = np.random.default_rng(9)
+    drawn = [generator.integers(0, 20, 20) for _ in range(2000)]
+    plain = [(metrics(better.select(rows)), metrics(reference.select(rows))) for rows in drawn]
+    for name, (low, high) in paired_bootstrap(better, reference, samples=3000).items():
+        expected = np.percentile([one[name] - other[name] for one, other in plain], [2.5, 97.5])
+        assert (low, high) == pytest.approx(expected, abs=0.004)
+        assert 0 < low < high < bootstrap(better)[name][1] - bootstrap(reference)[name][0]
+    assert set(paired_bootstrap(counts, reference).values()) == {(0.0, 0.0)}
+
+
+def test_a_pair_must_be_of_the_same_images():
+    with pytest.raises(ValueError, match='counts of the same images'):
+        paired_bootstrap(some_counts(), some_counts(seed=1))

@@ -27,6 +27,11 @@ def test_runs_side_by_side(attack_tool, report_tool, project, capsys):
     assert report_tool(['a', '--components']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith(('masked_ce', 'masked_balanced_ce', 'js')) for line in lines) == 7 + 3
+    assert report_tool(['a', 'b', '--paired', '--out', 'pairs']) == 0
+    pairs = capsys.readouterr().out
+    assert '| 8/255 | b | FGSM | 1 | worst case |' in pairs and (project / 'pairs/paired.md').read_text() in pairs
+    assert '| 8/255 | a | red-ε | 4 | masked_balanced_ce |' in pairs
+    assert Image.open('pairs/budget_8_255.png').width == 1200 and (project / 'pairs/paired.csv').is_file()
     assert 'ran a single attack' in refused(report_tool, ['b', '--components'], project, capsys)
     assert 'must name each of the 2 runs' in refused(report_tool, ['a', 'b', '--names', 'x', 'x'], project, capsys)
     assert 'cannot be read' in refused(report_tool, ['none'], project, capsys)

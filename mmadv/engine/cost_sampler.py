@@ -1,0 +1,102 @@
+"""Images shared out to processes so that all of them finish at about the same time."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mmcv
+from mmengine.dist import get_dist_info
+from mmengine.registry import DATA_SAMPLERS
+from PIL import Image
+from torch.utils.data import Sampler
+
+from mmadv.engine.data import Selection, leaves
+
+
+def dealt(costs: Sequence[int], number: int) -> list[list[int]]:
+    """Returns the positions that each of some processes gets, in order, with sums of costs as equal as dealing goes.
+
+    The dearest goes first, each to the process that has least so far (longest processing time first; Graham, 1969):
+    no process has more than its even share and one image above it. Equal costs are dealt in turn.
+
+    >>> dealt([1, 9, 1, 5, 4], 2)
+    [[0, 1], [2, 3, 4]]
+    """
+    shares: list[list[int]] = [[] for _ in range(number)]
+    loads = [(0, rank) for rank in range(number)]
+    for position in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        load, rank = heapq.heappop(loads)
+        shares[rank].append(position)
+        heapq.heappush(loads, (load + costs[position], rank))
+    return [sorted(share) for share in shares]
+
+
+def image_costs(selection: Selection) -> list[int]:
+    """Returns the pixels of every image as the test pipeline resizes it, from the headers of the files.
+
+    Where a file or its header cannot be read, and where samples have no files, all images count the same; what is wrong
+    with a file is told when it is loaded.
+    """
+    (*others, first) = leaves(selection.dataset)
+    resize = None if others else _resize_step(first)
+    costs = []
+    for index in selection.indexes:
+        info = selection.dataset.get_data_info(index) if hasattr(selection.dataset, 'get_data_info') else {}
+        try:
+            with Image.open(info['img_path']) as image:
+                width, height = image.size
+        except (KeyError, TypeError, OSError):
+            return [1] * len(selection)
+        costs.append(_pixels(width, height, resize))
+    return costs
+
+
+@DATA_SAMPLERS.register_module()
+class CostSampler(Sampler):
+    """Gives every process its share of a ``Selection``, each image once, by ``image_costs``; in order within a share.
+
+    Args:
+        dataset: the selection.
+        seed: taken as mmengine gives one to all samplers; nothing is drawn.
+    """
+
+    def __init__(self, dataset: Selection, seed: int | None = None) -> None:
+        self.dataset = dataset
+        self.rank, self.processes = get_dist_info()
+        self._share: list[int] | None = None
+
+    @property
+    def share(self) -> list[int]:
+        """Returns the positions that this process has."""
+        if self._share is None:
+            costs = image_costs(self.dataset) if self.processes > 1 else [1] * len(self.dataset)
+            self._share = dealt(costs, self.processes)[self.rank]
+        return self._share
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Does nothing: every epoch is the same."""
+
+
+def _resize_step(dataset: Any) -> Any:
+    """Returns the step that resizes in the pipeline of a dataset, None where none or another kind of pipeline does."""
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
+    steps = [getattr(step, 'resize', step) for step in steps]  # --space image leaves it to the adapter
+    return next((step for step in steps if type(step).__name__ == 'Resize'), None)
+
+
+def _pixels(width: int, height: int, resize: Any) -> int:
+    scale, factors = getattr(resize, 'scale', None), getattr(resize, 'scale_factor', None)
+    if scale is None and factors is not None:
+        scale = (int(width * factors[0] + 0.5), int(height * factors[1] + 0.5))
+    if scale is not None:
+        keeps = getattr(resize, 'keep_ratio', False)
+        width, height = mmcv.rescale_size((width, height), scale) if keeps else scale
+    return int(width) * int(height)

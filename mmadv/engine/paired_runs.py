@@ -1,0 +1,179 @@
+"""Runs on the same images compared image by image, from the counts that they left: nothing is attacked again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmadv.errors import UserError
+from mmadv.evaluation.image_record import to_counts
+from mmadv.evaluation.result_store import read_records
+from mmadv.report.table import COLUMNS, percent
+from mmadv.robustness import Counts, metrics, paired_bootstrap, worst_case
+
+COMPARED = ('aAcc_image_mean', 'mIoU')
+WORST = 'worst case'
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One result folder.
+
+    Attributes:
+        name: in tables.
+        results: content of results.json.
+        records: index of the image -> what is stored of it.
+    """
+
+    name: str
+    results: Mapping[str, Any]
+    records: Mapping[int, Mapping[str, Any]]
+
+    @classmethod
+    def load(cls, name: str, folder: str | Path, results: Mapping[str, Any]) -> StoredRun:
+        """Returns the run of a folder whose results.json has been read.
+
+        Raises:
+            UserError: its stored counts cannot be read.
+        """
+        _, records = read_records(Path(folder) / 'records.jsonl')
+        return cls(name, results, {record['index']: record for record in records})
+
+    @property
+    def budget(self) -> tuple[str, int | None]:
+        """Returns the scheme and the iterations of the attack, for each loss where there are several."""
+        attack = self.results['attack']
+        return budget_of(attack['parameters']) if attack else ('none', None)
+
+    def counts(self, radius: str, images: Sequence[int]) -> dict[str, Counts]:
+        """Returns the counts of some images at a radius: of each attack of an ensemble, and of the worst case."""
+        areas = [self.records[index]['attacked'][radius] for index in images]
+        number = len(self.results['evaluation']['classes'])
+        members = {name: to_counts([area[name] for area in areas], number) for name in areas[0]}
+        worst, _ = worst_case(members)
+        return {**(members if len(members) > 1 else {}), WORST: worst}
+
+
+def budget_of(parameters: Mapping[str, Any]) -> tuple[str, int | None]:
+    """Returns what SEA's figures 2 and 5 tell attacks apart by: the scheme and the iterations, None if those differ.
+
+    >>> budget_of({'type': 'RadiusReduction', 'attack': {'type': 'APGD', 'steps': 300}})
+    ('red-ε', 300)
+    >>> budget_of({'type': 'Restarts', 'restarts': 3, 'attack': {'type': 'APGD', 'steps': 100}})
+    ('const-ε, 3 restarts', 300)
+    """
+    kind = parameters['type']
+    if 'attacks' in parameters:
+        found = {budget_of(member) for member in parameters['attacks'].values()}
+        return found.pop() if len(found) == 1 else (kind, None)
+    if kind == 'RadiusReduction':
+        return 'red-ε', budget_of(parameters['attack'])[1]
+    if kind == 'Restarts':
+        scheme, steps = budget_of(parameters['attack'])
+        return f'{scheme}, {parameters["restarts"]} restarts', steps and steps * parameters['restarts']
+    return 'const-ε' if kind == 'APGD' else kind, parameters.get('steps')
+
+
+def common_images(runs: Sequence[StoredRun]) -> list[int]:
+    """Returns the indexes of the images that every run has, in order.
+
+    Raises:
+        UserError: there are none, they differ by content, or the runs have other classes.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.results['evaluation']['classes'] != first.results['evaluation']['classes']:
+            raise UserError(f'{run.name} has other classes than {first.name}; compare runs of one dataset')
+    images = sorted(set.intersection(*(set(run.records) for run in runs)))
+    if not images:
+        raise UserError(f'{", ".join(run.name for run in runs)} have no image in common; run them on the same images')
+    for run in runs[1:]:
+        for index in images:
+            if run.records[index]['digest'] != first.records[index]['digest']:
+                raise UserError(
+                    f'{run.name} and {first.name}: {run.records[index]["image"]} (number {index}) or its label is not '
+                    'the same; compare runs on the same images'
+                )
+    return images
+
+
+def paired_rows(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
+    """Returns a row for each radius that all runs have, run, and attack: metrics, and how far from the first run's.
+
+    Rows have ``radius``, ``run``, ``scheme``, ``iterations``, ``attack``, ``images``; for each metric its value as a
+    fraction; ``METRIC difference``, that less the first run's, and its paired 95 % interval, ``METRIC interval``. Both
+    are None in the first run's own rows and where it has no attack of the name.
+
+    Raises:
+        UserError: the runs have no image or no radius in common.
+    """
+    images = common_images(runs)
+    radii = [radius for radius in runs[0].results['evaluation']['attacked'] if all(_has(run, radius) for run in runs)]
+    if not radii:
+        raise UserError(f'{", ".join(run.name for run in runs)} have no radius in common; attack them at the same one')
+    rows = []
+    for radius in radii:
+        reference = runs[0].counts(radius, images)
+        for run in runs:
+            scheme, iterations = run.budget
+            for attack, counts in run.counts(radius, images).items():
+                other = reference.get(attack) if run is not runs[0] else None
+                row = {'radius': radius, 'run': run.name, 'scheme': scheme, 'iterations': iterations, 'attack': attack}
+                rows.append({**row, 'images': int((counts.valid > 0).sum()), **_compared(counts, other)})
+    return rows
+
+
+def _has(run: StoredRun, radius: str) -> bool:
+    return radius in run.results['evaluation']['attacked']
+
+
+def _compared(counts: Counts, reference: Counts | None) -> dict[str, Any]:
+    values, others = metrics(counts), None if reference is None else metrics(reference)
+    intervals = None if reference is None else paired_bootstrap(counts, reference)
+    row: dict[str, Any] = {}
+    for metric in COMPARED:
+        row[metric] = values[metric]
+        row[f'{metric} difference'] = others and values[metric] - others[metric]
+        row[f'{metric} interval'] = intervals and intervals[metric]
+    return row
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the rows as a Markdown table, in percent, with the differences to the first run and their intervals."""
+    first = rows[0]['run']
+    titles = [cell for metric in COMPARED for cell in (f'{COLUMNS[metric]}, %', f'less {first} [95 %]')]
+    lines = ['| radius | run | scheme | iterations | attack | ' + ' | '.join(titles) + ' |']
+    lines.append('|---|---|---|---:|---|' + '---:|' * len(titles))
+    for row in rows:
+        cells = [row['radius'], row['run'], row['scheme'], str(row['iterations'] or '-'), row['attack']]
+        for metric in COMPARED:
+            cells += [percent(row[metric]), _difference(row, metric)]
+        lines.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the rows as CSV: fractions in full precision, intervals in columns of their own."""
+    names = ['radius', 'run', 'scheme', 'iterations', 'attack', 'images']
+    suffixes = ('', ' difference', ' difference low', ' difference high')
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    writer.writerow([*names, *(f'{metric}{suffix}' for metric in COMPARED for suffix in suffixes)])
+    for row in rows:
+        values = [row[name] for name in names]
+        for metric in COMPARED:
+            values += [row[metric], row[f'{metric} difference'], *(row[f'{metric} interval'] or (None, None))]
+        writer.writerow(['' if value is None else value for value in values])
+    return stream.getvalue()
+
+
+def _difference(row: Mapping[str, Any], metric: str) -> str:
+    difference, interval = row[f'{metric} difference'], row[f'{metric} interval']
+    if difference is None:
+        return ''
+    text = f'{100 * difference:+.2f}'
+    return text if interval is None else f'{text} [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]'
