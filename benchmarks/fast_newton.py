@@ -70,10 +70,11 @@ COLOURS = {'basic': 'C7', 'FGSM': 'C1', 'random FGSM': 'C2', 'BIM-3': 'C0', 'Fas
 MARKERS = {'basic': 'x', 'FGSM': 's', 'random FGSM': '^', 'BIM-3': 'o', 'Fast Newton': 'D'}
 
 
-def plan(work_dir: Path) -> list[Run]:
+def plan(work_dir: Path, names: Sequence[str]) -> list[Run]:
     """Returns every model of the study: trained, then attacked twice."""
     runs = []
-    for data, settings in DATA.items():
+    for data in names:
+        settings = DATA[data]
         for seed in SEEDS:
             for method, config in settings['configs'].items():
                 folder = work_dir / f'{Path(config).stem}_{seed}'
@@ -127,10 +128,11 @@ def values(records: Sequence[Mapping[str, Any]], radius: str, **facts: Any) -> l
     return [record['mIoU'][radius] for record in chosen]
 
 
-def tables(records: Sequence[Mapping[str, Any]]) -> str:
+def tables(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Returns a Markdown table for each data set."""
     blocks = []
-    for data, settings in DATA.items():
+    for data in names:
+        settings = DATA[data]
         lines = [f'{data}, mIoU in percent:', '']
         heads = [f'{attack} {radius}' for attack in ATTACKS for radius in RADII]
         lines += [f'| training | clean | {" | ".join(heads)} |', '|---|' + '---:|' * (1 + len(heads))]
@@ -143,13 +145,13 @@ def tables(records: Sequence[Mapping[str, Any]]) -> str:
     return '\n\n'.join(blocks)
 
 
-def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(records: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path) -> None:
     """Writes the curves: a row for each data set, a column for each attack."""
-    figure = Figure(figsize=(11, 8), layout='constrained')
-    grid = figure.subplots(len(DATA), len(ATTACKS), squeeze=False, sharex=True, sharey='row')
-    for row, (data, settings) in zip(grid, DATA.items(), strict=True):
+    figure = Figure(figsize=(11, 4 * len(names)), layout='constrained')
+    grid = figure.subplots(len(names), len(ATTACKS), squeeze=False, sharex=True, sharey='row')
+    for row, data in zip(grid, names, strict=True):
         for axes, attack in zip(row, ATTACKS, strict=True):
-            for method in settings['configs']:
+            for method in DATA[data]['configs']:
                 pairs = [
                     mean_and_deviation(values(records, radius, data=data, method=method, attack=attack))
                     for radius in ('0', *RADII)
@@ -172,16 +174,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/fast_newton'))
     parser.add_argument('--workers', type=int, default=2, help='models at a time, one thread each')
+    parser.add_argument('--data', nargs='+', choices=DATA, default=list(DATA), help='data sets; all by default')
     arguments = parser.parse_args()
+    names = [name for name in DATA if name in arguments.data]
     work_dir = arguments.work_dir.resolve()
-    runs = plan(work_dir)
+    runs = plan(work_dir, names)
     run(runs, work_dir / 'logs', arguments.workers)
     steps = [{**item.facts, 'step': newton_step(item)} for item in runs if item.facts['method'] in STEPS_OF]
     path = store('fast_newton', records_of(runs), steps=steps)
     content = json.loads(path.read_text(encoding='utf-8'))
-    draw(content['records'], ROOT / 'docs/images/fast_newton.png')
+    draw(content['records'], names, ROOT / 'docs/images/fast_newton.png')
     lengths = []
-    for data in DATA:
+    for data in names:
         for method in STEPS_OF:
             found = [one['step'] for one in steps if (one['data'], one['method']) == (data, method)]
             lengths.append(f'{data}, {method} training {statistics.fmean(found):.3f}')
@@ -190,9 +194,11 @@ def main() -> None:
         f'{"; ".join(lengths)}.\n\n'
         f'Mean ± standard deviation over {len(SEEDS)} training seeds ({", ".join(map(str, SEEDS))}); attack seed 0. '
         f'{provenance(content)}\n\n![mIoU against the radius, FGSM and BIM-10](images/fast_newton.png)\n\n'
-        '```bash\npython benchmarks/fast_newton.py\n```'
+        f'```bash\n{content["command"]}\n```'
     )
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/fast_newton.py', f'{tables(content["records"])}\n\n{notes}')
+    write_section(
+        ROOT / 'docs/evidence.md', 'benchmarks/fast_newton.py', f'{tables(content["records"], names)}\n\n{notes}'
+    )
 
 
 if __name__ == '__main__':

@@ -42,19 +42,19 @@ DATA: dict[str, dict[str, Any]] = {
         'radius': '4/255',
         'step_sizes': {2: 0.01, 5: 0.005},
         'options': CAMVID_80X60,
-        'budgets': {2: (100, 200, 400)},
+        'budgets': {2: (100, 400)},
     },
 }
 
 
-def plan(work_dir: Path) -> list[Run]:
+def plan(work_dir: Path, names: Sequence[str]) -> list[Run]:
     """Returns every segmentor of the study: trained, then attacked."""
     return [
         segmentor(work_dir, data, start, steps, iterations, seed)
-        for data, settings in DATA.items()
+        for data in names
         for seed in SEEDS
         for start in STARTS
-        for steps, budgets in settings['budgets'].items()
+        for steps, budgets in DATA[data]['budgets'].items()
         for iterations in budgets
     ]
 
@@ -163,12 +163,12 @@ def table(records: Sequence[Mapping[str, Any]], data: str) -> str:
     return '\n'.join(lines)
 
 
-def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(records: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path) -> None:
     """Writes the curves: mIoU under SEA, and clean, against iterations; a row for each data set."""
-    figure = Figure(figsize=(10, 7.5), layout='constrained')
-    grid = figure.subplots(len(DATA), 2, squeeze=False)
-    for row, (data, settings) in zip(grid, DATA.items(), strict=True):
-        budgets = settings['budgets']
+    figure = Figure(figsize=(10, 3.8 * len(names)), layout='constrained')
+    grid = figure.subplots(len(names), 2, squeeze=False)
+    for row, data in zip(grid, names, strict=True):
+        budgets = DATA[data]['budgets']
         for axes, key in zip(row, ('SEA mIoU', 'clean mIoU'), strict=True):
             for steps, line in zip(budgets, ('-', '--'), strict=False):
                 for start, colour, marker in zip(STARTS, ('C0', 'C1'), ('o', 's'), strict=True):
@@ -183,7 +183,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.set_xscale('log', base=2)
             axes.set_xticks(budgets[2], list(map(str, budgets[2])))
             axes.set_xlabel('training iterations')
-            what = f'mIoU under SEA at {settings["radius"]}' if key.startswith('SEA') else 'clean mIoU'
+            what = f'mIoU under SEA at {DATA[data]["radius"]}' if key.startswith('SEA') else 'clean mIoU'
             axes.set_title(f'{data}: {what}, %')
             axes.grid(alpha=0.3)
     grid[0][0].legend()
@@ -195,28 +195,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/pir_at'))
     parser.add_argument('--workers', type=int, default=2, help='models at a time, one thread each')
+    parser.add_argument('--data', nargs='+', choices=DATA, default=list(DATA), help='data sets; all by default')
     arguments = parser.parse_args()
+    names = [name for name in DATA if name in arguments.data]
     work_dir = arguments.work_dir.resolve()
     functions = {'train_classifier': digit_classifiers.train_classifier}
-    runs = plan(work_dir)
+    runs = plan(work_dir, names)
     for group in (*digit_classifiers.runs(work_dir), runs):
         run(group, work_dir / 'logs', arguments.workers, functions)
     classifiers = [{'start': start, **digit_classifiers.accuracy_of(work_dir, start)} for start in STARTS]
     content = json.loads(store('pir_at', records_of(runs), classifiers=classifiers).read_text(encoding='utf-8'))
-    draw(content['records'], ROOT / 'docs/images/pir_at.png')
+    draw(content['records'], names, ROOT / 'docs/images/pir_at.png')
     sources = '; '.join(
         f'{item["start"]}: {100 * item["clean"]:.1f} % clean, {100 * item["PGD-20"]:.1f} % under PGD-20'
         for item in classifiers
     )
-    configs = ', '.join(f'`{settings["config"]}`' for settings in DATA.values())
+    configs = ', '.join(f'`{DATA[name]["config"]}`' for name in names)
     notes = (
         f'Accuracy on single digits of the classifiers that they start from, at 8/255: {sources}. Mean ± standard '
         f'deviation over {len(SEEDS)} seeds of the fine-tuning ({", ".join(map(str, SEEDS))}); SEA with '
         f'{SEA_ITERATIONS} iterations for each of four losses on {IMAGES} images, attack seed 0. {configs}; '
         f'{provenance(content)}\n\n![mIoU against training iterations](images/pir_at.png)\n\n'
-        '```bash\npython benchmarks/pir_at.py\n```'
+        f'```bash\n{content["command"]}\n```'
     )
-    blocks = [text for data in DATA for text in (table(content['records'], data), speed_up(content['records'], data))]
+    blocks = [text for data in names for text in (table(content['records'], data), speed_up(content['records'], data))]
     write_section(ROOT / 'docs/evidence.md', 'benchmarks/pir_at.py', '\n\n'.join([*blocks, notes]))
 
 
