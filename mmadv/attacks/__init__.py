@@ -35,6 +35,7 @@ from mmadv.attacks.scheduled_pgd import ScheduledPGD
 from mmadv.attacks.schedules import CosineSchedule, Schedule
 from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.threat import L2, Linf, Threat, parse_radius
+from mmadv.attacks.universal import TrainingBatch, Universal
 
 __all__ = [
     'APGD',
@@ -74,6 +75,8 @@ __all__ = [
     'SegPGD',
     'Square',
     'Threat',
+    'TrainingBatch',
+    'Universal',
     'WorstCase',
     'ama',
     'auto',

@@ -23,6 +23,7 @@ from mmadv.attacks.scheduled_pgd import ScheduledPGD
 from mmadv.attacks.schedules import CosineSchedule
 from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.threat import Threat
+from mmadv.attacks.universal import Universal
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS, THREATS, build
 
@@ -169,6 +170,10 @@ def _noise(threat: Threat, iterations: int | None) -> Attack:
     return RandomNoise(threat=threat, steps=iterations or 10)
 
 
+def _universal(threat: Threat, iterations: int | None) -> Attack:
+    return Universal(threat=threat, steps=iterations or 300)
+
+
 PRESETS = {
     'fgsm': _single(FGSM, None),
     'bim': _single(BIM, 10),
@@ -182,6 +187,7 @@ PRESETS = {
     'auto': _auto,
     'square': _square,
     'noise': _noise,
+    'universal': _universal,
 }
 
 
@@ -192,7 +198,8 @@ def preset(name: str, radius: str | float, iterations: int | None = None, threat
         name: a key of ``PRESETS``.
         radius: '4/255', '0.03' or a float.
         iterations: instead of the preset's own number (bim 10, pgd 20, segpgd, cospgd, apgd and ama 100, sea 300
-            for each objective, auto 400 in all, square 1000 queries, noise 10); fgsm takes none.
+            for each objective, auto 400 in all, square 1000 queries, noise 10, universal 300
+            mini-batches of its training); fgsm takes none.
         threat: 'Linf' or 'L2'.
 
     Raises:

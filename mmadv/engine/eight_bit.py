@@ -121,12 +121,6 @@ class SavedImages(Supplement):
             raise UserError(f'{path} cannot be written: {error.strerror or error}; make room there') from error
 
 
-def discard_other_images(out: Path, stage: Path) -> None:
-    """Deletes the saved images of an earlier run from a folder that new results without any are about to replace."""
-    if not (stage / FOLDER).exists():
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
-
-
 def file_name(radius: str, image: str) -> PurePosixPath:
     """Returns where the adversarial image lies below the folder of saved images.
 

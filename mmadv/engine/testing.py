@@ -18,18 +18,18 @@ from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmadv.attacks import WorstCase, parse_radius
+from mmadv.attacks import Universal, WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attacks_by_radius, unwrap
 from mmadv.engine.command_line import Parser, load_config, require, set_local_rank
-from mmadv.engine.eight_bit import discard_other_images
 from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
 from mmadv.engine.gradient_study import GradientStudy
 from mmadv.engine.provenance import hardware, versions
 from mmadv.engine.supplement_options import add_supplement_arguments, check_supplements, chosen_supplements
 from mmadv.engine.trust_check import check_trust, trust_text
+from mmadv.engine.universal import UniversalTraining, check_universal
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.registry import ATTACKS, build
@@ -37,13 +37,23 @@ from mmadv.report.breakdown import write_breakdowns
 from mmadv.report.gradients import gradients_text
 from mmadv.report.html import write_report
 from mmadv.report.pictures import draw_example
-from mmadv.report.results import FILE_NAME, check_writable, load_results, staged, write_per_image, write_results
+from mmadv.report.results import (
+    FILE_NAME,
+    check_writable,
+    discard_stale,
+    load_results,
+    staged,
+    write_per_image,
+    write_results,
+)
 from mmadv.report.summary import summary_text
 
 # Inside the output folder: results per image of a complete run.
 RECORDS = 'records.jsonl'
 # Inside the output folder: the page to look at.
 REPORT = 'report.html'
+# What only some runs write: of an earlier one it must not stay beside new results.
+OPTIONAL = ('adversarial', 'universal', 'minimal_radii.csv', 'object_sizes.csv', 'gradients.png')
 # Keys of a config that decide numbers; a run that goes on must have them as they were.
 DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
 
@@ -134,6 +144,7 @@ def run_test(argv: Sequence[str]) -> int:
     _check_numbers(arguments)
     check_supplements(arguments)
     attack = chosen_attack(arguments)
+    check_universal(attack, arguments)
     attacks_by_radius(attack, arguments.eps)
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
@@ -152,9 +163,11 @@ def run_test(argv: Sequence[str]) -> int:
         source = load_source(arguments, loop, next(runner.model.parameters()))
         loop.supplements = chosen_supplements(arguments, loop, out)
         study = GradientStudy(loop, config, arguments.gradients) if arguments.gradients else None
+        universal = UniversalTraining(config, loop, arguments.space, out) if isinstance(attack, Universal) else None
+        settings = {'source': source, 'universal': universal and universal.settings}
         store = ResultStore(
             out / UNFINISHED,
-            {**run_settings(config, arguments, attack, loop), 'source': source},
+            {**run_settings(config, arguments, attack, loop), **settings},
             out / RECORDS if arguments.resume else None,
         )
         _discard(store, arguments)
@@ -162,6 +175,8 @@ def run_test(argv: Sequence[str]) -> int:
         if arguments.resume and not loop.missing and _is_complete(out, store, arguments):
             return _tell_complete(out)
         with kept(store, out, 'tools/test.py', argv):
+            if universal is not None:
+                universal.run(runner, store)
             runner.test()
             if not is_main_process():
                 return 0
@@ -169,7 +184,9 @@ def run_test(argv: Sequence[str]) -> int:
             if study is not None:
                 study.run(arguments.show)
             seconds = {'total': time.perf_counter() - start, **loop.seconds}
-            _write(out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust, source, study)
+            _write(
+                out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust, source, study, universal
+            )
     store.remove()
     return _tell_failed(loop.evaluator.metrics[0].evaluation['failed'])
 
@@ -363,6 +380,7 @@ def _write(
     trust: Mapping[str, Any] | None,
     source: Mapping[str, Any] | None,
     study: GradientStudy | None,
+    universal: UniversalTraining | None,
 ) -> None:
     """Prints the table and writes everything into the result folder at once."""
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
@@ -403,6 +421,7 @@ def _write(
         (stage / 'pictures').mkdir()
         if study is not None:
             study.draw(stage)
+        results['universal'] = universal and universal.write(stage)
         for example in loop.examples:
             file = f'pictures/{example.index:05d}.png'
             draw_example(
@@ -418,7 +437,7 @@ def _write(
         write_breakdowns(stage, metric.evaluation)
         for extra in loop.supplements:
             extra.write(stage, metric.evaluation, metric.records)
-        discard_other_images(out, stage)
+        discard_stale(out, stage, OPTIONAL)
         write_records(stage / RECORDS, store.settings, metric.records)
         write_results(stage, results)
         write_report({out.resolve().name: stage}, stage / REPORT, title=f'{loop.title}: {Path(arguments.config).stem}')

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,18 @@ def staged(folder: str | Path, last: str = FILE_NAME) -> Iterator[Path]:
         raise UserError(f'output folder {folder} cannot be written: {error.strerror or error}') from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def discard_stale(folder: Path, stage: Path, names: Iterable[str]) -> None:
+    """Deletes files and folders of these names from a folder that ``stage``, where they are not, is about to renew."""
+    for name in names:
+        path = folder / name
+        if (stage / name).exists() or not (path.exists() or path.is_symlink()):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from mmadv.report import (
 from mmadv.report.curve import curve_points, curve_svgs
 from mmadv.report.gradients import gradients_text
 from mmadv.report.pictures import colour, magnified
-from mmadv.report.results import check_writable, staged, write_per_image, write_results
+from mmadv.report.results import check_writable, discard_stale, staged, write_per_image, write_results
 
 
 def metrics(value, **more):
@@ -266,6 +266,17 @@ def test_staged_folder_appears_whole_or_not_at_all(tmp_path):
     check_writable(tmp_path / 'deep' / 'out')
     check_writable(tmp_path / 'not' / 'yet')
     assert not (tmp_path / 'not').exists()
+
+
+def test_what_an_earlier_run_wrote_does_not_stay(tmp_path):
+    stage, out = tmp_path / 'stage', tmp_path / 'out'
+    for folder in (stage, out):
+        (folder / 'kept').mkdir(parents=True)
+    (out / 'old').mkdir()
+    for name in ('old/picture.png', 'old.csv', 'mine.txt'):
+        (out / name).write_text('')
+    discard_stale(out, stage, ['kept', 'old', 'old.csv', 'never'])
+    assert {path.name for path in out.iterdir()} == {'kept', 'mine.txt'}
 
 
 def test_per_image_rows(tmp_path):

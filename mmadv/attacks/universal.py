@@ -1,0 +1,188 @@
+"""Universal perturbations: one for all images, trained on some and added to others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, build_parts, check_batch, check_steps, frozen
+from mmadv.attacks.objectives import CrossEntropy, Objective
+from mmadv.attacks.problem import Model, Problem
+from mmadv.attacks.randomness import derive_seed, uniform_noise
+from mmadv.attacks.result import Found
+from mmadv.attacks.threat import Threat, parse_radius
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+
+class TrainingBatch(NamedTuple):
+    """Images with their labels, and the model that makes logits of the labels' size.
+
+    Attributes:
+        model: images -> logits (n, K, H, W).
+        images: (n, C, h, w) in [0, 1].
+        labels: (n, H, W) int64.
+    """
+
+    model: Model
+    images: Tensor
+    labels: Tensor
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class Universal(Attack):
+    """One perturbation for all images of a size (Moosavi-Dezfooli et al., 2017), by mini-batch ascent of an objective.
+
+    ``train`` starts from noise of the budget. A step takes the mean over a mini-batch of the gradients of the images'
+    mean objectives, moves the perturbation along the threat's steepest ascent and projects it on the ball; step sizes
+    fall linearly, to a tenth. Called, the attack adds the perturbation and clips to [0, 1]; no gradient is taken.
+
+    Args:
+        threat: the budget, or its config.
+        steps: mini-batches to train on.
+        step_size: of the first step, in the threat's norm; by default radius / 5.
+        objective: what is maximised, or its config.
+        batch_size: images of a mini-batch.
+        training_images: how many images ``tools/test.py`` trains on, spread evenly over the training data.
+    """
+
+    threat: Threat
+    steps: int = 300
+    step_size: str | float | None = None
+    objective: Objective = CrossEntropy()
+    batch_size: int = 8
+    training_images: int = 200
+
+    def __post_init__(self) -> None:
+        build_parts(self, threat=self.threat, objective=self.objective)
+        check_steps(self, self.steps)
+        for name in ('batch_size', 'training_images'):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f'Universal: {name} must be a positive integer; found {value!r}')
+        if self.step_size is not None:
+            step_size = parse_radius(self.step_size, what='step_size')
+            if step_size == 0:
+                raise UserError('Universal: step_size 0 moves nothing; give a positive one, or None')
+            object.__setattr__(self, 'step_size', step_size)
+        object.__setattr__(self, '_perturbation', None)
+
+    @property
+    def targeted(self) -> bool:
+        return self.objective.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return False
+
+    @property
+    def perturbation(self) -> Tensor | None:
+        """What is added to images, (C, h, w); None before training. A change of any parameter loses it."""
+        found: Tensor | None = getattr(self, '_perturbation')  # noqa: B009
+        return found
+
+    def with_threat(self, threat: Threat) -> Universal:
+        return dataclasses.replace(self, threat=threat)
+
+    def with_steps(self, steps: int) -> Universal:
+        return dataclasses.replace(self, steps=steps)
+
+    def with_perturbation(self, perturbation: Tensor) -> Universal:
+        """Returns the attack with a perturbation (C, h, w) of its budget."""
+        attack = dataclasses.replace(self)
+        object.__setattr__(attack, '_perturbation', self._in_ball(perturbation.detach()[None])[0])
+        return attack
+
+    def train(self, batches: Iterable[Sequence[TrainingBatch]], *, seed: int = 0, ignore_index: int = 255) -> Universal:
+        """Returns the attack with the perturbation that it finds.
+
+        Args:
+            batches: the mini-batches, at least ``steps``; each in parts that have one size of labels.
+            seed: of the noise it starts from.
+            ignore_index: label of pixels that do not count and give no gradient.
+
+        Raises:
+            UserError: fewer mini-batches than steps, none with a valid pixel, or images of differing sizes.
+        """
+        perturbation: Tensor | None = None
+        done = 0
+        for step, parts in zip(range(self.steps), batches, strict=False):
+            kept = [_labelled(part, ignore_index) for part in parts]
+            kept = [part for part in kept if len(part.images)]
+            for part in kept:
+                if perturbation is None:
+                    perturbation = self._start(part.images[:1], seed)
+                _check_size(part.images, perturbation[0])
+            if perturbation is not None and kept:
+                gradient = self._gradient(kept, perturbation, step / self.steps, ignore_index)
+                size = self._first_step_size() * (1 - 0.9 * step / self.steps)
+                perturbation = self._in_ball(self.threat.step(perturbation, gradient, size))
+            done += 1
+        if done < self.steps:
+            raise UserError(f'Universal: training takes {self.steps} mini-batches; found {done}')
+        if perturbation is None:
+            raise UserError('Universal: none of the training images has a labelled pixel; check the training data')
+        return self.with_perturbation(perturbation[0])
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        if start is not None:
+            raise UserError('Universal: takes no start; its perturbation is the same for all images')
+        if self.perturbation is None:
+            raise UserError(
+                'Universal: the perturbation is not trained; call train, or give --attack universal to tools/test.py'
+            )
+        _check_size(problem.images, self.perturbation)
+        return Found(self.threat.project(problem.images + self.perturbation.to(problem.images), problem.images))
+
+    def _first_step_size(self) -> float:
+        return float(self.step_size) if self.step_size is not None else self.threat.radius / 5
+
+    def _gradient(
+        self, parts: Sequence[TrainingBatch], perturbation: Tensor, progress: float, ignore_index: int
+    ) -> Tensor:
+        """Returns the gradient of the mean objective with respect to the perturbation, (1, C, h, w)."""
+        total = torch.zeros_like(perturbation)
+        for model, images, labels in parts:
+            with frozen(model), torch.inference_mode(False), torch.enable_grad():
+                images, labels = images.detach().clone(), labels.detach().clone()
+                problem = Problem(model, images, labels, [0] * len(images), ignore_index)
+                moved = images + perturbation
+                gradient = problem.gradient(moved.clamp(0, 1), self.objective, progress)
+            # Where the sum leaves [0, 1] a change of the perturbation changes nothing.
+            total += torch.where((moved >= 0) & (moved <= 1), gradient, 0).sum(0, keepdim=True)
+        return total / sum(len(part.images) for part in parts)
+
+    def _start(self, like: Tensor, seed: int) -> Tensor:
+        noise = uniform_noise(like.detach(), [derive_seed(seed, 'universal')])
+        return self._in_ball(self.threat.radius * noise)
+
+    def _in_ball(self, perturbation: Tensor) -> Tensor:
+        """Returns the perturbation (1, C, h, w) projected on the ball around zero.
+
+        Threats project around images and into [0, 1]; scaled around mid-grey, only the ball is left of that.
+        """
+        scale = 0.5 / max(1.0, float(perturbation.abs().max()))
+        centre = torch.full_like(perturbation, 0.5)
+        return (self.threat.scaled(scale).project(centre + scale * perturbation, centre) - centre) / scale
+
+
+def _labelled(part: TrainingBatch, ignore_index: int) -> TrainingBatch:
+    """Returns the images that have a valid pixel."""
+    check_batch(part.images, part.labels, None)
+    keep = (part.labels != ignore_index).flatten(1).any(1)
+    return TrainingBatch(part.model, part.images[keep], part.labels[keep])
+
+
+def _check_size(images: Tensor, perturbation: Tensor) -> None:
+    if images.shape[1:] != perturbation.shape:
+        found, expected = ('x'.join(map(str, tensor.shape[-3:])) for tensor in (images, perturbation))
+        raise UserError(
+            f'a universal perturbation needs images of one size; it is {expected}, an image is {found} (channels, '
+            'height, width); resize or crop all images to one size in the test pipeline'
+        )

@@ -1,0 +1,83 @@
+"""--attack universal: trained once, kept, the same for all images."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_project import write_config
+
+from mmadv.attacks import Universal
+from mmadv.engine.command_line import guarded
+from mmadv.engine.testing import run_test
+from mmadv.evaluation import ResultStore
+from mmadv.report import load_results
+
+RESIZE = "pipeline.insert(1, dict(type='Resize', scale=(32, 32), keep_ratio=False))\n"
+ATTACK = ['--attack', 'universal', '--iterations', '12', '--eps', '0', '24/255', '--show', '0']
+
+
+@pytest.fixture(scope='module')
+def words(tiny, tmp_path_factory):
+    """Config and checkpoint of images of one size, whose labels are of two."""
+    config = write_config(tmp_path_factory.mktemp('universal') / 'config.py', tiny / 'data', RESIZE)
+    return [str(config), str(tiny / 'trained.pth'), '--precision', 'float64']
+
+
+def test_trained_once_kept_and_stronger_than_noise(words, tmp_path, monkeypatch, capsys):
+    assert run_test([*words, *ATTACK, '--out', str(tmp_path / 'whole')]) == 0
+    assert 'training a universal perturbation at radius 24/255: 12 mini-batches of 8 from 6 of 6' in (
+        capsys.readouterr().err
+    )
+    append, left = ResultStore.append, [2]
+
+    def stopped(self, record):
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        append(self, record)
+
+    monkeypatch.setattr(ResultStore, 'append', stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_test([*words, *ATTACK, '--out', str(tmp_path / 'cut'), '--limit', '4'])
+    monkeypatch.setattr(ResultStore, 'append', append)
+
+    def never(*_, **__):
+        raise AssertionError('it was trained before')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Universal, 'train', never)
+        # Kept with the unfinished run first, with the finished one then.
+        assert run_test([*words, *ATTACK, '--out', str(tmp_path / 'cut'), '--limit', '4', '--resume']) == 0
+        options = ['--resume', '--batch-size', '3']
+        assert run_test([*words, *ATTACK, '--out', str(tmp_path / 'cut'), *options]) == 0
+    whole, cut = (load_results(tmp_path / name) for name in ('whole', 'cut'))
+    assert json.dumps(whole['evaluation']) == json.dumps(cut['evaluation'])
+    assert cut['universal'] == {
+        'training_images': 6,
+        'training_data': 6,
+        'files': {'24/255': 'universal/24_255.npz'},
+    }
+    assert (tmp_path / 'cut/universal/24_255.png').is_file()
+    arrays = [np.load(tmp_path / name / 'universal/24_255.npz')['perturbation'] for name in ('whole', 'cut')]
+    np.testing.assert_array_equal(*arrays)
+    assert arrays[0].shape == (3, 32, 32) and 20 / 255 < np.abs(arrays[0]).max() <= 24 / 255 + 1e-9
+    noise = ['--attack', 'noise', '--eps', '24/255', '--iterations', '3', '--show', '0']
+    assert run_test([*words, *noise, '--out', str(tmp_path / 'noise')]) == 0
+    of_noise = load_results(tmp_path / 'noise')['evaluation']['attacked']['24/255']['worst_case']
+    of_universal = whole['evaluation']['attacked']['24/255']
+    assert of_universal['worst_case']['aAcc'] < of_noise['aAcc'] - 0.02
+    assert of_universal['passes']['backward']['total'] == 0
+    assert whole['evaluation']['attacked']['0']['worst_case'] == whole['evaluation']['clean']
+
+
+def test_refused(tiny, words, tmp_path, capsys):
+    def sentence(arguments):
+        assert guarded(run_test, [*arguments, '--out', str(tmp_path / 'out')]) == 2
+        assert not (tmp_path / 'out').exists() or not list((tmp_path / 'out').rglob('*.jsonl'))
+        return capsys.readouterr().err
+
+    plain = [str(tiny / 'config.py'), str(tiny / 'trained.pth')]
+    found = sentence([*plain, *ATTACK])
+    assert 'a universal perturbation needs images of one size' in found and '.png is 32x' in found
+    assert '--check needs an attack on each image by itself' in sentence([*plain, *ATTACK, '--check'])
+    assert "no 'train_dataloader'" in sentence([*words, *ATTACK, '--cfg-options', 'train_dataloader=None'])
