@@ -1,0 +1,119 @@
+"""Table 1 of 'Adversarially robust segmentation models learn perceptually-aligned gradients' in small: Pre, RB and AT.
+
+    python benchmarks/robust_backbone.py
+
+On the digit scenes, with UPerNet on a small ConvNeXt that was first trained on single digits (digit_classifiers.py):
+Pre learns on clean images from the clean classifier; RB likewise, but before the adversarially trained classifier,
+which stays as it is; AT learns on adversarial images (PGD, 3 steps of 0.01 in a ball of 0.03) from the clean
+classifier. All learn for as many iterations, three seeds each, and are attacked by that PGD. Only what has not run yet
+is run. Writes benchmarks/results/robust_backbone.json and a section of docs/gallery.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import digit_classifiers
+from studies import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
+
+CONFIG = 'configs/demo/upernet_clean_digits.py'
+ADVERSARIAL = 'configs/demo/upernet_pgd2_digits.py'
+ATTACK, RADIUS = 'configs/_base_/attacks/pgd_3_003.py', '0.03'
+SEEDS = (0, 1, 2)
+ITERATIONS, WARM_UP, IMAGES = 100, 20, 64
+PGD3 = 'model.data_preprocessor.attack'
+# Method -> config, classifier that the backbone comes from, and further options.
+METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    'Pre': (CONFIG, 'clean', ()),
+    'RB': (CONFIG, 'robust', ('optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0',)),
+    'AT': (ADVERSARIAL, 'clean', (f'{PGD3}.steps=3', f'{PGD3}.step_size=0.01', f'{PGD3}.threat.radius={RADIUS}')),
+}
+BACKBONE = 'model.backbone'
+OPTIONS = (
+    *(f'{BACKBONE}.input_convention=inception', f'{BACKBONE}.init_cfg.type=RobustPretrained'),
+    *(f'{BACKBONE}.init_cfg.source=timm', f'{BACKBONE}.init_cfg.input_convention=inception'),
+    *(f'train_cfg.max_iters={ITERATIONS}', 'train_cfg.val_interval=1000', 'val_dataloader.dataset.length=16'),
+    *('train_dataloader.batch_size=16', f'param_scheduler.0.end={WARM_UP}', f'param_scheduler.1.begin={WARM_UP}'),
+    *(f'param_scheduler.1.end={ITERATIONS}', f'param_scheduler.1.T_max={ITERATIONS - WARM_UP}'),
+)
+
+
+def plan(work_dir: Path, classifiers: Path) -> list[Run]:
+    """Returns every model of the study: trained, then attacked."""
+    runs = []
+    for seed in SEEDS:
+        for method, (config, classifier, more) in METHODS.items():
+            folder = work_dir / f'{method}_{seed}'
+            weights, results = folder / f'iter_{ITERATIONS}.pth', folder / 'pgd3/results.json'
+            source = f'{BACKBONE}.init_cfg.checkpoint={digit_classifiers.weights(classifiers, classifier)}'
+            options = ('--cfg-options', f'randomness.seed={seed}', source, *OPTIONS, *more)
+            train = ('tools/train.py', config, '--work-dir', str(folder), *options)
+            test = (
+                *('tools/test.py', CONFIG, str(weights), '--attack', ATTACK, '--eps', RADIUS, '--limit', str(IMAGES)),
+                *('--batch-size', '32', '--gradients', '8', '--show', '0', '--out', str(results.parent)),
+            )
+            runs.append(
+                Run(folder.name, (Stage(train, weights), Stage(test, results)), {'method': method, 'seed': seed})
+            )
+    return runs
+
+
+def record(item: Run) -> dict[str, Any]:
+    """Returns the numbers of one run."""
+    results = json.loads(item.stages[-1].done.read_text(encoding='utf-8'))
+    evaluation = results['evaluation']
+    rows = {'clean': evaluation['clean'], 'PGD-3': evaluation['attacked'][RADIUS]['worst_case']}
+    numbers = {f'{name} {key}': row[key] for name, row in rows.items() for key in ('aAcc', 'mIoU')}
+    return {**item.facts, **numbers, **{key: results['gradients'][key] for key in ('cosine', 'high_frequency')}}
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Returns the Markdown table, means and standard deviations over the seeds."""
+    keys = ('clean aAcc', 'clean mIoU', 'PGD-3 aAcc', 'PGD-3 mIoU')
+    lines = [f'| model | {" | ".join(keys)} | cosine to g | sharpness |', '|---|' + '---:|' * 6]
+    for method in METHODS:
+        group = [found for found in records if found['method'] == method]
+        cells = [text_of([found[key] for found in group]) for key in keys]
+        for key in ('cosine', 'high_frequency'):
+            mean, deviation = mean_and_deviation([found[key] for found in group])
+            cells.append(f'{mean:.3f} ± {deviation:.3f}')
+        lines.append(f'| {method} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Runs what has not run yet, and writes the section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/robust_backbone'))
+    parser.add_argument(
+        '--classifiers', type=Path, default=Path('work_dirs/pir_at'), help='folder of the classifiers, made if need be'
+    )
+    parser.add_argument('--workers', type=int, default=1, help='models at a time, one thread each')
+    arguments = parser.parse_args()
+    work_dir, classifiers = arguments.work_dir.resolve(), arguments.classifiers.resolve()
+    for stage in digit_classifiers.runs(classifiers):
+        functions = {'train_classifier': digit_classifiers.train_classifier}
+        run(stage, work_dir / 'logs', arguments.workers, functions)
+    runs = plan(work_dir, classifiers)
+    run(runs, work_dir / 'logs', arguments.workers)
+    accuracies = {start: digit_classifiers.accuracy_of(classifiers, start) for start in ('clean', 'robust')}
+    path = store('robust_backbone', [record(item) for item in runs], classifiers=accuracies)
+    content = json.loads(path.read_text(encoding='utf-8'))
+    sources = '; '.join(
+        f'{start}: {100 * found["clean"]:.1f} % clean, {100 * found["PGD-20"]:.1f} % under PGD-20 at 8/255'
+        for start, found in accuracies.items()
+    )
+    text = (
+        f'{table(content["records"])}\n\n{ITERATIONS} iterations of batch 16, {IMAGES} scenes; percent, mean ± '
+        f'standard deviation over {len(SEEDS)} seeds of the fine-tuning. Accuracy of the classifiers: {sources}. '
+        f'{provenance(content)}\n\n```bash\npython benchmarks/robust_backbone.py\n```'
+    )
+    write_section(ROOT / 'docs/gallery.md', 'benchmarks/robust_backbone.py', text)
+    print(text)
+
+
+if __name__ == '__main__':
+    main()
