@@ -9,6 +9,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from mmadv.models.adapter import SegmentorAdapter
 from mmadv.report.results import check_writable, staged
 from mmadv.report.sheet import draw_sheet
 from mmadv.robustness import SmoothedModel
+from mmadv.robustness.smoothing import check_sigma
 from mmadv.synthesis import Descent, ball, mean_absolute_error, psnr, ssim
 
 SCHEMA, SCHEMA_VERSION, FILE_NAME = 'mmadv/synthesis', 1, 'synthesis.json'
@@ -70,11 +72,11 @@ def _add_common(task: Parser) -> None:
     task.add_argument('checkpoint', help='checkpoint of the first model')
     task.add_argument(
         '--model',
-        nargs=2,
+        nargs='+',
         action='append',
         default=[],
-        metavar=('CONFIG', 'CKPT'),
-        help='another model, beside the first',
+        metavar='CONFIG CKPT [SIGMA]',
+        help='another model, beside the first; with SIGMA smoothed by noise of that deviation, whatever --smooth says',
     )
     task.add_argument('--steps', type=int, default=100, help='of gradient descent (default: 100)')
     task.add_argument('--step-size', default='0.5', help='length of a step, in the norm (default: 0.5)')
@@ -101,31 +103,67 @@ def run_synthesize(argv: Sequence[str]) -> None:
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
     use_safe_loading()
-    pairs = [(arguments.config, arguments.checkpoint), *map(tuple, arguments.model)]
-    for _, checkpoint in pairs:
-        load_checkpoint_file(checkpoint)
-    configs = [load_config(config, arguments.cfg_options) for config, _ in pairs]
-    for config, (path, _) in zip(configs, pairs, strict=True):
-        require(config, path, ['model', 'test_dataloader'])
+    given = given_models(arguments)
+    for each in given:
+        load_checkpoint_file(each.checkpoint)
+    configs = [load_config(each.config, arguments.cfg_options) for each in given]
+    for config, each in zip(configs, given, strict=True):
+        require(config, each.config, ['model', 'test_dataloader'])
     dataset = build_dataset(configs[0].test_dataloader.dataset, 'test_dataloader.dataset')
-    models = _load_models(configs, pairs)
+    models = _load_models(configs, given)
     samples, batch = build_batch(arguments, configs[0], dataset, descent)
     painted, frames = {}, {}
-    for title, segmentor in models.items():
-        model = _adapted(segmentor, samples, arguments)
+    for (title, segmentor), each in zip(models.items(), given, strict=True):
+        model = _adapted(segmentor, samples, arguments, each.sigma)
         watch = Watch(title, arguments.steps, arguments.frames)
         painted[title] = batch.paint(model, watch).cpu()
         watch.close()
         frames[title] = [*watch.frames, painted[title]] if arguments.frames else []
     rgb = _to_rgb(configs[0])
     with staged(out) as stage:
-        results = _results(arguments, argv, pairs, batch, painted, dataset)
+        results = _results(arguments, argv, given, batch, painted, dataset)
         _write_pictures(stage, batch, painted, frames, rgb, results)
         (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     for title, rows in results['quality'].items():
         for name, row in zip(batch.names, rows, strict=True):
             print(f'{title}, {name}: PSNR {row["psnr"]:.2f} dB, SSIM {row["ssim"]:.4f}, MAE {row["mae"]:.4f}')
     print(f'results: {out}')
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model of the command line.
+
+    Attributes:
+        config: file.
+        checkpoint: file.
+        sigma: deviation of the noise that smooths it; None leaves it as it is.
+    """
+
+    config: str
+    checkpoint: str
+    sigma: float | None
+
+
+def given_models(arguments: Namespace) -> list[Given]:
+    """Returns the models of the command line, the first one first.
+
+    Raises:
+        UserError: a ``--model`` of another form, or a deviation that is no number.
+    """
+    models = [Given(arguments.config, arguments.checkpoint, arguments.smooth)]
+    for words in arguments.model:
+        if len(words) not in (2, 3):
+            raise UserError(f'--model takes a config, a checkpoint, and at most a deviation; found {" ".join(words)}')
+        try:
+            sigma = float(words[2]) if len(words) == 3 else arguments.smooth
+        except ValueError:
+            raise UserError(f"--model: the deviation must be a number; found '{words[2]}'") from None
+        models.append(Given(words[0], words[1], sigma))
+    for model in models:
+        if model.sigma is not None:
+            check_sigma(model.sigma)
+    return models
 
 
 class Watch:
@@ -154,18 +192,19 @@ class Watch:
         self._bar.close()
 
 
-def _load_models(configs: Sequence[Config], pairs: Sequence[tuple[str, str]]) -> dict[str, nn.Module]:
+def _load_models(configs: Sequence[Config], given: Sequence[Given]) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
-    for config, (path, checkpoint) in zip(configs, pairs, strict=True):
+    for config, each in zip(configs, given, strict=True):
         segmentor = MODELS.build(config.model)
-        load_weights(segmentor, checkpoint)
+        load_weights(segmentor, each.checkpoint)
         first = next(iter(models.values()), segmentor)
         if segmentor.num_classes != first.num_classes:
             raise UserError(
-                f'the model of {path} has {segmentor.num_classes} classes and the first {first.num_classes}; '
+                f'the model of {each.config} has {segmentor.num_classes} classes and the first {first.num_classes}; '
                 'models side by side must have the same classes'
             )
-        title = next(name for name in _titles(Path(path).stem) if name not in models)
+        stem = Path(each.config).stem + ('' if each.sigma is None else f', σ = {each.sigma:g}')
+        title = next(name for name in _titles(stem) if name not in models)
         models[title] = segmentor.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
     return models
 
@@ -175,13 +214,15 @@ def _titles(stem: str) -> Iterator[str]:
     yield from (f'{stem} ({n})' for n in itertools.count(2))
 
 
-def _adapted(segmentor: nn.Module, samples: Sequence[SegDataSample], arguments: Namespace) -> nn.Module:
+def _adapted(
+    segmentor: nn.Module, samples: Sequence[SegDataSample], arguments: Namespace, sigma: float | None
+) -> nn.Module:
     """Returns the segmentor as a callable of pixels in [0, 1], smoothed if asked for."""
     model: nn.Module = SegmentorAdapter(segmentor, samples)
-    if arguments.smooth is None:
+    if sigma is None:
         return model
     output = 'mean_logits' if getattr(arguments, 'objective', '') == 'mean_logit' and by_class(arguments) else 'soft'
-    return SmoothedModel(model, sigma=arguments.smooth, samples=arguments.samples, output=output, seed=arguments.seed)
+    return SmoothedModel(model, sigma=sigma, samples=arguments.samples, output=output, seed=arguments.seed)
 
 
 def _to_rgb(config: Config) -> Callable[[Tensor], np.ndarray]:
@@ -199,7 +240,7 @@ def _to_rgb(config: Config) -> Callable[[Tensor], np.ndarray]:
 def _results(
     arguments: Namespace,
     argv: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
+    given: Sequence[Given],
     batch: Batch,
     painted: dict[str, Tensor],
     dataset: Any,
@@ -220,8 +261,8 @@ def _results(
         'command': shlex.join(['python', 'tools/synthesize.py', *argv]),
         'task': arguments.task,
         'models': [
-            {'title': title, 'config': config, 'checkpoint': checkpoint, 'sha256': file_sha256(checkpoint)}
-            for title, (config, checkpoint) in zip(painted, pairs, strict=True)
+            {'title': title, **asdict(each), 'sha256': file_sha256(each.checkpoint)}
+            for title, each in zip(painted, given, strict=True)
         ],
         'settings': {
             **{
@@ -251,10 +292,10 @@ def _write_pictures(
     columns = {'original': batch.original} if batch.original is not None else {}
     columns = {**columns, 'start': batch.start, **painted}
     notes = {
-        title: [f'PSNR {row["psnr"]:.1f}, SSIM {row["ssim"]:.2f}' for row in rows]
+        _over_lines(title): [f'PSNR {row["psnr"]:.1f}, SSIM {row["ssim"]:.2f}' for row in rows]
         for title, rows in results['quality'].items()
     }
-    pictures = {title: [rgb(image) for image in images] for title, images in columns.items()}
+    pictures = {_over_lines(title): [rgb(image) for image in images] for title, images in columns.items()}
     draw_sheet(pictures, batch.names, stage / 'sheet.png', notes=notes)
     (stage / 'images').mkdir()
     for m, images in enumerate(painted.values()):
@@ -271,6 +312,10 @@ def _write_pictures(
                 duration=200,
                 loop=0,
             )
+
+
+def _over_lines(title: str) -> str:
+    return title.replace(', ', '\n')
 
 
 def _as_picture(pixels: np.ndarray) -> Image.Image:

@@ -55,6 +55,18 @@ def test_a_target_stays_in_the_ball_smoothed_or_not(project, synthesize_tool):
         assert 0.5 < change < 0.9  # 0.8, and rounding to bytes
 
 
+def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthesize_tool):
+    models = ['--model', *MODEL, '0.1', '--model', *MODEL, '--samples', '2']
+    found = synthesize(synthesize_tool, project, 'target', 'box', *models)
+    assert [(model['title'], model['sigma']) for model in found['models']] == [
+        ('config', None),
+        ('config, σ = 0.1', 0.1),
+        ('config (2)', None),
+    ]
+    plain, smoothed, again = (picture(project, f'model{m}_image0.png') for m in range(3))
+    assert (plain == again).all() and (plain != smoothed).any()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
@@ -66,6 +78,9 @@ def test_a_target_stays_in_the_ball_smoothed_or_not(project, synthesize_tool):
         (['generate', *MODEL, 'disc', 'box'], 'indexes of images, or one class; found disc box'),
         (['generate', *MODEL, 'disc', '--count', '0'], '--count must be positive; found 0'),
         (['target', *MODEL, 'disc', '--smooth', '0'], 'sigma must be a positive number'),
+        (['target', *MODEL, 'disc', '--model', *MODEL, '0'], 'sigma must be a positive number'),
+        (['target', *MODEL, 'disc', '--model', *MODEL, 'x'], "--model: the deviation must be a number; found 'x'"),
+        (['target', *MODEL, 'disc', '--model', 'config.py'], 'takes a config, a checkpoint, and at most a deviation'),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(arguments, sentence, project, synthesize_tool, capsys):
