@@ -23,7 +23,7 @@ CONFIG = 'configs/demo/upernet_clean_digits.py'
 ADVERSARIAL = 'configs/demo/upernet_pgd2_digits.py'
 ATTACK, RADIUS = 'configs/_base_/attacks/pgd_3_003.py', '0.03'
 SEEDS = (0, 1, 2)
-ITERATIONS, WARM_UP, IMAGES = 100, 20, 64
+ITERATIONS, WARM_UP, IMAGES = 60, 10, 48
 PGD3 = 'model.data_preprocessor.attack'
 # Method -> config, classifier that the backbone comes from, and further options.
 METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -53,7 +53,7 @@ def plan(work_dir: Path, classifiers: Path) -> list[Run]:
             train = ('tools/train.py', config, '--work-dir', str(folder), *options)
             test = (
                 *('tools/test.py', CONFIG, str(weights), '--attack', ATTACK, '--eps', RADIUS, '--limit', str(IMAGES)),
-                *('--batch-size', '32', '--gradients', '8', '--show', '0', '--out', str(results.parent)),
+                *('--batch-size', '32', '--gradients', '4', '--show', '0', '--out', str(results.parent)),
             )
             runs.append(
                 Run(folder.name, (Stage(train, weights), Stage(test, results)), {'method': method, 'seed': seed})
