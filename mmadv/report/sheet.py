@@ -25,7 +25,9 @@ def draw_sheet(
         path: of the file.
         notes: title -> a line below each of the column's pictures.
     """
-    figure = Figure(figsize=(2.4 * len(columns) + 0.6, 2.6 * len(rows) + 0.4), layout='constrained')
+    tallest = max(picture.shape[0] / picture.shape[1] for pictures in columns.values() for picture in pictures)
+    height = 2.4 * tallest + (0.4 if notes else 0.2)
+    figure = Figure(figsize=(2.4 * len(columns) + 0.6, height * len(rows) + 0.4), layout='constrained')
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for c, (title, pictures) in enumerate(columns.items()):
