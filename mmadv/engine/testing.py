@@ -20,19 +20,17 @@ from torch import Tensor
 
 from mmadv.attacks import Universal, WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
-from mmadv.attacks.presets import PRESETS, preset
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.engine.attack_test_loop import SPACES, AttackTestLoop, attacks_by_radius, unwrap
-from mmadv.engine.command_line import Parser, load_config, require, set_local_rank
+from mmadv.engine.attack_test_loop import AttackTestLoop, attacks_by_radius, unwrap
+from mmadv.engine.command_line import load_config, require, set_local_rank
 from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
 from mmadv.engine.gradient_study import GradientStudy
 from mmadv.engine.provenance import hardware, versions
-from mmadv.engine.supplement_options import add_supplement_arguments, check_supplements, chosen_supplements
+from mmadv.engine.supplement_options import check_supplements, chosen_supplements
+from mmadv.engine.testing_options import check_numbers, chosen_attack, default_out, parser
 from mmadv.engine.trust_check import check_trust, trust_text
 from mmadv.engine.universal import UniversalTraining, check_universal
-from mmadv.errors import UserError, nearest
 from mmadv.evaluation.result_store import ResultStore, write_records
-from mmadv.registry import ATTACKS, build
 from mmadv.report.breakdown import write_breakdowns
 from mmadv.report.gradients import gradients_text
 from mmadv.report.html import write_report
@@ -58,77 +56,6 @@ OPTIONAL = ('adversarial', 'universal', 'minimal_radii.csv', 'object_sizes.csv',
 DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
 
 
-def parser() -> Parser:
-    """Returns the parser of ``tools/test.py``."""
-    result = Parser(prog='test.py', description='Attack a segmentor and write how it stands up.')
-    result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
-    result.add_argument('checkpoint', help='checkpoint of the model')
-    result.add_argument(
-        '--attack',
-        required=True,
-        metavar='NAME|FILE.py',
-        help=f'none, {", ".join(PRESETS)}, or a config file that defines attack = dict(...)',
-    )
-    result.add_argument('--eps', nargs='+', metavar='RADIUS', default=[], help="radii in [0, 1] units, such as '4/255'")
-    result.add_argument(
-        '--iterations', type=int, help='of the attack, instead of its own number (SEA: of each loss; auto: in all)'
-    )
-    result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
-    result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
-    result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
-    result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/ATTACK_DATE)')
-    result.add_argument(
-        '--show',
-        type=int,
-        default=4,
-        help='number of images to draw, and half as many of the least and of the most robust ones (default: 4)',
-    )
-    result.add_argument(
-        '--space',
-        choices=SPACES,
-        default='input',
-        help="attack the network's input, as the papers do, or the pixels of the image file (default: input)",
-    )
-    result.add_argument(
-        '--target',
-        metavar='class:NAME|remove:NAME|masks:DIR',
-        help='aim the attack: every pixel as a class, a class gone, or label maps named like the images',
-    )
-    result.add_argument(
-        '--source',
-        nargs=2,
-        metavar=('CONFIG', 'CHECKPOINT'),
-        help='attack this model, and show the result to the one that is evaluated (a transfer attack)',
-    )
-    result.add_argument(
-        '--precision',
-        choices=['float32', 'float64'],
-        default='float32',
-        help='of model and attack; in float64 results do not depend on batch size to the last pixel (default: float32)',
-    )
-    result.add_argument(
-        '--check',
-        type=int,
-        nargs='?',
-        const=4,
-        metavar='IMAGES',
-        help='look for masked gradients and the like on a few images (default: 4), at the first radius',
-    )
-    result.add_argument(
-        '--gradients',
-        type=int,
-        nargs='?',
-        const=8,
-        metavar='IMAGES',
-        help='measure how aligned and how sharp the input gradients are, on a few images (default: 8)',
-    )
-    add_supplement_arguments(result)
-    result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
-    result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
-    result.add_common()
-    return result
-
-
 def run_test(argv: Sequence[str]) -> int:
     """Attacks a checkpoint as the arguments say, prints the table and writes the results; returns the exit status.
 
@@ -141,12 +68,12 @@ def run_test(argv: Sequence[str]) -> int:
     """
     arguments = parser().parse_args(argv)
     set_local_rank(arguments)
-    _check_numbers(arguments)
+    check_numbers(arguments)
     check_supplements(arguments)
     attack = chosen_attack(arguments)
     check_universal(attack, arguments)
     attacks_by_radius(attack, arguments.eps)
-    out = Path(arguments.out) if arguments.out else _default_out(arguments)
+    out = Path(arguments.out) if arguments.out else default_out(arguments)
     check_writable(out)
     check_unfinished(arguments, out)
     config = load_config(arguments.config, arguments.cfg_options)
@@ -316,56 +243,6 @@ def config_for_testing(config: Config, arguments: Namespace, attack: Attack | No
     if arguments.batch_size is not None:
         config.test_dataloader.batch_size = arguments.batch_size
     return config
-
-
-def chosen_attack(arguments: Namespace) -> Attack | None:
-    """Returns the attack of ``--attack`` at the first radius, None for 'none'.
-
-    Raises:
-        UserError: an unknown name (names the nearest), a file without an attack, radii missing or superfluous.
-    """
-    name, radii = arguments.attack, arguments.eps
-    for radius in radii:
-        parse_radius(radius, what='--eps')
-    if name == 'none':
-        if radii or arguments.iterations is not None or arguments.check is not None:
-            raise UserError(
-                '--attack none takes neither --eps nor --iterations nor --check; leave them out, or name an attack'
-            )
-        return None
-    if name.endswith('.py'):
-        config = load_config(name, what='attack config')
-        if config.get('attack') is None:
-            raise UserError(f"attack config {name} defines no 'attack'; write attack = dict(type=..., ...) in it")
-        attack = build(config.attack.to_dict(), ATTACKS)
-        if not isinstance(attack, Attack):
-            raise UserError(f'attack config {name}: attack must be an attack; found {attack!r}')
-        return attack if arguments.iterations is None else attack.with_steps(arguments.iterations)
-    if name not in PRESETS:
-        raise UserError(f"unknown attack '{name}'{nearest(name, ['none', *PRESETS])}")
-    if not radii:
-        raise UserError(f'--attack {name} needs --eps, such as --eps 4/255 8/255')
-    positive = [radius for radius in radii if parse_radius(radius) > 0]
-    if not positive:
-        raise UserError('--eps 0 leaves the attack nothing to change; give a positive radius, or --attack none')
-    return preset(name, positive[0], arguments.iterations)
-
-
-def _check_numbers(arguments: Namespace) -> None:
-    for option in ('target', 'source'):
-        if getattr(arguments, option) and arguments.check:
-            raise UserError(f'--check is for untargeted attacks on the model itself; leave out --{option} or --check')
-        if getattr(arguments, option) and arguments.attack == 'none':
-            raise UserError(f'--attack none has nothing for --{option} to change; name an attack')
-    for name in ('iterations', 'limit', 'batch_size', 'check', 'gradients'):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f'--{name.replace("_", "-")} must be positive; found {value}')
-
-
-def _default_out(arguments: Namespace) -> Path:
-    date = datetime.datetime.now().strftime('%Y%m%d_%H%M%S')
-    return Path('work_dirs') / Path(arguments.config).stem / f'{Path(arguments.attack).stem}_{date}'
 
 
 def _write(
