@@ -45,6 +45,8 @@ setup(
     ],
     extras_require={
         'coco': ['pycocotools'],
+        # What benchmarks/against_peers.py compares with; its docstring says what adv-lib's visdom needs.
+        'peers': ['adv-lib', 'torchattacks'],
         'dev': ['hypothesis', 'mypy', 'pre-commit', 'pycocotools', 'pytest', 'pytest-xdist', 'ruff'],
     },
 )

@@ -9,8 +9,7 @@ import traceback
 
 import torch
 
-GLOO = ['--launcher', 'pytorch', '--cfg-options', 'model_wrapper_cfg.type=MMDistributedDataParallel']
-GLOO += ['model_wrapper_cfg.device_ids=None']
+GLOO = ['--launcher', 'pytorch']
 
 
 def fork(main, argv, log, environment=None):

@@ -153,3 +153,17 @@ def work_dir(config: Config, path: str, given: str | None) -> str:
 def set_local_rank(arguments: argparse.Namespace) -> None:
     """Tells mmengine's launchers the rank that torch.distributed.launch passes as an argument."""
     os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))
+
+
+def join_processes_on_cpu(config: Config) -> None:
+    """Joins the processes of torchrun by gloo where there is no accelerator, which mmengine's launcher asks for.
+
+    Args:
+        config: with the launcher; the wrapper of the model is set unless it names one.
+    """
+    if config.get('launcher') != 'pytorch' or torch.cuda.is_available():
+        return
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    if config.get('model_wrapper_cfg') is None:
+        config.model_wrapper_cfg = {'type': 'MMDistributedDataParallel', 'device_ids': None}

@@ -22,7 +22,7 @@ from mmadv.attacks import Universal, WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.attack_test_loop import AttackTestLoop, attacks_by_radius, unwrap
-from mmadv.engine.command_line import load_config, require, set_local_rank
+from mmadv.engine.command_line import join_processes_on_cpu, load_config, require, set_local_rank
 from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
 from mmadv.engine.gradient_study import GradientStudy
 from mmadv.engine.provenance import hardware, versions
@@ -82,7 +82,9 @@ def run_test(argv: Sequence[str]) -> int:
     load_checkpoint_file(arguments.checkpoint)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix='mmadv-test-') as scratch:
-        runner = Runner.from_cfg(config_for_testing(config, arguments, attack, scratch))
+        testing = config_for_testing(config, arguments, attack, scratch)
+        join_processes_on_cpu(testing)
+        runner = Runner.from_cfg(testing)
         load_weights(unwrap(runner.model), arguments.checkpoint)
         if arguments.precision == 'float64':
             runner.model.double()

@@ -14,7 +14,7 @@ from torch import nn
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.engine.attack_val_loop import check_validation_attack
-from mmadv.engine.command_line import Parser, load_config, require, set_local_rank, work_dir
+from mmadv.engine.command_line import Parser, join_processes_on_cpu, load_config, require, set_local_rank, work_dir
 from mmadv.engine.data import build_dataset
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError
@@ -51,6 +51,7 @@ def run_train(argv: Sequence[str]) -> None:
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper'])
     config.launcher = arguments.launcher
+    join_processes_on_cpu(config)
     config.work_dir = work_dir(config, arguments.config, arguments.work_dir)
     check_writable(config.work_dir)
     if arguments.amp:
