@@ -64,11 +64,8 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
     body += [sections.warnings(name, results) for name, results in named.items()]
     body += [sections.command(name, results) for name, results in named.items()]
     if any(results['radii'] for results in runs.values()):
-        figures = ''.join(f'<figure>{svg}</figure>' for svg in curve_svgs(runs))
+        figures = ''.join(f'<figure>{svg}</figure>' for svg in (*curve_svgs(runs), minimal_radius_svg(runs)) if svg)
         body.append(f'<h2>Robustness curves</h2><div class="curves">{figures}</div>')
-    minimal = minimal_radius_svg(runs)
-    if minimal:
-        body.append(f'<h2>Minimal radii</h2><div class="curves"><figure>{minimal}</figure></div>')
     wins = [sections.wins_tables(name, evaluation) for name, evaluation in evaluations.items()]
     body += ['<h2>Which attack won</h2>', *wins] if any(wins) else []
     body.append('<h2>Classes</h2>')

@@ -66,6 +66,7 @@ def minimal_radius_svg(runs: Mapping[str, Mapping[str, Any]]) -> str:
             linestyle=dash,
             label=name,
         )
+    axes.set_title('Minimal radii')
     axes.set_xlabel('radius × 255')
     axes.set_ylabel('images not broken, %')
     axes.set_ylim(-2, 102)
