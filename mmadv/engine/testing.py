@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -265,7 +265,7 @@ def _write(
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
     results: dict[str, Any] = {
         'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        'command': shlex.join(['python', 'tools/test.py', *without_resuming(argv)]),
+        'command': shlex.join([*_starter(arguments), 'tools/test.py', *without_resuming(argv)]),
         'config': {'file': arguments.config, 'text': text},
         'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
         'attack': attack and {'name': arguments.attack, 'title': loop.title, 'parameters': attack.describe()},
@@ -321,3 +321,8 @@ def _write(
         write_results(stage, results)
         write_report({out.resolve().name: stage}, stage / REPORT, title=f'{loop.title}: {Path(arguments.config).stem}')
     print(f'results: {out}\nreport: {out / REPORT}')
+
+
+def _starter(arguments: Namespace) -> list[str]:
+    """Returns what starts the command anew, with as many processes; what a scheduler gave is left to the scheduler."""
+    return ['torchrun', f'--nproc_per_node={get_world_size()}'] if arguments.launcher == 'pytorch' else ['python']

@@ -171,6 +171,7 @@ def test_two_processes_give_the_result_of_one(attack_tool, project, unused_port)
     run_together(attack_tool, [*argv, '--out', 'two'], 2, unused_port, project)
     one, two = load_results('one'), load_results('two')
     assert two['hardware']['processes'] == 2
+    assert two['command'].startswith('torchrun --nproc_per_node=2 tools/test.py config.py trained.pth --attack sea')
     assert two['evaluation'] == one['evaluation']
     assert two['pictures'] == one['pictures']
     assert (project / 'two/per_image.csv').read_text() == (project / 'one/per_image.csv').read_text()
