@@ -114,7 +114,7 @@ class SmoothedModel(nn.Module):
             return logits.log_softmax(2).logsumexp(0)
         if self.output == 'mean_logits':
             return logits.sum(0)
-        votes = torch.zeros_like(logits).scatter_(2, logits.argmax(2, keepdim=True), 1.0)
+        votes = torch.zeros_like(logits).scatter_(2, logits.max(2, keepdim=True).indices, 1.0)
         return votes.detach().sum(0)
 
 
@@ -230,7 +230,8 @@ class Certifier:
         squares = total.clone()
         for logits in self._noisy_logits(model, image, self.n, seed):
             if self.kind == 'hard':
-                share = (logits.argmax(1) == selection).double()
+                # max gives what argmax does in a fraction of the time.
+                share = (logits.max(1).indices == selection).double()
             else:
                 share = logits.double().softmax(1).gather(1, selection.expand(len(logits), 1, *selection.shape))[:, 0]
             total += share.sum(0)
@@ -249,7 +250,7 @@ class Certifier:
             count = min(self.batch, draws - start)
             noise = torch.stack([torch.randn(image.shape, generator=generator) for _ in range(count)])
             logits = model(image[None] + self.sigma * noise.to(image))
-            if not bool(torch.isfinite(logits).all()):
+            if not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(logits)):
                 raise UserError('the model returns NaN or infinite logits for noisy images; check the weights')
             yield logits
 
@@ -277,4 +278,4 @@ def _shares(logits: Tensor, kind: str) -> Tensor:
     """Returns the shares of each draw, (S, K, H, W): the probabilities, or one for the predicted class."""
     if kind == 'soft':
         return logits.double().softmax(1)
-    return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
+    return torch.zeros_like(logits).scatter_(1, logits.max(1, keepdim=True).indices, 1.0)
