@@ -80,27 +80,29 @@ def test_iterations_to_reach():
     assert pir_at.iterations_to_reach(0.51, curve) is None
 
 
-def test_crops_show_the_digit_that_they_are_labelled_with():
-    import pir_at
+def test_crops_show_the_digit_that_they_are_labelled_with(monkeypatch):
+    import digit_classifiers
 
     from mmadv.datasets.digit_scenes import draw_scene
 
-    pir_at.CROPS = {'train': 5, 'val': 5}
-    images, digits = pir_at.digit_crops('val', 3)
-    assert images.shape == (5, 3, 32, 32)
-    assert digits.shape == (5, 1, 1)
-    for index, (image, digit) in enumerate(zip(images, digits, strict=True)):
-        scene, labels = draw_scene('val', index, 3)
+    monkeypatch.setitem(digit_classifiers.SCENES, 'val', 3)
+    images, digits = digit_classifiers.Crops('val').draw(8, np.random.default_rng(0))
+    assert images.shape == (8, 3, 32, 32)
+    assert digits.shape == (8, 1, 1)
+    scenes = [draw_scene('val', index) for index in range(3)]
+    windows = [np.lib.stride_tricks.sliding_window_view(scene, (32, 32, 3))[:, :, 0] for scene, _ in scenes]
+    for image, digit in zip(images, digits, strict=True):
         crop = (image.numpy().transpose(1, 2, 0)[..., ::-1] * 255).round().astype(np.uint8)
-        windows = np.lib.stride_tricks.sliding_window_view(scene, (32, 32, 3))[:, :, 0]
-        top, left = np.argwhere((windows == crop).all(axis=(2, 3, 4)))[0]
-        assert int(digit) + 1 in labels[top : top + 32, left : left + 32]
+        found = [np.argwhere((part == crop).all(axis=(2, 3, 4))) for part in windows]
+        (which,) = (index for index, places in enumerate(found) if len(places))
+        top, left = found[which][0]
+        assert int(digit) + 1 in scenes[which][1][top : top + 32, left : left + 32]
 
 
 @pytest.mark.parametrize('study', ['fast_newton', 'pir_at'])
 def test_every_run_of_a_study_has_a_config_and_files_of_its_own(study, tmp_path):
     module = __import__(study)
-    runs = module.plan(tmp_path)
+    runs = module.plan(tmp_path, list(module.DATA))
     files = [stage.done for run in runs for stage in run.stages]
     assert len({run.name for run in runs}) == len(runs)
     assert len(set(files)) == len(files)
