@@ -55,8 +55,8 @@ from mmadv.attacks import (
 )
 from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset
-from mmadv.engine.provenance import hardware, versions
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
 from mmadv.report import load_results
 

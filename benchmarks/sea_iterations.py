@@ -19,7 +19,7 @@ from typing import Any
 
 from studies import ROOT, Run, Stage, provenance, run, store, write_section
 
-from mmadv.engine.paired_runs import WORST, StoredRun, markdown, paired_rows
+from mmadv.commands.paired_runs import WORST, StoredRun, markdown, paired_rows
 from mmadv.report import load_results
 from mmadv.report.budget import draw_budget
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from mmadv.engine.provenance import hardware, versions
-from mmadv.engine.testing import run_test
-from mmadv.engine.training import run_train
+from mmadv.commands.provenance import hardware, versions
+from mmadv.commands.testing import run_test
+from mmadv.commands.training import run_train
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results'

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 
 from mmadv.attacks import PGD, Linf
-from mmadv.engine import testing, training
+from mmadv.commands import testing, training
 from mmadv.models import AdvSegDataPreProcessor
 
 ROOT = Path(__file__).parents[1]

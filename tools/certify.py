@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmadv.engine.certifying import run_certify
-from mmadv.engine.command_line import guarded
+from mmadv.commands.certifying import run_certify
+from mmadv.commands.command_line import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmadv.checkpoints.conventions import CONVENTIONS
 from mmadv.checkpoints.families import SOURCES
-from mmadv.engine.command_line import Parser, guarded
+from mmadv.commands.command_line import Parser, guarded
 from mmadv.models.backbones.architectures import ARCHITECTURES
 from mmadv.models.backbones.conversion import convert_file
 

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from mmadv.commands.command_line import guarded
 from mmadv.datasets.prepare.command import run_prepare
-from mmadv.engine.command_line import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

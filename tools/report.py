@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmadv.engine.command_line import guarded
-from mmadv.engine.reporting import run_report
+from mmadv.commands.command_line import guarded
+from mmadv.commands.reporting import run_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmadv.engine.command_line import guarded
-from mmadv.engine.synthesizing import run_synthesize
+from mmadv.commands.command_line import guarded
+from mmadv.commands.synthesizing import run_synthesize
 
 
 def main(argv: Sequence[str] | None = None) -> int:

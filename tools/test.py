@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmadv.engine.command_line import guarded
-from mmadv.engine.testing import run_test
+from mmadv.commands.command_line import guarded
+from mmadv.commands.testing import run_test
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from mmadv.engine.command_line import guarded
-from mmadv.engine.training import run_train
+from mmadv.commands.command_line import guarded
+from mmadv.commands.training import run_train
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Loops and hooks, and the command lines that run them."""
+"""Loops and hooks, and what they need of data, memory and processes."""
 
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.attack_val_loop import AttackValLoop

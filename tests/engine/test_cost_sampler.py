@@ -8,8 +8,8 @@ from mmengine.registry import DATA_SAMPLERS
 from PIL import Image
 from tiny_project import write_config
 
+from mmadv.commands.command_line import load_config
 from mmadv.engine import cost_sampler
-from mmadv.engine.command_line import load_config
 from mmadv.engine.cost_sampler import dealt, image_costs
 from mmadv.engine.data import Selection, build_dataset
 from mmadv.engine.image_space import attack_image_files

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmadv.engine.command_line import guarded
+from mmadv.commands.command_line import guarded
+from mmadv.commands.testing import run_test
 from mmadv.engine.eight_bit import file_name
-from mmadv.engine.testing import run_test
 from mmadv.errors import UserError
 from mmadv.evaluation import ResultStore
 from mmadv.report import load_results

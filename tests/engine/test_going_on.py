@@ -11,7 +11,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image
 from tiny_project import runner_for_test, write_config, write_dataset
 
-from mmadv.engine.command_line import user_sentence
+from mmadv.commands.command_line import user_sentence
 from mmadv.engine.memory import is_out_of_memory
 from mmadv.errors import UserError
 from mmadv.evaluation import ResultStore

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mmadv.attacks import PGD, Linf
+from mmadv.commands.command_line import guarded
+from mmadv.commands.testing import run_test
 from mmadv.engine.attacked_group import AttackedAtRadius, PredictedGroup
-from mmadv.engine.command_line import guarded
 from mmadv.engine.minimal_radius import Bracket, MinimalRadius
-from mmadv.engine.testing import run_test
 from mmadv.errors import UserError
 from mmadv.evaluation import ResultStore
 from mmadv.report import load_results

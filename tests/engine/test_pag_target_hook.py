@@ -12,10 +12,10 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights
+from mmadv.commands.training import run_train
 from mmadv.engine import PAGTargetHook
 from mmadv.engine.pag_bank import kept_bank, raw_pictures, shared_bank
 from mmadv.engine.pag_target_hook import BANK_FILE
-from mmadv.engine.training import run_train
 from mmadv.errors import UserError
 from mmadv.models import PAGEncoderDecoder
 from mmadv.models.pag_targets import collect_bank

@@ -7,8 +7,8 @@ import pytest
 from tiny_project import write_config
 
 from mmadv.attacks import Universal
-from mmadv.engine.command_line import guarded
-from mmadv.engine.testing import run_test
+from mmadv.commands.command_line import guarded
+from mmadv.commands.testing import run_test
 from mmadv.evaluation import ResultStore
 from mmadv.report import load_results
 

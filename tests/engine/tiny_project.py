@@ -88,7 +88,7 @@ def write_config(path: Path, root: Path, extra: str = '') -> Path:
 
 def train(config: Path, work_dir: Path) -> None:
     """Trains the config for its 60 iterations, in this process."""
-    from mmadv.engine.training import run_train
+    from mmadv.commands.training import run_train
 
     run_train([str(config), '--work-dir', str(work_dir)])
 

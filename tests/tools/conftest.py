@@ -10,7 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / 'engine'))
 import tiny_project
 
-from mmadv.engine.command_line import TRACEBACK_VARIABLE
+from mmadv.commands.command_line import TRACEBACK_VARIABLE
 
 
 @pytest.fixture(autouse=True, scope='session')

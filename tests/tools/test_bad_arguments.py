@@ -12,7 +12,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from refusals import attacked, configure, refused
 
-from mmadv.engine.command_line import TRACEBACK_VARIABLE
+from mmadv.commands.command_line import TRACEBACK_VARIABLE
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmadv.commands.command_line import Parser
 from mmadv.datasets.prepare import prepare_ade20k, prepare_camvid, prepare_cityscapes, prepare_coco, prepare_voc
 from mmadv.datasets.prepare.files import need_folder
-from mmadv.engine.command_line import Parser
 from mmadv.errors import UserError, nearest
 
 # Those that can take their originals from a second folder.

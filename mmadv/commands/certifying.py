@@ -21,11 +21,11 @@ from torch import Tensor
 
 from mmadv.attacks import derive_seed
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.engine.command_line import Parser, load_config, require
+from mmadv.commands.command_line import Parser, load_config, require
+from mmadv.commands.going_on import UNFINISHED, check_unfinished, kept, without_resuming
+from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
-from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
 from mmadv.engine.progress import Progress
-from mmadv.engine.provenance import hardware, versions
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_areas, to_counts
 from mmadv.evaluation.result_store import ResultStore

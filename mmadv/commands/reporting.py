@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmadv.engine import paired_runs
-from mmadv.engine.command_line import Parser
-from mmadv.engine.paired_runs import StoredRun, paired_rows
+from mmadv.commands import paired_runs
+from mmadv.commands.command_line import Parser
+from mmadv.commands.paired_runs import StoredRun, paired_rows
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_counts
 from mmadv.evaluation.result_store import read_records

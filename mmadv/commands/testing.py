@@ -21,14 +21,14 @@ from torch import Tensor
 from mmadv.attacks import Universal, WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.commands.command_line import join_processes_on_cpu, load_config, require, set_local_rank
+from mmadv.commands.going_on import UNFINISHED, check_unfinished, kept, without_resuming
+from mmadv.commands.gradient_study import GradientStudy
+from mmadv.commands.provenance import hardware, versions
+from mmadv.commands.supplement_options import check_supplements, chosen_supplements
+from mmadv.commands.testing_options import check_numbers, chosen_attack, default_out, parser
+from mmadv.commands.trust_check import check_trust, trust_text
 from mmadv.engine.attack_test_loop import AttackTestLoop, attacks_by_radius, unwrap
-from mmadv.engine.command_line import join_processes_on_cpu, load_config, require, set_local_rank
-from mmadv.engine.going_on import UNFINISHED, check_unfinished, kept, without_resuming
-from mmadv.engine.gradient_study import GradientStudy
-from mmadv.engine.provenance import hardware, versions
-from mmadv.engine.supplement_options import check_supplements, chosen_supplements
-from mmadv.engine.testing_options import check_numbers, chosen_attack, default_out, parser
-from mmadv.engine.trust_check import check_trust, trust_text
 from mmadv.engine.universal import UniversalTraining, check_universal
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.report.breakdown import write_breakdowns

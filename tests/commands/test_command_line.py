@@ -2,8 +2,8 @@
 
 import pytest
 
-from mmadv.engine.command_line import guarded, user_sentence
-from mmadv.engine.training import pretrained
+from mmadv.commands.command_line import guarded, user_sentence
+from mmadv.commands.training import pretrained
 from mmadv.errors import UserError
 
 

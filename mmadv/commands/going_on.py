@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmadv.engine.command_line import user_sentence
+from mmadv.commands.command_line import user_sentence
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.engine.command_line import Parser, load_config, require
+from mmadv.commands.command_line import Parser, load_config, require
+from mmadv.commands.provenance import hardware, versions
+from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
 from mmadv.engine.data import build_dataset
-from mmadv.engine.provenance import hardware, versions
-from mmadv.engine.synthesis_batches import Batch, build_batch, by_class
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter
 from mmadv.report.results import check_writable, staged

@@ -9,9 +9,9 @@ from pathlib import Path
 from mmadv.attacks import parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
+from mmadv.commands.command_line import Parser, load_config
+from mmadv.commands.supplement_options import add_supplement_arguments
 from mmadv.engine.attack_test_loop import SPACES
-from mmadv.engine.command_line import Parser, load_config
-from mmadv.engine.supplement_options import add_supplement_arguments
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS, build
 

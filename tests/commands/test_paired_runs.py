@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from mmadv.engine.paired_runs import StoredRun, comma_separated, common_images, markdown, paired_rows
+from mmadv.commands.paired_runs import StoredRun, comma_separated, common_images, markdown, paired_rows
 from mmadv.errors import UserError
 from mmadv.report.budget import draw_budget
 

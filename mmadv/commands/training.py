@@ -13,8 +13,8 @@ from mmseg.registry import HOOKS, MODELS, RUNNERS
 from torch import nn
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.commands.command_line import Parser, join_processes_on_cpu, load_config, require, set_local_rank, work_dir
 from mmadv.engine.attack_val_loop import check_validation_attack
-from mmadv.engine.command_line import Parser, join_processes_on_cpu, load_config, require, set_local_rank, work_dir
 from mmadv.engine.data import build_dataset
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError

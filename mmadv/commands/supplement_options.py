@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from mmadv.commands.command_line import Parser
+from mmadv.commands.going_on import UNFINISHED
 from mmadv.engine.attack_test_loop import AttackTestLoop
-from mmadv.engine.command_line import Parser
 from mmadv.engine.eight_bit import SavedImages
-from mmadv.engine.going_on import UNFINISHED
 from mmadv.engine.minimal_radius import MinimalRadius
 from mmadv.engine.supplements import Supplement
 from mmadv.errors import UserError
