@@ -38,6 +38,7 @@ from mmadv.attacks import (
     sea,
 )
 from mmadv.attacks.problem import Problem
+from mmadv.attacks.universal import TrainingBatch
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 from tests.attacks.models import PixelLinear, batch, conv_net
@@ -517,9 +518,11 @@ def test_presets_are_built_with_radius_and_iterations(name):
     assert attack.threat == Linf(radius=4 / 255)
     assert attack.with_radius('1/255').threat == Linf(radius=1 / 255)
     model, (images, labels) = conv_net(18), batch(18)
+    if name == 'universal':
+        attack = attack.train(7 * [[TrainingBatch(model, images, labels)]])
     result = attack(model, images, labels)
     assert LINF.contains(result.images, images).all()
-    if name in ('square', 'noise'):
+    if name in ('square', 'noise', 'universal'):
         assert result.backward_passes.max() == 0
     elif name not in ('fgsm', 'sea', 'sea-eccv'):
         assert result.backward_passes.max() == 7
