@@ -170,7 +170,7 @@ def draw(records: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path)
     for row, data in zip(grid, names, strict=True):
         budgets = DATA[data]['budgets']
         for axes, key in zip(row, ('SEA mIoU', 'clean mIoU'), strict=True):
-            for steps, line in zip(budgets, ('-', '--'), strict=False):
+            for steps, line, filled in zip(budgets, ('-', '--'), (True, False), strict=False):
                 for start, colour, marker in zip(STARTS, ('C0', 'C1'), ('o', 's'), strict=True):
                     facts = {'data': data, 'start': start, 'steps': steps}
                     pairs = [
@@ -179,6 +179,7 @@ def draw(records: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path)
                     means, deviations = ([100 * pair[part] for pair in pairs] for part in (0, 1))
                     label = f'{"PIR-AT" if start == "robust" else "AT"}, {steps} steps'
                     style = {'color': colour, 'marker': marker, 'linestyle': line, 'capsize': 3, 'label': label}
+                    style['markerfacecolor'] = colour if filled else 'white'
                     axes.errorbar(budgets[steps], means, deviations, **style)
             axes.set_xscale('log', base=2)
             axes.set_xticks(budgets[2], list(map(str, budgets[2])))
