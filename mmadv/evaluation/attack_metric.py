@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 
 from mmadv.errors import UserError
-from mmadv.evaluation.image_record import image_record, to_counts
+from mmadv.evaluation.image_record import Records, Table, image_record, to_counts, to_text
 from mmadv.evaluation.object_sizes import object_sizes
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.table import class_table, summary_table
@@ -53,7 +52,7 @@ class AttackMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         self.evaluation: dict[str, Any] = {}
         self.per_image: list[dict[str, Any]] = []
-        self.records: list[dict[str, Any]] = []
+        self.records: Sequence[dict[str, Any]] = []
         self.store: ResultStore | None = None
         self.supplements: Sequence[Any] = ()
 
@@ -72,7 +71,7 @@ class AttackMetric(BaseMetric):
 
     def adopt(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Takes the results of images that were predicted before, and reports those that failed."""
-        self.results += [json.dumps(record, separators=(',', ':')) for record in records]
+        self.results += map(to_text, records)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Returns the metrics over the images of all processes, which need not have equally many."""
@@ -87,17 +86,14 @@ class AttackMetric(BaseMetric):
         Args:
             results: one record as JSON text per image, of all processes, and empty texts.
         """
-        found = [json.loads(text) for text in results if text]
-        done = {record['index']: record for record in found if 'failed' not in record}
-        failed = {record['index']: record for record in found if record['index'] not in done}
-        records = [done[index] for index in sorted(done)]
+        records = Records(text for text in results if text)
         if not records:
-            reasons = [failed[index]['failed'] for index in sorted(failed)]
+            reasons = [record['failed'] for record in records.failed]
             raise UserError(reasons[0] if reasons else 'there is no image to measure; check the dataset')
-        clean = self._gather(record['clean'] for record in records)
+        clean = to_counts((record['clean'] for record in records), len(self.dataset_meta['classes']))
         if not clean.valid.any():
             raise UserError(f'none of the {len(records)} images has a labelled pixel; there is nothing to measure')
-        self.records = records
+        self.records, first = records, records[0]
         self.per_image = [
             {
                 'index': record['index'],
@@ -109,17 +105,17 @@ class AttackMetric(BaseMetric):
             for record, valid, accuracy in zip(records, clean.valid, clean.accuracy, strict=True)
         ]
         self.evaluation = {
-            'title': records[0]['title'],
-            'ignore_index': records[0]['ignore_index'],
+            'title': first['title'],
+            'ignore_index': first['ignore_index'],
             'classes': list(self.dataset_meta['classes']),
             'images': int((clean.valid > 0).sum()),
             'excluded': [record['image'] for record, valid in zip(records, clean.valid, strict=True) if not valid],
-            'failed': [{'image': failed[i]['image'], 'reason': failed[i]['failed']} for i in sorted(failed)],
+            'failed': [{'image': record['image'], 'reason': record['failed']} for record in records.failed],
             'clean': jsonable(metrics(clean)),
             'intervals': {'clean': bootstrap(clean)},
             'attacked': {},
         }
-        for radius in records[0]['attacked']:
+        for radius in first['attacked']:
             self.evaluation['attacked'][radius] = self._attacked(radius, records)
         self.evaluation['object_sizes'] = object_sizes(records, self.per_image)
         for supplement in self.supplements:
@@ -128,17 +124,20 @@ class AttackMetric(BaseMetric):
         print_log(f'\n{class_table(self.evaluation)}\n{summary_table(self.evaluation)}', logger=logger)
         return self._scalars()
 
-    def _gather(self, areas: Iterable[Any]) -> Counts:
-        return to_counts(list(areas), len(self.dataset_meta['classes']))
-
-    def _attacked(self, radius: str, records: list[dict]) -> dict[str, Any]:
+    def _attacked(self, radius: str, records: Records) -> dict[str, Any]:
         """Returns the entry of one radius, and adds its accuracies to ``per_image`` and its intervals."""
         names = list(records[0]['attacked'][radius])
-        members = {name: self._gather(record['attacked'][radius][name] for record in records) for name in names}
+        tables = {name: Table() for name in names}
+        passes, reached = np.zeros((len(records), 2), dtype=np.int64), []
+        for n, record in enumerate(records):
+            for name, table in tables.items():
+                table.append(record['attacked'][radius][name])
+            passes[n] = record['passes'][radius]
+            if 'reached' in record:
+                reached.append(record['reached'][radius])
+        members = {name: table.counts(len(self.dataset_meta['classes'])) for name, table in tables.items()}
         worst, choice = self._summarise(members)
-        passes = np.array([record['passes'][radius] for record in records], dtype=np.int64)
         self.evaluation['intervals'][radius] = bootstrap(worst)
-        reached = [record['reached'][radius] for record in records if 'reached' in record]
         lowest, searched = self._search(members), {}
         if lowest is not None:
             searched = {
@@ -147,11 +146,12 @@ class AttackMetric(BaseMetric):
                 'mIoU_lower_bound': lowest.lower_bound,
             }
             self.evaluation['intervals'][radius]['mIoU_minimised'] = bootstrap(lowest.counts)['mIoU']
-        attackable = worst.valid > 0
+        attackable, accuracy = worst.valid > 0, worst.accuracy
+        accuracies = {name: counts.accuracy for name, counts in members.items()}
         for n, image in enumerate(self.per_image):
             image['attacked'][radius] = {
-                'members': {name: _number(counts.accuracy[n]) for name, counts in members.items()},
-                'worst_case': _number(worst.accuracy[n]),
+                'members': {name: _number(values[n]) for name, values in accuracies.items()},
+                'worst_case': _number(accuracy[n]),
                 'worst_member': names[choice[n]] if attackable[n] else None,
                 'forward_passes': int(passes[n, 0]),
                 'backward_passes': int(passes[n, 1]),

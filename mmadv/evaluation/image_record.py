@@ -12,8 +12,10 @@ on the image, ``failed`` gives the reason, and there are no areas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -22,6 +24,54 @@ from mmadv.robustness import Counts, count
 from mmadv.robustness.object_sizes import hits_by_size
 
 Areas = list[list[int]]
+
+
+class Records(Sequence[dict[str, Any]]):
+    """Records of many images, held as JSON text: a tenth of the memory of the values, which are made when asked for.
+
+    Of several records of an image the last counts, and one of a failure only where there is no other. They are in the
+    order of the images' indexes.
+
+    Args:
+        texts: records as JSON text.
+
+    Attributes:
+        failed: the records of the images that the model failed on, which are not among the records.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        done: dict[int, str] = {}
+        failed: dict[int, dict[str, Any]] = {}
+        for text in texts:
+            record = json.loads(text)
+            if 'failed' in record:
+                failed[record['index']] = record
+            else:
+                done[record['index']] = text
+        self._texts = [done[index] for index in sorted(done)]
+        self.failed = [failed[index] for index in sorted(failed) if index not in done]
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, position: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, position: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(position, slice):
+            return [json.loads(text) for text in self._texts[position]]
+        return json.loads(self._texts[position])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Records) and list(self) == list(other)
+
+
+def to_text(record: Mapping[str, Any]) -> str:
+    """Returns a record as JSON text, without spaces."""
+    return json.dumps(record, separators=(',', ':'))
 
 
 def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
@@ -82,10 +132,30 @@ def to_areas(counts: Counts) -> Areas:
     return [[int(k), *map(int, table[k])] for k in np.flatnonzero(table.any(axis=1))]
 
 
-def to_counts(areas: Sequence[Areas], num_classes: int) -> Counts:
-    """Returns the counts of N images from their areas."""
-    table = np.zeros((3, len(areas), num_classes), dtype=np.int64)
-    for image, rows in enumerate(areas):
-        for k, *values in rows:
-            table[:, image, k] = values
-    return Counts(*table)
+def to_counts(areas: Iterable[Areas], num_classes: int) -> Counts:
+    """Returns the counts of N images from their areas, which are read once."""
+    table = Table()
+    for rows in areas:
+        table.append(rows)
+    return table.counts(num_classes)
+
+
+class Table:
+    """The areas of image after image, packed."""
+
+    def __init__(self) -> None:
+        self._cells = array('q')
+        self._images = 0
+
+    def append(self, areas: Areas) -> None:
+        """Takes the areas of the next image."""
+        for row in areas:
+            self._cells.extend((self._images, *row))
+        self._images += 1
+
+    def counts(self, num_classes: int) -> Counts:
+        """Returns the counts of all images."""
+        counts = np.zeros((3, self._images, num_classes), dtype=np.int64)
+        image, class_, *values = np.array(self._cells, dtype=np.int64).reshape(-1, 5).T
+        counts[:, image, class_] = values
+        return Counts(*counts)

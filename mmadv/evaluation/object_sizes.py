@@ -22,32 +22,36 @@ def object_sizes(records: Sequence[Mapping[str, Any]], per_image: Sequence[Mappi
         records: of the images.
         per_image: of the same images, with the ``worst_member`` of every radius.
     """
-    if not all('objects' in record for record in records):
-        return None
-    found = [record['objects'] for record in records]
     totals = np.zeros((SIZES, 2), dtype=np.int64)
-    for objects in found:
+    clean = np.zeros((SIZES, 2))
+    attacked: dict[str, np.ndarray] = {}
+    for record, image in zip(records, per_image, strict=True):
+        if 'objects' not in record:
+            return None
+        objects = record['objects']
         for size, *values in objects['sizes']:
             totals[size] += values
-    result: dict[str, Any] = {'edges': list(EDGES), 'objects': totals[:, 0].tolist(), 'pixels': totals[:, 1].tolist()}
-    result['clean'] = _accuracies(found, [objects['clean'] for objects in found], totals)
-    result['attacked'] = {}
-    for radius, members in found[0]['attacked'].items():
-        first = next(iter(members))
-        worst = [image['attacked'][radius]['worst_member'] or first for image in per_image]
-        hits = [objects['attacked'][radius][name] for objects, name in zip(found, worst, strict=True)]
-        result['attacked'][radius] = _accuracies(found, hits, totals)
-    return result
+        _add(clean, objects['sizes'], objects['clean'])
+        for radius, members in objects['attacked'].items():
+            worst = image['attacked'][radius]['worst_member'] or next(iter(members))
+            _add(attacked.setdefault(radius, np.zeros((SIZES, 2))), objects['sizes'], members[worst])
+    return {
+        'edges': list(EDGES),
+        'objects': totals[:, 0].tolist(),
+        'pixels': totals[:, 1].tolist(),
+        'clean': _accuracies(clean, totals),
+        'attacked': {radius: _accuracies(sums, totals) for radius, sums in attacked.items()},
+    }
 
 
-def _accuracies(
-    found: Sequence[Mapping[str, Any]], hits: Sequence[Sequence[Sequence[float]]], totals: np.ndarray
-) -> dict[str, list[float | None]]:
+def _add(sums: np.ndarray, sizes: Sequence[Sequence[int]], hits: Sequence[Sequence[float]]) -> None:
+    """Adds the hits of an image, a row for each of its ``sizes``, to ``sums``, (sizes, 2)."""
+    for (size, *_), values in zip(sizes, hits, strict=True):
+        sums[size] += values
+
+
+def _accuracies(sums: np.ndarray, totals: np.ndarray) -> dict[str, list[float | None]]:
     """Returns ``aAcc``, over the pixels of each size, and ``object_mean``, the mean over its objects; None without."""
-    sums = np.zeros((SIZES, 2))
-    for objects, rows in zip(found, hits, strict=True):
-        for (size, *_), values in zip(objects['sizes'], rows, strict=True):
-            sums[size] += values
     return {
         name: [float(part / whole) if whole else None for part, whole in zip(sums[:, n], totals[:, 1 - n], strict=True)]
         for n, name in enumerate(('aAcc', 'object_mean'))

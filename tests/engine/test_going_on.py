@@ -179,7 +179,7 @@ def test_an_image_that_gives_nan_fails_alone_and_by_name(tiny, tmp_path, whole, 
     assert failed['image'] == '2.png' and where in failed['reason']
     assert f'failed: {failed["reason"]}' in capsys.readouterr().err
     others = [n for n in range(6) if n != 2]
-    assert per_image == [whole[1][n] for n in others] and records == [whole[2][n] for n in others]
+    assert per_image == [whole[1][n] for n in others] and list(records) == [whole[2][n] for n in others]
 
 
 @TRANSFORMS.register_module()

@@ -10,7 +10,9 @@ import torch
 
 from mmadv.errors import UserError
 from mmadv.evaluation import AttackMetric, SEAMetric
+from mmadv.evaluation.image_record import Records, to_text
 from mmadv.evaluation.object_sizes import object_sizes
+from mmadv.robustness import Counts
 
 META = {'classes': ('a', 'b')}
 LABEL = torch.tensor([[[0, 0, 1, 1]]])
@@ -92,9 +94,9 @@ def test_accuracy_by_object_size_takes_each_images_worst_member():
     assert found['clean'] == {'aAcc': [None, None, None, 7 / 8], 'object_mean': [None, None, None, 3.5 / 4]}
     assert found['attacked']['4/255']['aAcc'][3] == 1 / 8
     assert found['attacked']['4/255']['object_mean'][3] == 0.5 / 4
-    for record in metric.records[:1]:
-        del record['objects']  # as an earlier version left it
-    assert object_sizes(metric.records, metric.per_image) is None
+    earlier = list(metric.records)
+    del earlier[0]['objects']  # as an earlier version left it
+    assert object_sizes(earlier, metric.per_image) is None
 
 
 def test_image_means_leave_void_images_out():
@@ -124,6 +126,29 @@ def test_repeated_images_count_once():
     metric, _ = evaluate(AttackMetric, repeated)
     assert [image['index'] for image in metric.per_image] == [0, 1]
     assert metric.evaluation['clean']['pixels'] == 8
+
+
+def test_records_are_in_order_without_repetitions_and_failures():
+    texts = [to_text(record) for record in ({'index': 7}, {'index': 2, 'n': 1}, {'index': 2, 'n': 2})]
+    texts += [to_text({'index': n, 'failed': 'nan'}) for n in (9, 2, 3)]
+    records = Records(texts)
+    assert list(records) == [{'index': 2, 'n': 2}, {'index': 7}] == [records[0], records[-1]]
+    assert records[1:] == [{'index': 7}] and len(records) == 2
+    assert [record['index'] for record in records.failed] == [3, 9]
+    assert records == Records(texts[:3]) and records != Records(texts[:1])
+
+
+def test_what_is_computed_over_all_images_is_not_computed_for_each(monkeypatch):
+    calls = []
+    accuracy = Counts.accuracy.fget
+    monkeypatch.setattr(Counts, 'accuracy', property(lambda counts: calls.append(len(counts)) or accuracy(counts)))
+
+    def number(images):
+        calls.clear()
+        evaluate(SEAMetric, [sample(n, [0, 0, 1, 1], {'x': [0] * 4, 'y': [1] * 4}) for n in range(images)])
+        return len(calls)
+
+    assert number(3) == number(12) > 0
 
 
 def test_class_that_never_occurs_is_none():
