@@ -176,3 +176,26 @@ def test_two_processes_give_the_result_of_one(attack_tool, project, unused_port)
     assert two['pictures'] == one['pictures']
     assert (project / 'two/per_image.csv').read_text() == (project / 'one/per_image.csv').read_text()
     json.dumps(two, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    'attack', [['pgd', '--save-images', '--minimal-radius', '32/255'], ['universal', '--save-images']], ids=' '.join
+)
+def test_two_processes_measure_beside_the_attack_what_one_does(attack_tool, project, unused_port, attack):
+    if attack[0] == 'universal':  # needs images of one size
+        configure(project, "pipeline.insert(1, dict(type='Resize', scale=(32, 32), keep_ratio=False))")
+    argv = ['config.py', 'trained.pth', '--eps', '16/255', '--iterations', '3', '--precision', 'float64']
+    argv += ['--show', '0', '--limit', '5', '--attack', *attack]
+    assert attack_tool([*argv, '--out', 'one']) == 0
+    run_together(attack_tool, [*argv, '--out', 'two'], 2, unused_port, project)
+    one, two = load_results('one'), load_results('two')
+    assert two['hardware']['processes'] == 2
+    assert two['evaluation'] == one['evaluation'] and two['universal'] == one['universal']
+    assert one['evaluation']['rounded']['16/255'] and ('minimal_radius' in one['evaluation']) == (attack[0] == 'pgd')
+
+    def files(out):
+        written = [path for path in (project / out).rglob('*') if path.suffix in ('.png', '.csv', '.npz')]
+        return {str(path.relative_to(project / out)): path.read_bytes() for path in written}
+
+    assert files('two') == files('one')
+    assert sum('adversarial' in name for name in files('one')) == 5
