@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from mmadv.attacks import APGD, Linf, MaskedCrossEntropy, RadiusReduction, ama, auto, derive_seed, parse_radius, sea
 from mmadv.checkpoints.loading import file_sha256
 
+CAMVID_IMAGES = tuple(i * 101 // 4 for i in range(4))
 CASES = {
     'digits': Case(
         'digits',
@@ -53,7 +54,16 @@ CASES = {
         'configs/clean/upernet_r18_clean_camvid.py',
         'work_dirs/camvid/upernet_r18_clean_camvid/iter_800.pth',
         '4/255',
-        tuple(i * 101 // 8 for i in range(8)),
+        CAMVID_IMAGES,
+        '',
+    ),
+    'camvid_at': Case(
+        'camvid_at',
+        'CamVid, UPerNet with a ResNet-18, adversarial training',
+        'configs/at/upernet_r18_pgd3_camvid.py',
+        'work_dirs/camvid/upernet_r18_pgd3_camvid/iter_800.pth',
+        '4/255',
+        CAMVID_IMAGES,
         '',
     ),
 }

@@ -10,8 +10,8 @@ and the figure of what is stored.
 The losses of SEA are taken from the result folder of a case, where tools/test.py has attacked these images with the
 same checkpoint, radius and noise already: the same numbers, without running them again.
 
-The checkpoints are those of ``make demo``, of benchmarks/camvid.py, and of the training command in the document, each
-in its usual folder. A case without its checkpoint is named and left out.
+The checkpoints are those of ``make demo``, of benchmarks/camvid.py, pir_at.py and cell_classes.py, and of the training
+commands in the document, each in its usual folder. A case without its checkpoint is named and left out.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from torch import Tensor
 
 from mmadv.attacks import (
     APGD,
+    L2,
     PGD,
     AnnealedMargin,
     Attack,
@@ -57,11 +58,13 @@ from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset
+from mmadv.engine.targets import aimed
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
 from mmadv.report import load_results
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'benchmarks/results/annealed_margin'
+THREATS = {'Linf': Linf, 'L2': L2}
 SCHEMA, SCHEMA_VERSION = 'mmadv/annealed-margin', 1
 
 
@@ -77,7 +80,9 @@ class Case:
         radius: of the Linf ball.
         images: indexes in the dataset.
         results: folder in which tools/test.py may have left SEA on the model, with these among its images and this
-            among its radii.
+            among its radii; empty for none.
+        threat: 'Linf' or 'L2'.
+        target: class that every labelled pixel is wanted as; None for any but the label.
     """
 
     name: str
@@ -86,7 +91,9 @@ class Case:
     checkpoint: str
     radius: str
     images: tuple[int, ...]
-    results: str
+    results: str = ''
+    threat: str = 'Linf'
+    target: int | None = None
 
 
 DIGITS, CAMVID = tuple(range(4, 128, 16)), tuple(i * 101 // 8 for i in range(8))
@@ -117,17 +124,48 @@ def demo(name: str, training: str, stem: str, radii: Sequence[int]) -> list[Case
     return digits(name, training, stem, f'demo_output/{stem}', radii)
 
 
+def many_classes(number: int) -> Case:
+    """Returns the case of a model of benchmarks/cell_classes.py."""
+    name = f'pspnet_{number}_classes'
+    config, checkpoint = f'benchmarks/configs/{name}.py', f'work_dirs/cell_classes/{name}/iter_600.pth'
+    return Case(f'{name}_8', f'digits, PSPNet, {number} classes, standard', config, checkpoint, '8/255', DIGITS)
+
+
+def other_goals(case: Case) -> list[Case]:
+    """Returns the model of a case in L2, and with a class wanted: the digit 3."""
+    model = case.name.rpartition('_')[0]
+    return [
+        replace(case, name=f'{model}_l2_1', title=f'{case.title}, L2', radius='1', results='', threat='L2'),
+        replace(case, name=f'{model}_target_12', title=f'{case.title}, targeted', results='', target=4),
+    ]
+
+
+CLEAN_DEMO = demo('pspnet_clean', 'PSPNet, standard', 'pspnet_clean_digits', (4, 8, 12))
+AT_DEMO = demo('pspnet_at', 'PSPNet, adversarial', 'pspnet_pgd2_digits', (4, 8, 12))
 CASES = {
     case.name: case
     for case in (
-        *demo('pspnet_clean', 'PSPNet, standard', 'pspnet_clean_digits', (4, 8, 12)),
-        *demo('pspnet_at', 'PSPNet, adversarial', 'pspnet_pgd2_digits', (4, 8, 12)),
+        *CLEAN_DEMO,
+        *AT_DEMO,
+        *other_goals(CLEAN_DEMO[-1]),
+        *other_goals(AT_DEMO[-1]),
         *digits('segmenter_clean', 'Segmenter, standard', 'segmenter_clean_digits', 'work_dirs/segmenter_clean', (8,)),
+        *digits('segmenter_at', 'Segmenter, adversarial', 'segmenter_pgd2_digits', 'work_dirs/segmenter_at', (8,)),
+        Case('pir_at_8', 'digits, UPerNet with a ConvNeXt, PIR-AT', 'configs/pir_at/upernet_pgd2_digits.py',
+             'work_dirs/pir_at/upernet_pgd2_digits_robust_2step_400_0/iter_400.pth', '8/255', DIGITS),
+        many_classes(21),
+        many_classes(151),
         *camvid('camvid_clean', 'standard', 'configs/clean/upernet_r18_clean_camvid.py', ('0.5', '1', '2', '4')),
         *camvid('camvid_at', 'adversarial', 'configs/at/upernet_r18_pgd3_camvid.py', ('1', '2', '4')),
     )
-}
-PSPNET = tuple(name for name in CASES if name.startswith('pspnet'))
+}  # fmt: skip
+PSPNET = tuple(case.name for case in (*CLEAN_DEMO, *AT_DEMO))
+# The cases that parameters may be chosen on; every other one is for the report alone.
+SELECTION = ('pspnet_at_12', 'pspnet_clean_12')
+OTHERS = (
+    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8', 'pspnet_21_classes_8', 'pspnet_at_l2_1',
+    'pspnet_clean_l2_1', 'pspnet_at_target_12', 'pspnet_clean_target_12',
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,8 +246,25 @@ ABLATION: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama/clean': ('start at the clean image', scheduled(random_start=False)),
     'ama/still': ('no momentum', scheduled(momentum=0)),
 }
+# Other values of AMA's parameters, for their choice.
+VARIANTS: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
+    'ama/momentum 0.25': ('momentum 0.25', scheduled(momentum=0.25)),
+    'ama/momentum 0.75': ('momentum 0.75', scheduled(momentum=0.75)),
+    'ama/steps 1': ('steps from ε', scheduled(schedule=CosineSchedule(steps=(1, 0.02)))),
+    'ama/steps 4': ('steps from 4ε', scheduled(schedule=CosineSchedule(steps=(4, 0.02)))),
+    'ama/ends 0.005': ('steps to ε/200', scheduled(schedule=CosineSchedule(steps=(2, 0.005)))),
+    'ama/ends 0.1': ('steps to ε/10', scheduled(schedule=CosineSchedule(steps=(2, 0.1)))),
+    'ama/ball 1.5': ('ball from 1.5ε', scheduled(schedule=CosineSchedule(start=1.5))),
+    'ama/ball 3': ('ball from 3ε', scheduled(schedule=CosineSchedule(start=3))),
+    'ama/share 0.3': ('larger ball for 30 %', scheduled(schedule=CosineSchedule(share=0.3))),
+    'ama/share 0.9': ('larger ball for 90 %', scheduled(schedule=CosineSchedule(share=0.9))),
+    'ama/warmer': ('T from T0', scheduled(objective=AnnealedMargin(temperatures=(1, 0.02)))),
+    'ama/colder': ('T from 0.1 T0', scheduled(objective=AnnealedMargin(temperatures=(0.1, 0.02)))),
+    'ama/ends warm': ('T to 0.06 T0', scheduled(objective=AnnealedMargin(temperatures=(0.3, 0.06)))),
+    'ama/ends cold': ('T to 0.005 T0', scheduled(objective=AnnealedMargin(temperatures=(0.3, 0.005)))),
+}
 ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
-    **{name: make for name, (_, make) in ABLATION.items()},
+    **{name: make for name, (_, make) in {**ABLATION, **VARIANTS}.items()},
     'auto': lambda threat, steps: auto(threat.radius, steps),
     'apgd': lambda threat, steps: APGD(threat=threat, steps=steps),
     'segpgd': lambda threat, steps: SegPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
@@ -226,6 +281,11 @@ def build_attack(name: str, threat: Threat, steps: int) -> Attack:
     loss = name.removeprefix('sea/')
     attack = next(ensemble.attacks[loss] for ensemble in SEA.values() if loss in ensemble.attacks)
     return WorstCase(attacks={loss: attack.with_threat(threat).with_steps(steps)})
+
+
+def aim(attack: Attack) -> Attack:
+    """Returns the attack with its labels as the classes wanted; a single loss of SEA without its ensemble."""
+    return aimed(*attack.attacks.values() if isinstance(attack, WorstCase) else (attack,), targeted=True)
 
 
 @dataclass(frozen=True)
@@ -252,17 +312,17 @@ SEA_25 = runs(*((f'sea/{name}', [25]) for name in SEA['sea'].attacks))
 RIVALS = ('apgd', 'segpgd', 'cospgd')
 # The most telling runs first.
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
-    (('camvid_clean_1',), runs(('ama', [30]))),
+    (SELECTION, runs(('ama', [10, 30, 100, 300]), ('auto', [400])) + SEA_300),
+    (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)))),
+    (SELECTION, runs(('ama', [200, 400]), ('ama/sigmoid', [200, 400])) + runs(('ama', [200]), seeds=(1,))),
+    (OTHERS, runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
+    (('camvid_clean_1', 'camvid_at_4'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
+    (('camvid_clean_4', 'camvid_clean_0_5', 'camvid_clean_2', 'camvid_at_2', 'camvid_at_1'), runs(('ama', [30, 100]))),
+    (SELECTION, runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25 + runs(('sea/masked_balanced_ce', [300]))),
+    (('pspnet_151_classes_8', 'pspnet_21_classes_8'), runs(('ama/max', [100]))),
+    (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
     (PSPNET, runs(('ama', [30, 100]))),
-    (('camvid_clean_4',), runs(('ama', [30]))),
-    (('camvid_clean_1', 'camvid_clean_4'), runs(('ama', [100]))),
-    (('camvid_at_4', 'camvid_clean_0_5', 'camvid_clean_2', 'camvid_at_2', 'camvid_at_1'), runs(('ama', [30, 100]))),
-    (('pspnet_at_12', 'pspnet_clean_12'), runs(('auto', [400]), ('ama', [10, 300])) + SEA_300),
-    (('pspnet_at_12',), runs(*((name, [100]) for name in ABLATION))),
-    (('pspnet_at_12', 'pspnet_clean_12'), runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25),
-    (('camvid_clean_1', 'camvid_at_4', 'segmenter_clean_8'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
-    (('pspnet_at_12', 'pspnet_clean_12'), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
-    (('pspnet_clean_12',), runs(*((name, [100]) for name in ABLATION))),
+    (('camvid_clean_2', 'camvid_clean_4', 'camvid_at_2'), runs(('auto', [400])) + SEA_300),
 ]
 
 
@@ -296,38 +356,56 @@ def accuracy_of(predictions: Tensor, labels: Tensor, ignore_index: int) -> list[
     return (correct / valid.flatten(1).sum(1).double()).tolist()
 
 
+def texts() -> dict[str, dict[str, str]]:
+    """Returns what tables call the runs of the ablation and of the variants."""
+    return {
+        'ablation': {name: text for name, (text, _) in ABLATION.items()},
+        'variants': {name: text for name, (text, _) in VARIANTS.items()},
+    }
+
+
 def new_record(case: Case, loaded: Loaded) -> dict[str, Any]:
     """Returns the JSON of a case before its first run."""
     with torch.no_grad():
         clean = loaded.model(loaded.images).argmax(1)
+    accuracy = accuracy_of(clean, loaded.labels, loaded.model.ignore_index)
+    if case.target is not None:
+        valid = loaded.labels != loaded.model.ignore_index
+        accuracy = (((clean != case.target) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1).double()).tolist()
     return {
         'schema': SCHEMA,
         'schema_version': SCHEMA_VERSION,
         'case': case.name,
         'title': case.title,
-        'ablation': {name: text for name, (text, _) in ABLATION.items()},
+        **texts(),
         'config': case.config,
         'checkpoint': {'file': case.checkpoint, 'sha256': file_sha256(ROOT / case.checkpoint)},
+        'threat': case.threat,
+        'target': case.target,
         'radius': case.radius,
         'images': loaded.names,
         'versions': versions(),
         'hardware': hardware(),
-        'clean': accuracy_of(clean, loaded.labels, loaded.model.ignore_index),
+        'clean': accuracy,
         'runs': {},
     }
 
 
 def measured(case: Case, loaded: Loaded, run: Run) -> dict[str, Any]:
-    """Returns what a run found, image by image."""
-    attack = build_attack(run.attack, Linf(radius=case.radius), run.steps)
+    """Returns what a run found, image by image; the accuracy of a target is the share of pixels that miss it."""
+    attack = build_attack(run.attack, THREATS[case.threat](radius=case.radius), run.steps)
+    labels, ignore_index = loaded.labels, loaded.model.ignore_index
+    if case.target is not None:
+        attack, labels = aim(attack), torch.where(labels == ignore_index, labels, case.target)
     seeds = [derive_seed(run.seed, name) for name in loaded.names]
     start = time.process_time()
-    result = attack(loaded.model, loaded.images, loaded.labels, seeds=seeds, ignore_index=loaded.model.ignore_index)
+    result = attack(loaded.model, loaded.images, labels, seeds=seeds, ignore_index=ignore_index)
+    accuracy = result.accuracy if case.target is None else 1 - result.accuracy
     return {
         'attack': run.attack,
         'steps': run.steps,
         'seed': run.seed,
-        'accuracy': [round(value, 6) for value in result.accuracy.tolist()],
+        'accuracy': [round(value, 6) for value in accuracy.tolist()],
         'forward': result.forward_passes.tolist(),
         'backward': result.backward_passes.tolist(),
         'cpu_seconds': round(time.process_time() - start, 1),
@@ -361,7 +439,7 @@ def store(case: Case, record: dict[str, Any]) -> None:
 def take_sea(case: Case, record: dict[str, Any]) -> None:
     """Adds the losses of SEA that tools/test.py has run on the case's model, radius and images, if it has."""
     folder = ROOT / case.results
-    if not (folder / 'results.json').is_file():
+    if not case.results or not (folder / 'results.json').is_file():
         return
     results = load_results(folder)
     if results['checkpoint']['sha256'] != record['checkpoint']['sha256'] or results['attack']['name'] != 'sea':
@@ -410,6 +488,7 @@ def study(case: Case, planned: Sequence[Run], until: float) -> None:
     if record is None:
         loaded = load(case)
         record = new_record(case, loaded)
+    record.update(texts())
     take_sea(case, record)
     store(case, record)
     for run in planned:

@@ -106,7 +106,7 @@ class PGD(Attack):
 
     def _last(self, problem: Problem, iterate: Tensor, step_size: Tensor | float) -> Tensor:
         for step in range(self.steps):
-            gradient = problem.gradient(iterate, self.objective, step / self.steps)
+            gradient, _ = problem.gradient(iterate, self.objective, step / self.steps)
             iterate = self._next(iterate, gradient, problem.images, step_size)
         return iterate
 

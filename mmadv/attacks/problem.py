@@ -135,13 +135,15 @@ class Problem:
             input_gradient = self._differentiate(candidates, logits, scores, objective, progress)
         return Evaluation(correct, predictions, loss, input_gradient, scores.scale)
 
-    def gradient(self, candidates: Tensor, objective: Objective, progress: float) -> Tensor:
-        """Returns the gradient of each image's mean objective, (N, C, h, w), and computes nothing else.
+    def gradient(
+        self, candidates: Tensor, objective: Objective, progress: float, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the gradient of each image's mean objective, (N, C, h, w), and ``scale``; computes nothing else.
 
         Arguments and errors are those of ``evaluate``.
         """
-        candidates, logits, scores = self._forward(candidates, objective, gradient=True)
-        return self._differentiate(candidates, logits, scores, objective, progress)
+        candidates, logits, scores = self._forward(candidates, objective, gradient=True, scale=scale)
+        return self._differentiate(candidates, logits, scores, objective, progress), scores.scale
 
     def _forward(
         self, candidates: Tensor, objective: Objective | None, *, gradient: bool, scale: Tensor | None = None

@@ -15,28 +15,31 @@ from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.result import Evaluation, Found
 from mmadv.attacks.schedules import CosineSchedule, Schedule
 from mmadv.attacks.threat import Threat
-from mmadv.errors import UserError
+from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS
+
+KEEP = ('lowest_accuracy', 'last')
 
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class ScheduledPGD(Attack):
-    """PGD with momentum under a schedule of steps and radii; keeps the iterate of lowest accuracy.
+    """PGD with momentum under a schedule of steps and radii.
 
     z = P(x_i + step · direction), x_{i+1} = P(x_i + (1 - momentum)(z - x_i) + momentum (x_i - x_{i-1})), the first
     step plain; P projects on the schedule's ball and on [0, 1]. Only iterates of the ball of the radius itself are
-    kept. Step i of n has the progress i / n; the last iterate is evaluated without a gradient, so that n iterations
-    cost n backward passes and n + 1 forward passes. An image leaves the batch once an iterate that counts has no
-    pixel left to flip. With the annealed margin, this is AMA.
+    kept. Step i of n has the progress i / n. With the annealed margin, this is AMA.
 
     Args:
         threat: the budget, or its config.
-        steps: iterations, one gradient each; one forward pass more.
+        steps: iterations, one gradient each.
         objective: what is maximised, or its config.
         schedule: of step size and radius, or its config.
         momentum: share of the last move in the next one, in [0, 1).
         random_start: start from a random image of the schedule's first ball, not from the clean one.
+        keep: the iterate of 'lowest_accuracy', the strongest in an evaluation: there an image leaves the batch once an
+            iterate that counts has no pixel left to flip, and the last iterate is scored by one more forward pass. Or
+            the 'last' one, as in training.
     """
 
     threat: Threat
@@ -45,12 +48,15 @@ class ScheduledPGD(Attack):
     schedule: Schedule = CosineSchedule()
     momentum: float = 0.5
     random_start: bool = True
+    keep: str = 'lowest_accuracy'
 
     def __post_init__(self) -> None:
         build_parts(self, threat=self.threat, objective=self.objective, schedule=self.schedule)
         check_steps(self, self.steps)
         if not 0 <= self.momentum < 1:
             raise UserError(f'ScheduledPGD: momentum must lie in [0, 1); found {self.momentum}')
+        if self.keep not in KEEP:
+            raise UserError(f"ScheduledPGD: unknown keep '{self.keep}'{nearest(str(self.keep), KEEP)}")
 
     @property
     def start_threat(self) -> Threat:
@@ -78,9 +84,19 @@ class ScheduledPGD(Attack):
         if start is None:
             centre = problem.images
             start = self.start_threat.random_start(centre, problem.seeds) if self.random_start else centre
+        return Found(self._last(problem, start)) if self.keep == 'last' else self._lowest_accuracy(problem, start)
+
+    def _last(self, problem: Problem, iterate: Tensor) -> Tensor:
+        previous, scale = iterate, None
+        for step in range(self.steps):
+            gradient, scale = problem.gradient(iterate, self.objective, step / self.steps, scale)
+            iterate, previous = self._next(problem.images, iterate, previous, gradient, step), iterate
+        return iterate
+
+    def _lowest_accuracy(self, problem: Problem, iterate: Tensor) -> Found:
         best = Best(problem, targeted=self.targeted)
-        rows = torch.arange(len(problem), device=start.device)
-        iterate, previous, scale = start, start, None
+        rows = torch.arange(len(problem), device=iterate.device)
+        previous, scale = iterate, None
         for step in range(self.steps):
             evaluation = problem.evaluate(
                 iterate, self.objective, step / self.steps, gradient=True, track=False, scale=scale

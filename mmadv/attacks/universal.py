@@ -153,7 +153,7 @@ class Universal(Attack):
                 images, labels = images.detach().clone(), labels.detach().clone()
                 problem = Problem(model, images, labels, [0] * len(images), ignore_index)
                 moved = images + perturbation
-                gradient = problem.gradient(moved.clamp(0, 1), self.objective, progress)
+                gradient, _ = problem.gradient(moved.clamp(0, 1), self.objective, progress)
             # Where the sum leaves [0, 1] a change of the perturbation changes nothing.
             total += torch.where((moved >= 0) & (moved <= 1), gradient, 0).sum(0, keepdim=True)
         return total / sum(len(part.images) for part in parts)

@@ -1,6 +1,7 @@
 """AMA: its objective, its schedule, its loop and the presets made of them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -119,7 +120,10 @@ def test_schedule():
 
 
 def reference(model, clean, labels, radius, n, start):
-    """AMA on one image, written out: every iterate in a list, the margin by boolean indexing."""
+    """AMA on one image, written out: every iterate in a list, the margin by boolean indexing.
+
+    Returns the pixels left correct, minus the iteration, and the iterate: of the strongest, and of the last.
+    """
     valid = labels != 255
     target = labels[valid]
 
@@ -153,7 +157,7 @@ def reference(model, clean, labels, radius, n, start):
         )
         history.append(x.detach())
         x = following
-    return min(candidates, key=lambda entry: entry[:2])
+    return min(candidates, key=lambda entry: entry[:2]), candidates[-1]
 
 
 @pytest.mark.parametrize(('radius', 'n'), [(8 / 255, 20), (2 / 255, 30), (0.3, 7)])
@@ -164,8 +168,11 @@ def test_parity_with_the_recipe_written_out(radius, n):
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
     start = (images + 2 * radius * noise).clamp(0, 1)
     result = ama(radius, passes=n)(model, images, labels, start=start)
+    trained_on = replace(ama(radius, passes=n), keep='last')(model, images, labels, start=start)
+    assert trained_on.backward_passes.tolist() == [n] * 3
     for row in range(3):
-        correct, _, expected = reference(model, images[row], labels[row], radius, n, start[row])
+        (correct, _, expected), (*_, last) = reference(model, images[row], labels[row], radius, n, start[row])
+        torch.testing.assert_close(trained_on.images[row], last, rtol=0, atol=1e-9)
         valid = int((labels[row] != 255).sum())
         assert float(result.accuracy[row]) == pytest.approx(correct / valid)
         if correct:
@@ -300,6 +307,7 @@ def test_passes_of_the_ensemble_are_shared_out():
         (lambda: ScheduledPGD(threat=Linf(radius=0.1), momentum=1), r'momentum must lie in \[0, 1\); found 1'),
         (lambda: ScheduledPGD(threat=Linf(radius=0.1), schedule={'type': 'Cosine'}), "unknown schedule 'Cosine'"),
         (lambda: ScheduledPGD(threat=Linf(radius=0.1), schedule=CrossEntropy()), 'schedule must be a schedule; found'),
+        (lambda: replace(ama('4/255'), keep='lats'), "unknown keep 'lats'; did you mean 'last'"),
         (lambda: ama('4/255', form='tan'), "unknown form of AMA 'tan'; did you mean 'atan'"),
         (lambda: ama('4/255', passes=0), 'steps must be a positive integer; found 0'),
         (lambda: auto('4/255', passes=1), '2 attacks in turn need at least as many steps together; found 1'),
