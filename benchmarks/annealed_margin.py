@@ -99,14 +99,10 @@ class Case:
 DIGITS, CAMVID = tuple(range(4, 128, 16)), tuple(i * 101 // 8 for i in range(8))
 
 
-def digits(name: str, training: str, stem: str, folder: str, radii: Sequence[int]) -> list[Case]:
+def digits(name: str, training: str, stem: str, checkpoint: str, radii: Sequence[int]) -> list[Case]:
     """Returns a case per radius, in 255ths, of a model of digit scenes."""
-    checkpoint = f'{folder}/training/iter_200.pth'
-    return [
-        Case(f'{name}_{r}', f'digits, {training}', f'configs/demo/{stem}.py', checkpoint, f'{r}/255', DIGITS,
-             f'{folder}/attack')
-        for r in radii
-    ]  # fmt: skip
+    config = f'configs/demo/{stem}.py'
+    return [Case(f'{name}_{r}', f'digits, {training}', config, checkpoint, f'{r}/255', DIGITS) for r in radii]
 
 
 def camvid(name: str, training: str, config: str, radii: Sequence[str]) -> list[Case]:
@@ -117,11 +113,6 @@ def camvid(name: str, training: str, config: str, radii: Sequence[str]) -> list[
              f'{r}/255', CAMVID, f'{folder}_sea_{r}_255')
         for r in radii
     ]  # fmt: skip
-
-
-def demo(name: str, training: str, stem: str, radii: Sequence[int]) -> list[Case]:
-    """Returns the cases of a model of ``make demo``."""
-    return digits(name, training, stem, f'demo_output/{stem}', radii)
 
 
 def many_classes(number: int) -> Case:
@@ -135,13 +126,25 @@ def other_goals(case: Case) -> list[Case]:
     """Returns the model of a case in L2, and with a class wanted: the digit 3."""
     model = case.name.rpartition('_')[0]
     return [
-        replace(case, name=f'{model}_l2_1', title=f'{case.title}, L2', radius='1', results='', threat='L2'),
-        replace(case, name=f'{model}_target_12', title=f'{case.title}, targeted', results='', target=4),
+        replace(case, name=f'{model}_l2_1', title=f'{case.title}, L2', radius='1', threat='L2'),
+        replace(case, name=f'{model}_target_12', title=f'{case.title}, targeted', target=4),
     ]
 
 
-CLEAN_DEMO = demo('pspnet_clean', 'PSPNet, standard', 'pspnet_clean_digits', (4, 8, 12))
-AT_DEMO = demo('pspnet_at', 'PSPNet, adversarial', 'pspnet_pgd2_digits', (4, 8, 12))
+CLEAN_DEMO = digits(
+    'pspnet_clean', 'PSPNet, standard', 'pspnet_clean_digits', 'demo_output/pspnet_clean_digits/training/iter_200.pth',
+    (4, 8, 12),
+)  # fmt: skip
+AT_DEMO = digits(
+    'pspnet_at', 'PSPNet, adversarial', 'pspnet_pgd2_digits', 'demo_output/pspnet_pgd2_digits/training/iter_100.pth',
+    (4, 8, 12),
+)  # fmt: skip
+SEGMENTERS = [
+    *digits('segmenter_clean', 'Segmenter, standard', 'segmenter_clean_digits',
+            'work_dirs/segmenter_clean/iter_200.pth', (8,)),
+    *digits('segmenter_at', 'Segmenter, adversarial', 'segmenter_pgd2_digits',
+            'work_dirs/segmenter_at/iter_200.pth', (8,)),
+]  # fmt: skip
 CASES = {
     case.name: case
     for case in (
@@ -149,8 +152,7 @@ CASES = {
         *AT_DEMO,
         *other_goals(CLEAN_DEMO[-1]),
         *other_goals(AT_DEMO[-1]),
-        *digits('segmenter_clean', 'Segmenter, standard', 'segmenter_clean_digits', 'work_dirs/segmenter_clean', (8,)),
-        *digits('segmenter_at', 'Segmenter, adversarial', 'segmenter_pgd2_digits', 'work_dirs/segmenter_at', (8,)),
+        *SEGMENTERS,
         Case('pir_at_8', 'digits, UPerNet with a ConvNeXt, PIR-AT', 'configs/pir_at/upernet_pgd2_digits.py',
              'work_dirs/pir_at/upernet_pgd2_digits_robust_2step_400_0/iter_400.pth', '8/255', DIGITS),
         many_classes(21),
