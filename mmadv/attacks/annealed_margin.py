@@ -65,8 +65,9 @@ class AnnealedMargin(CrossEntropyTracked):
         if self.rival == 'max':
             return super().logit_gradient(scores, progress)
         temperature = self.temperature(scores, progress).unsqueeze(1)
-        # One buffer of the logits' size, for (u_j - u_y) / T, then its exponentials, then the gradient.
-        gradient = scores.logits - scores.label_logit.unsqueeze(1)
+        # In place of the logits (u_j - u_y) / T, then its exponentials, then the gradient.
+        label_logit = scores.label_logit.unsqueeze(1)
+        gradient = scores.take_logits().sub_(label_logit)
         gradient.div_(temperature).scatter_(1, scores.indices, -torch.inf)
         largest = gradient.amax(1, keepdim=True)
         total = gradient.sub_(largest).exp_().sum(1, keepdim=True)
@@ -83,9 +84,9 @@ class AnnealedMargin(CrossEntropyTracked):
             temperature: (N, H, W).
         """
         if self.rival == 'max':
-            return (scores.label_logit - scores.other_logits.amax(1)) / temperature
-        behind = (scores.other_logits - scores.label_logit.unsqueeze(1)) / temperature.unsqueeze(1)
-        return -torch.logsumexp(behind, dim=1)
+            return (scores.label_logit - scores.rival_logit) / temperature
+        others = scores.logits.scatter(1, scores.indices, -torch.inf)
+        return -torch.logsumexp((others - scores.label_logit.unsqueeze(1)) / temperature.unsqueeze(1), dim=1)
 
     def temperature(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns T, (N, H, W): the same at every pixel of an image but where its logits dwarf it beyond measure."""
@@ -98,7 +99,7 @@ class AnnealedMargin(CrossEntropyTracked):
 
     def scale(self, scores: PixelScores) -> Tensor:
         """Returns T0, (N,), in the unit of the logits."""
-        lead = (scores.label_logit - scores.other_logits.amax(1)).detach()
+        lead = (scores.label_logit - scores.rival_logit).detach()
         pending = self.pending(scores) & scores.valid
         count = pending.flatten(1).sum(1).clamp_min(1)
         # Dividing first: the sum of margins near the largest float is not representable.

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmadv.attacks.pixel_scores import PixelScores, check_labels
+from mmadv.attacks.pixel_scores import PixelScores, by_rows, check_labels
 from mmadv.errors import UserError
 from mmadv.registry import OBJECTIVES
 
@@ -86,14 +86,19 @@ class Objective(ABC):
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns the gradient of the sum of ``value`` with respect to the logits, (N, K, H, W).
 
-        In closed form where a subclass has one, else by automatic differentiation. It may use up what the scores
-        have computed so far: it is the last thing to ask of them.
+        In closed form where a subclass has one, written in place of the logits, which the scores then no longer have;
+        else by automatic differentiation.
         """
         twin = scores.differentiable()
         with torch.enable_grad():
             total = self.value(twin, progress).sum()
         scores.scale = twin.scale
         return torch.autograd.grad(total, twin.logits)[0]
+
+    def tracked_and_logit_gradient(self, scores: PixelScores, progress: float) -> tuple[Tensor, Tensor]:
+        """Returns ``tracked`` and ``logit_gradient``, in the order in which they need the least memory."""
+        tracked = self.tracked(scores, progress)
+        return tracked, self.logit_gradient(scores, progress)
 
     def _signed_gradient(self, gradient: Tensor, weight: Tensor, scores: PixelScores) -> Tensor:
         """Multiplies the gradient of a loss by its pixels' weights (N, H, W) and its sign, in place."""
@@ -131,14 +136,25 @@ class LabelProbabilityObjective(CrossEntropyTracked):
 
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns weight · (softmax - onehot), (N, K, H, W); see ``Objective.logit_gradient``."""
-        weight = self._weight(scores, progress)
-        gradient = scores.take_probabilities()
-        gradient.scatter_add_(1, scores.indices, gradient.new_full((), -1).expand(scores.indices.shape))
-        return self._signed_gradient(gradient, weight, scores)
+        probabilities = scores.take_probabilities()
+        return self._weighted(probabilities, self._weight(scores, progress), scores)
+
+    def tracked_and_logit_gradient(self, scores: PixelScores, progress: float) -> tuple[Tensor, Tensor]:
+        # The softmax leaves the label's log-probability behind.
+        gradient = self.logit_gradient(scores, progress)
+        return self.tracked(scores, progress), gradient
+
+    def _weighted(self, probabilities: Tensor, weight: Tensor, scores: PixelScores) -> Tensor:
+        """Returns weight · (softmax - onehot) in place of the softmax (N, K, H, W)."""
+        minus_one = probabilities.new_full((), -1).expand(scores.indices.shape)
+        return self._signed_gradient(probabilities.scatter_add_(1, scores.indices, minus_one), weight, scores)
 
     @abstractmethod
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
-        """(N, H, W), derivative of the loss with respect to the cross-entropy, in the dtype of the logits."""
+        """(N, H, W), derivative of the loss with respect to the cross-entropy, in the dtype of the logits.
+
+        It is asked for when the softmax has taken the place of the logits.
+        """
 
 
 class WeightedCrossEntropy(LabelProbabilityObjective):
@@ -154,7 +170,7 @@ class CrossEntropy(WeightedCrossEntropy):
     """Cross-entropy, -log p_y, in nats."""
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
-        return torch.ones((), dtype=scores.logits.dtype, device=scores.logits.device).expand(scores.labels.shape)
+        return torch.ones_like(scores.label_logit)
 
 
 @OBJECTIVES.register
@@ -163,7 +179,7 @@ class BalancedCrossEntropy(WeightedCrossEntropy):
     """(1 - λ)·CE at pixels still to flip, λ·CE at the others, λ = progress / 2 (SegPGD; SEA, section 2.2.1)."""
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
-        share = scores.logits.new_full((), progress / 2)
+        share = scores.label_logit.new_full((), progress / 2)
         return torch.where(self.pending(scores), 1 - share, share)
 
 
@@ -184,18 +200,24 @@ class CosineCrossEntropy(WeightedCrossEntropy):
         if self.squash not in ('sigmoid', 'softmax'):
             raise UserError(f"CosineCrossEntropy: squash must be 'sigmoid' or 'softmax', found {self.squash!r}")
 
+    def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
+        weight = self._weight(scores, progress)  # of the logits themselves
+        return self._weighted(scores.take_probabilities(), weight, scores)
+
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
+        cosine = by_rows(self._cosine, scores.logits.detach(), scores.indices)
+        return 1 - cosine if self.targeted else cosine
+
+    def _cosine(self, logits: Tensor, indices: Tensor) -> Tensor:
         if self.squash == 'softmax':
-            squashed = scores.log_probabilities.detach().exp()
+            squashed = F.softmax(logits, dim=1)
         else:
             # Where every sigmoid would underflow and their quotient be 0 / 0, sigmoid and exp are the same, and a
             # common shift does not change the cosine.
-            logits = scores.logits.detach()
             shift = (logits.amax(1, keepdim=True) - LEAST_SIGMOID_ARGUMENT).clamp_max_(0)
             squashed = (logits - shift).sigmoid_()
         norm = squashed.square().sum(1).sqrt()  # on a CPU 20 times as fast as vector_norm over channels
-        cosine = squashed.gather(1, scores.indices).squeeze(1) / norm
-        return 1 - cosine if self.targeted else cosine
+        return squashed.gather(1, indices).squeeze(1) / norm
 
 
 @OBJECTIVES.register
@@ -252,7 +274,7 @@ class MaskedCrossEntropy(WeightedCrossEntropy):
     """
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
-        return self.pending(scores).to(scores.logits.dtype)
+        return self.pending(scores).to(scores.label_logit.dtype)
 
 
 @OBJECTIVES.register
@@ -265,8 +287,8 @@ class MaskedBalancedCrossEntropy(WeightedCrossEntropy):
     """
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
-        weights = inverse_frequency_weights(scores.indices.squeeze(1), scores.valid, scores.logits.shape[1])
-        return torch.where(self.pending(scores), weights, 0).to(scores.logits.dtype)
+        weights = inverse_frequency_weights(scores.indices.squeeze(1), scores.valid, scores.num_classes)
+        return torch.where(self.pending(scores), weights, 0).to(scores.label_logit.dtype)
 
 
 @OBJECTIVES.register
@@ -282,12 +304,13 @@ class MaskedSpherical(Objective):
 
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns (u_y·u / |u|² - onehot) / |u| at the pixels still to flip; see ``Objective.logit_gradient``."""
-        scaled, norm, largest = scores.unit_scaled
-        del scores.unit_scaled
-        label = scaled.gather(1, scores.indices) / norm
-        gradient = scaled.mul_(label / norm)
+        weight = self.pending(scores)
+        norm, largest = scores.norm
+        gradient = scores.take_logits().div_(largest)
+        label = gradient.gather(1, scores.indices) / norm
+        gradient.mul_(label / norm)
         gradient.scatter_add_(1, scores.indices, gradient.new_full((), -1).expand(scores.indices.shape))
-        weight = self.pending(scores) / (norm * largest).squeeze(1)
+        weight = weight / (norm * largest).squeeze(1)
         return self._signed_gradient(gradient, weight, scores)
 
 
@@ -297,7 +320,7 @@ class LogitMargin(Objective):
     """max_{i≠y} u_i - u_y, the negative gain of Fast Newton (equation 14): positive where a pixel is wrong."""
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        return scores.other_logits.amax(1) - scores.label_logit
+        return scores.rival_logit - scores.label_logit
 
 
 def jensen_shannon(log_p: Tensor) -> Tensor:
@@ -319,8 +342,8 @@ def kl_divergence(clean_logits: Tensor, logits: Tensor) -> Tensor:
 
 def spherical_loss(scores: PixelScores) -> Tensor:
     """Returns -u_y / |u|_2, (N, H, W); 0 where every logit is 0."""
-    scaled, norm, _ = scores.unit_scaled
-    return -(scaled.gather(1, scores.indices) / norm).squeeze(1)
+    norm, largest = scores.norm
+    return -(scores.label_logit.unsqueeze(1) / largest / norm).squeeze(1)
 
 
 def inverse_frequency_weights(labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:

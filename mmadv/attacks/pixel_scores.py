@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmadv.errors import UserError
+
+# Numbers that a step over some rows at a time holds: 16 MB of float32.
+CHUNK = 2**22
 
 
 def check_labels(labels: Tensor, num_classes: int, ignore_index: int, positions: Tensor | None = None) -> None:
@@ -43,6 +46,7 @@ class PixelScores:
             and finds None, measures it on these scores and leaves it here for the evaluations that follow.
         clean_logits: (N, K, H, W) logits of the clean images, for objectives that compare with them.
         magnitude: the largest absolute logit, where it is known; else it is measured.
+        expendable: whether ``take_logits`` may give the memory of ``logits`` away, not a copy.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class PixelScores:
         scale: Tensor | None = None,
         clean_logits: Tensor | None = None,
         magnitude: float | None = None,
+        expendable: bool = False,
     ) -> None:
+        given = logits
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         # Differences of two logits must not overflow. No trained network comes near this bound.
@@ -62,6 +68,8 @@ class PixelScores:
         if (largest_magnitude(logits) if magnitude is None else magnitude) > bound:
             logits = logits.clamp(-bound, bound)
         self.logits = logits
+        self._expendable = expendable or logits is not given
+        self.num_classes = logits.shape[1]
         self.labels = labels
         self.scale = scale
         self.clean_logits = clean_logits
@@ -69,10 +77,15 @@ class PixelScores:
         self.indices = torch.where(self.valid, labels, 0).unsqueeze(1)
 
     @cached_property
+    def _top(self) -> tuple[Tensor, Tensor]:
+        """(N, 1, H, W) the highest logit, and its class; of equal ones the first."""
+        # max gives the first of equal ones, as argmax does, in a fraction of its time on a CPU.
+        return self.logits.detach().max(1, keepdim=True)
+
+    @cached_property
     def predictions(self) -> Tensor:
         """(N, H, W) int64, the class with the highest logit."""
-        # max gives the first of equal ones, as argmax does, in a fraction of its time on a CPU.
-        return self.logits.detach().max(1).indices
+        return self._top[1].squeeze(1)
 
     @cached_property
     def agrees(self) -> Tensor:
@@ -80,14 +93,11 @@ class PixelScores:
         return (self.predictions == self.labels) & self.valid
 
     @cached_property
-    def log_probabilities(self) -> Tensor:
-        """(N, K, H, W) log-softmax of the logits."""
-        return F.log_softmax(self.logits, dim=1)
-
-    @cached_property
     def log_label_probability(self) -> Tensor:
         """(N, H, W) log-probability of the label (of class 0 where ignored)."""
-        return self.log_probabilities.gather(1, self.indices).squeeze(1)
+        highest = self._top[0]
+        total = by_rows(lambda part, most: (part - most).exp().sum(1), self.logits, highest)
+        return self.label_logit - highest.squeeze(1) - total.log()
 
     @cached_property
     def label_logit(self) -> Tensor:
@@ -95,45 +105,71 @@ class PixelScores:
         return self.logits.gather(1, self.indices).squeeze(1)
 
     @cached_property
-    def other_logits(self) -> Tensor:
-        """(N, K, H, W) the logits, with -inf in place of the label's."""
-        return self.logits.scatter(1, self.indices, -torch.inf)
+    def rival_logit(self) -> Tensor:
+        """(N, H, W) highest logit of the other classes."""
+        return by_rows(lambda part, index: part.scatter(1, index, -torch.inf).amax(1), self.logits, self.indices)
 
     @cached_property
     def largest(self) -> Tensor:
         """(N, 1, H, W) the largest magnitude of a pixel's logits."""
-        logits = self.logits.detach()
-        return torch.maximum(logits.amax(1, keepdim=True), -logits.amin(1, keepdim=True))
+        return torch.maximum(self._top[0], -self.logits.detach().amin(1, keepdim=True))
 
     @cached_property
-    def unit_scaled(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits divided by the largest of each pixel, (N, K, H, W), their norm, and that largest, (N, 1, H, W).
+    def norm(self) -> tuple[Tensor, Tensor]:
+        """(N, 1, H, W) norm of each pixel's logits in units of the largest of them, and that largest.
 
         The direction of the logits does not depend on their scale, and this keeps their squares representable. Where
-        every logit is 0 the other two are 1.
+        every logit is 0 both are 1.
         """
         largest = torch.where(self.largest > torch.finfo(self.largest.dtype).tiny, self.largest, 1)
-        scaled = self.logits / largest
+        squares = by_rows(lambda part, unit: (part / unit).square().sum(1, keepdim=True), self.logits, largest)
         # The sum is at least 1 unless every logit is 0.
-        return scaled, scaled.square().sum(1, keepdim=True).clamp_min(1).sqrt(), largest
+        return squares.clamp_min(1).sqrt(), largest
+
+    def take_logits(self) -> Tensor:
+        """Returns the logits to be overwritten. What has been computed of them stays; nothing more can be."""
+        logits = self.logits.detach()
+        del self.logits
+        return logits if self._expendable else logits.clone(memory_format=torch.preserve_format)
 
     def take_probabilities(self) -> Tensor:
-        """Returns the (N, K, H, W) softmax of the logits, in the memory of ``log_probabilities``, which is given up."""
-        log_probabilities = self.log_probabilities.detach()
-        del self.log_probabilities
-        return log_probabilities.exp_()
+        """Returns the (N, K, H, W) softmax of the logits, to be overwritten, as ``take_logits`` does."""
+        label_logit, (highest, _) = self.label_logit, self._top
+        probabilities = self.take_logits().sub_(highest).exp_()
+        total = probabilities.sum(1, keepdim=True)
+        self.__dict__.setdefault('log_label_probability', label_logit - highest.squeeze(1) - total.log().squeeze(1))
+        return probabilities.div_(total)
 
     def differentiable(self) -> PixelScores:
         """Returns the same scores with logits that require a gradient; what does not depend on it is shared."""
         twin = PixelScores.__new__(PixelScores)
-        shared = ('labels', 'scale', 'clean_logits', 'valid', 'indices', 'predictions', 'agrees')
+        shared = ('num_classes', 'labels', 'scale', 'clean_logits', 'valid', 'indices', '_top', 'predictions', 'agrees')
         twin.__dict__.update({name: value for name, value in self.__dict__.items() if name in shared})
         twin.logits = self.logits.detach().requires_grad_()
         return twin
 
 
+def by_rows(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Returns a function of (N, K, H, W) tensors that treats every pixel by itself, some rows at a time.
+
+    What it makes on the way then needs little memory, however many classes there are.
+
+    Args:
+        function: of as many tensors; gives (N, H, W) or (N, 1, H, W).
+        tensors: of one height.
+    """
+    height = tensors[0].shape[2]
+    rows = max(1, CHUNK * height // max(1, tensors[0].numel()))
+    if rows >= height:
+        return function(*tensors)
+    parts = zip(*(tensor.split(rows, dim=2) for tensor in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts], dim=-2)
+
+
 def largest_magnitude(logits: Tensor) -> float:
-    """Returns the largest absolute value, nan where one is nan: one pass, and one wait for the device."""
-    lowest, highest = torch.stack(torch.aminmax(logits.detach())).tolist()
+    """Returns the largest absolute value, nan where one is nan: one wait for the device."""
+    logits = logits.detach()
+    # aminmax would copy logits whose channels lie last.
+    lowest, highest = torch.stack([logits.amin(), logits.amax()]).tolist()
     # The comparison that max makes would lose a nan in its second argument.
     return math.nan if math.isnan(lowest) or math.isnan(highest) else max(-lowest, highest)

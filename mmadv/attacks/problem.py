@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.pixel_scores import PixelScores, check_labels, largest_magnitude
@@ -19,6 +21,15 @@ Model = Callable[[Tensor], Any]
 NOT_DIFFERENTIABLE = (
     'the logits do not depend on the images differentiably; the model cannot be attacked by gradient, only by Square'
 )
+# Steps that end a model and whose backward pass does not read what they returned, and views of it.
+READ_INPUTS_ALONE = {
+    'CatBackward0',
+    'ConvolutionBackward0',
+    'DivBackward0',
+    'FlipBackward0',
+    'UpsampleBilinear2DBackward0',
+}
+VIEWS = {'AliasBackward0', 'SliceBackward0', 'ViewBackward0'}
 
 
 class NonFiniteLogits(UserError):
@@ -36,6 +47,23 @@ class NonFiniteLogits(UserError):
         )
         self.index = index
         self.iteration = iteration
+
+
+@dataclass
+class Forward:
+    """One forward pass.
+
+    Attributes:
+        candidates: (n, C, h, w), the leaf to differentiate with respect to.
+        scores: of its logits, without their graph.
+        dtype: of the logits as the model returned them.
+        edge: of the graph to those logits, which may be overwritten; None without a gradient.
+    """
+
+    candidates: Tensor
+    scores: PixelScores
+    dtype: torch.dtype
+    edge: GradientEdge | None
 
 
 class Problem:
@@ -125,14 +153,19 @@ class Problem:
             NonFiniteLogits: at the first image whose logits are not finite.
             UserError: the model's output is no logits of the labels' size, or does not depend on the images.
         """
-        candidates, logits, scores = self._forward(candidates, objective, gradient=gradient, scale=scale)
+        forward = self._forward(candidates, objective, gradient=gradient, scale=scale)
+        scores = forward.scores
         correct, predictions = scores.agrees.flatten(1).sum(1), scores.predictions
-        loss = input_gradient = None
-        if objective is not None and track:
-            loss = scores_mean(objective.tracked(scores, progress), self.valid_pixels)
-        if gradient:
-            assert objective is not None
-            input_gradient = self._differentiate(candidates, logits, scores, objective, progress)
+        tracked = input_gradient = None
+        if objective is not None and gradient:
+            if track:
+                tracked, slope = objective.tracked_and_logit_gradient(scores, progress)
+            else:
+                slope = objective.logit_gradient(scores, progress)
+            input_gradient = self._differentiate(forward, slope)
+        elif objective is not None and track:
+            tracked = objective.tracked(scores, progress)
+        loss = None if tracked is None else scores_mean(tracked, self.valid_pixels)
         return Evaluation(correct, predictions, loss, input_gradient, scores.scale)
 
     def gradient(
@@ -142,13 +175,13 @@ class Problem:
 
         Arguments and errors are those of ``evaluate``.
         """
-        candidates, logits, scores = self._forward(candidates, objective, gradient=True, scale=scale)
-        return self._differentiate(candidates, logits, scores, objective, progress), scores.scale
+        forward = self._forward(candidates, objective, gradient=True, scale=scale)
+        slope = objective.logit_gradient(forward.scores, progress)
+        return self._differentiate(forward, slope), forward.scores.scale
 
     def _forward(
         self, candidates: Tensor, objective: Objective | None, *, gradient: bool, scale: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, PixelScores]:
-        """Returns the leaf to differentiate with respect to, its logits with their graph, and scores without."""
+    ) -> Forward:
         candidates = candidates.detach().requires_grad_(gradient)
         clean_logits = self._logits_of_clean_images() if objective is not None and objective.uses_clean_logits else None
         with torch.set_grad_enabled(gradient):
@@ -162,15 +195,16 @@ class Problem:
             scale=scale,
             clean_logits=clean_logits,
             magnitude=magnitude,
+            expendable=gradient and getattr(self.model, 'gives_up_logits', False) and is_saved_nowhere(logits),
         )
-        return candidates, logits, scores
+        return Forward(candidates, scores, logits.dtype, get_gradient_edge(logits) if gradient else None)
 
-    def _differentiate(
-        self, candidates: Tensor, logits: Tensor, scores: PixelScores, objective: Objective, progress: float
-    ) -> Tensor:
-        slope = objective.logit_gradient(scores, progress).to(logits.dtype)
+    def _differentiate(self, forward: Forward, slope: Tensor) -> Tensor:
+        assert forward.edge is not None
         # Differentiating the sum and dividing afterwards keeps half-precision models from underflowing.
-        (gradient,) = torch.autograd.grad(logits, candidates, slope, allow_unused=True)
+        (gradient,) = torch.autograd.grad(
+            (forward.edge,), (forward.candidates,), (slope.to(forward.dtype),), allow_unused=True
+        )
         if gradient is None:  # the weights may need a gradient where the images get none
             raise UserError(NOT_DIFFERENTIABLE)
         self.backward_passes[self.rows] += 1
@@ -206,6 +240,14 @@ class Problem:
             self._labels_checked = True
         self.forward_passes[self.rows] += 1
         return logits, magnitude
+
+
+def is_saved_nowhere(logits: Tensor) -> bool:
+    """Returns whether the backward pass of what made the logits does not read them, so that they can be overwritten."""
+    node = logits.grad_fn
+    while node is not None and type(node).__name__ in VIEWS:
+        node = node.next_functions[0][0]
+    return type(node).__name__ in READ_INPUTS_ALONE
 
 
 def scores_mean(pixels: Tensor, valid_pixels: Tensor) -> Tensor:

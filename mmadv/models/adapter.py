@@ -93,10 +93,13 @@ class PixelModel(nn.Module):
     Attributes:
         num_classes: K of the logits, 2 for a model with one output channel.
         ignore_index: label that the segmentor's head ignores.
+        gives_up_logits: nothing but the caller keeps the logits, which an attack may overwrite with their gradient.
 
     Raises:
         UserError: a segmentor or data preprocessor of a kind that cannot be attacked.
     """
+
+    gives_up_logits = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -233,9 +236,10 @@ class SegmentorAdapter(PixelModel):
         logits = logits[:, :, top : logits.shape[2] - bottom, left : logits.shape[3] - right]
         if self._flip is not None:
             logits = logits.flip(dims=(self._flip,))
-        logits = resize(
-            logits, size=self.label_size, mode='bilinear', align_corners=self.segmentor.align_corners, warning=False
-        )
+        if tuple(logits.shape[2:]) != self.label_size:  # mmseg resizes in any case, to the same numbers
+            logits = resize(
+                logits, size=self.label_size, mode='bilinear', align_corners=self.segmentor.align_corners, warning=False
+            )
         return self.class_logits(logits)
 
 

@@ -7,16 +7,19 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmadv.attacks import APGD, PGD, CosineCrossEntropy, CrossEntropy, KullbackLeibler, Linf, ama
+from mmadv.attacks import APGD, PGD, AnnealedMargin, CosineCrossEntropy, KullbackLeibler, Linf, ama, pixel_scores
 from mmadv.attacks.presets import SEA_OBJECTIVES
 
 IMAGES, CLASSES, SIDE = 2, 13, 11
 THREAT = Linf(radius='1/255')
 # Operations whose result the host has to wait for; indexing by a mask is one too.
 WAITS = {'aten._local_scalar_dense', 'aten.nonzero', 'aten.equal', 'aten.item', 'aten.masked_select'}
-# Buffers of the logits' size in a pass with gradient, beside the logits: one for every loss but the spherical, which
-# squares the logits to take their norm, and CosPGD's, which squashes all logits and takes the norm in logarithms.
-BUFFERS = {name: 1 for losses in SEA_OBJECTIVES.values() for name in losses} | {'masked_spherical': 2}
+
+
+@pytest.fixture(autouse=True)
+def some_rows_at_a_time(monkeypatch):
+    """What is computed some rows at a time makes no tensor of the logits' size, however small they are here."""
+    monkeypatch.setattr(pixel_scores, 'CHUNK', IMAGES * CLASSES * SIDE)
 
 
 class Costs(TorchDispatchMode):
@@ -40,43 +43,94 @@ class Costs(TorchDispatchMode):
         return output
 
 
-def costs(attack):
+def costs(attack, gives_up_logits=False):
     """Returns the costs of an attack on random images that it cannot solve, and the passes it counted."""
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, CLASSES, 1)
+    model.gives_up_logits = gives_up_logits
     images, labels = torch.rand(IMAGES, 3, SIDE, SIDE), torch.randint(CLASSES, (IMAGES, SIDE, SIDE))
     with Costs() as found:
         result = attack(model, images, labels, seeds=range(IMAGES))
     return found, result
 
 
-def step_costs(attack_of, fewer=4, more=6):
+def step_costs(attack_of, fewer=4, more=6, gives_up_logits=False):
     """Returns large tensors and waits of one step: the difference between attacks of more and fewer steps."""
-    (less, _), (most, _) = costs(attack_of(fewer)), costs(attack_of(more))
+    (less, _), (most, _) = (costs(attack_of(steps), gives_up_logits) for steps in (fewer, more))
     waits = sum(most.waits.values()) - sum(less.waits.values())
     return (most.large - less.large) / (more - fewer), waits / (more - fewer)
 
 
-@pytest.mark.parametrize('name', sorted(BUFFERS))
-def test_apgd_step_makes_the_logits_and_one_buffer_like_them(name):
-    objective = {**SEA_OBJECTIVES['paper'], **SEA_OBJECTIVES['eccv']}[name]
-    large, _ = step_costs(lambda steps: APGD(threat=THREAT, steps=steps, objective=objective))
-    assert large == 1 + BUFFERS[name]
+STEPS = {
+    **{
+        f'APGD, {name}': lambda steps, objective=objective: APGD(threat=THREAT, steps=steps, objective=objective)
+        for losses in SEA_OBJECTIVES.values()
+        for name, objective in losses.items()
+    },
+    'APGD, annealed margin': lambda steps: APGD(threat=THREAT, steps=steps, objective=AnnealedMargin()),
+    'PGD': lambda steps: PGD(threat=THREAT, steps=steps),
+    'CosPGD': lambda steps: PGD(threat=THREAT, steps=steps, objective=CosineCrossEntropy()),
+    'ama': lambda steps: ama(radius='1/255', passes=steps),
+}
 
 
-@pytest.mark.parametrize(
-    ('attack_of', 'expected'),
-    [
-        (lambda steps: PGD(threat=THREAT, steps=steps, objective=CrossEntropy()), 2),
-        (lambda steps: PGD(threat=THREAT, steps=steps, objective=CosineCrossEntropy()), 4),
-        (lambda steps: PGD(threat=THREAT, steps=steps, objective=KullbackLeibler()), 3),
-        (lambda steps: ama(radius='1/255', passes=steps), 2),
-    ],
-    ids=['PGD', 'CosPGD', 'TRADES', 'ama'],
-)
-def test_step_of_other_attacks_makes_no_more(attack_of, expected):
-    large, _ = step_costs(attack_of)
-    assert large == expected
+@pytest.mark.parametrize('name', STEPS)
+def test_step_makes_the_logits_and_a_copy_of_them_or_overwrites_them(name):
+    assert step_costs(STEPS[name])[0] == 2
+    assert step_costs(STEPS[name], gives_up_logits=True)[0] == 1
+
+
+ENDS = {
+    'convolution': lambda logits: logits,
+    'resized': lambda logits: torch.nn.functional.interpolate(logits, scale_factor=2, mode='bilinear'),
+    'cut': lambda logits: torch.nn.functional.interpolate(logits, scale_factor=3, mode='bilinear')[:, :, 1:, :-2],
+    'joined': lambda logits: torch.cat([logits, logits.flip(1)], dim=1),
+    'averaged': lambda logits: logits / torch.arange(1, SIDE + 1),
+    'tanh': lambda logits: 9 * torch.tanh(logits),  # the product's backward pass reads nothing, or the tanh
+    'softmax': lambda logits: torch.softmax(9 * logits, dim=1),  # its own reads what it returned
+    'cut softmax': lambda logits: torch.softmax(9 * logits, dim=1)[:, :-1],
+}
+
+
+@pytest.mark.parametrize('name', STEPS)
+@pytest.mark.parametrize('end', ENDS)
+def test_overwriting_the_logits_changes_no_number(name, end):
+    class Net(torch.nn.Conv2d):
+        def forward(self, images):
+            return ENDS[end](super().forward(images))
+
+    torch.manual_seed(1)
+    model, images = Net(3, CLASSES, 1), torch.rand(IMAGES, 3, SIDE, SIDE)
+    shape = model(images).shape
+    labels = torch.randint(shape[1], (IMAGES, *shape[2:]))
+    results = []
+    for model.gives_up_logits in (False, True):
+        results.append(STEPS[name](5)(model, images, labels, seeds=range(IMAGES)))
+    assert torch.equal(results[0].images, results[1].images)
+    assert torch.equal(results[0].predictions, results[1].predictions)
+    assert not torch.equal(results[0].images, images)
+
+
+@pytest.mark.parametrize('rows', [1, 2, 5, SIDE])
+def test_rows_at_a_time_give_what_the_whole_gives(monkeypatch, rows):
+    monkeypatch.setattr(pixel_scores, 'CHUNK', rows * IMAGES * CLASSES * SIDE)
+    heights = []
+
+    def function(part, index):
+        heights.append(part.shape[2])
+        return part.gather(1, index).squeeze(1)
+
+    logits, indices = torch.rand(IMAGES, CLASSES, SIDE, SIDE), torch.randint(CLASSES, (IMAGES, 1, SIDE, SIDE))
+    assert torch.equal(pixel_scores.by_rows(function, logits, indices), logits.gather(1, indices).squeeze(1))
+    assert max(heights) == rows and sum(heights) == SIDE
+
+
+def test_step_of_trades_makes_the_softmax_of_the_clean_image_too():
+    def attack_of(steps):
+        return PGD(threat=THREAT, steps=steps, objective=KullbackLeibler())
+
+    assert step_costs(attack_of)[0] == 3
+    assert step_costs(attack_of, gives_up_logits=True)[0] == 2
 
 
 # The finiteness of the logits is read too, in the same way for all, by an operation that a CPU does not dispatch.
