@@ -45,6 +45,7 @@ from mmadv.attacks import (
     CrossEntropy,
     Linf,
     MaskedCrossEntropy,
+    Objective,
     RadiusReduction,
     SegPGD,
     Threat,
@@ -182,6 +183,8 @@ class UnscaledMargin(AnnealedMargin):
 class PlainMargin(AnnealedMargin):
     """The annealed margin itself, not squashed."""
 
+    logit_gradient = Objective.logit_gradient  # of this loss, by automatic differentiation
+
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         return -self.margin(scores, self.temperature(scores, progress))
 
@@ -189,6 +192,8 @@ class PlainMargin(AnnealedMargin):
 @dataclass(frozen=True, kw_only=True)
 class MaskedMargin(AnnealedMargin):
     """The annealed margin of the pixels still correct, zero elsewhere."""
+
+    logit_gradient = Objective.logit_gradient
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         return torch.where(self.pending(scores), super()._loss(scores, progress), 0)

@@ -1,0 +1,45 @@
+"""The ablation of AMA: every row changes what is attacked with, and nothing is taken for another."""
+
+import importlib.util
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmadv.attacks import Linf
+from tests.attacks.models import batch, conv_net
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def study():
+    """The script as a module."""
+    specification = importlib.util.spec_from_file_location('annealed_margin', ROOT / 'benchmarks/annealed_margin.py')
+    module = importlib.util.module_from_spec(specification)
+    sys.modules['annealed_margin'] = module  # dataclasses look their module up
+    specification.loader.exec_module(module)
+    yield module
+    del sys.modules['annealed_margin']
+
+
+def test_no_two_rows_are_the_same_attack(study):
+    torch.manual_seed(0)
+    model, (images, labels) = conv_net(21).eval(), batch(21, n=3)
+    labels = torch.where(labels == 255, 255, model(images).argmax(1))
+    names = [*study.ABLATION, *study.VARIANTS]
+    found = {
+        name: study.build_attack(name, Linf(radius=0.1), 12)(model, images, labels, seeds=range(3)) for name in names
+    }
+    same = [(a, b) for a, b in combinations(names, 2) if torch.equal(found[a].images, found[b].images)]
+    assert not same
+    assert set(study.PLAN[1][1]) == {study.Run(name, 100) for name in names}
+
+
+def test_the_plan_names_cases_and_attacks_that_there_are(study):
+    for names, planned in study.PLAN:
+        assert set(names) <= set(study.CASES)
+        for run in planned:
+            study.build_attack(run.attack, Linf(radius=0.1), run.steps)
