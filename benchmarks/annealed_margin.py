@@ -127,7 +127,7 @@ def other_goals(case: Case) -> list[Case]:
     """Returns the model of a case in L2, and with a class wanted: the digit 3."""
     model = case.name.rpartition('_')[0]
     return [
-        replace(case, name=f'{model}_l2_1', title=f'{case.title}, L2', radius='1', threat='L2'),
+        replace(case, name=f'{model}_l2_025', title=f'{case.title}, L2', radius='0.25', threat='L2'),
         replace(case, name=f'{model}_target_12', title=f'{case.title}, targeted', target=4),
     ]
 
@@ -166,8 +166,8 @@ PSPNET = tuple(case.name for case in (*CLEAN_DEMO, *AT_DEMO))
 # The cases that parameters may be chosen on; every other one is for the report alone.
 SELECTION = ('pspnet_at_12', 'pspnet_clean_12')
 OTHERS = (
-    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8', 'pspnet_21_classes_8', 'pspnet_at_l2_1',
-    'pspnet_clean_l2_1', 'pspnet_at_target_12', 'pspnet_clean_target_12',
+    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8', 'pspnet_21_classes_8', 'pspnet_at_l2_025',
+    'pspnet_clean_l2_025', 'pspnet_at_target_12', 'pspnet_clean_target_12',
 )  # fmt: skip
 
 

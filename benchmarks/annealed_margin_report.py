@@ -182,15 +182,15 @@ def rivals(cases: Sequence[Results]) -> str:
     return table(['model, radius', 'attack', 'forward passes per image', 'seeds', 'ACC', 'above SEA'], rows, 2)
 
 
-def ablation(cases: Sequence[Results], names: dict[str, str]) -> str:
-    """Returns the table of AMA with a part removed or exchanged.
+def exchanged(cases: Sequence[Results], names: dict[str, str]) -> str:
+    """Returns the table of AMA with a part removed, exchanged or set to another value.
 
     Args:
         cases: those with the runs.
-        names: run -> what the table calls it; the first is AMA itself.
+        names: run -> what the table calls it, beside AMA itself.
     """
     rows = []
-    for run, text in names.items():
+    for run, text in {'ama': 'AMA', **names}.items():
         cells = [text]
         for case in cases:
             values, whole = case.accuracy(run, 100), case.accuracy('ama', 100)
@@ -290,10 +290,16 @@ def stored_cases(folder: Path = RESULTS) -> list[Results]:
 def sections() -> dict[str, str]:
     """Returns what goes between the marks of the document."""
     cases = stored_cases()
-    whole = [case for case in cases if case.accuracy('ama/still', 100) is not None]
+    whole = {
+        name: [case for case in cases if all(100 in case.all_steps(run) for run in case.record.get(name, ['none']))]
+        for name in ('ablation', 'variants')
+    }
     return {
         'comparison': comparison(cases),
-        'ablation': ablation(whole, cases[0].record['ablation']) if whole else 'Not measured yet.',
+        **{
+            name: exchanged(chosen, chosen[0].record[name]) if chosen else 'Not measured yet.'
+            for name, chosen in whole.items()
+        },
         'runs': rivals(cases),
         'provenance': provenance(cases),
     }
@@ -301,7 +307,7 @@ def sections() -> dict[str, str]:
 
 def main() -> None:
     """Writes the tables and the figure."""
-    draw(stored_cases(), FIGURE)
+    draw([case for case in stored_cases() if case.all_steps('auto')], FIGURE)
     DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding='utf-8'), sections()), encoding='utf-8')
 
 

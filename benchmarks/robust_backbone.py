@@ -23,7 +23,7 @@ CONFIG = 'configs/demo/upernet_clean_digits.py'
 ADVERSARIAL = 'configs/demo/upernet_pgd2_digits.py'
 ATTACK, RADIUS = 'configs/_base_/attacks/pgd_3_003.py', '0.03'
 SEEDS = (0, 1, 2)
-ITERATIONS, WARM_UP, IMAGES = 60, 10, 48
+ITERATIONS, WARM_UP, IMAGES = 300, 50, 64
 PGD3 = 'model.data_preprocessor.attack'
 # Method -> config, classifier that the backbone comes from, and further options.
 METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
