@@ -127,7 +127,7 @@ def other_goals(case: Case) -> list[Case]:
     """Returns the model of a case in L2, and with a class wanted: the digit 3."""
     model = case.name.rpartition('_')[0]
     return [
-        replace(case, name=f'{model}_l2_025', title=f'{case.title}, L2', radius='0.25', threat='L2'),
+        replace(case, name=f'{model}_l2_1', title=f'{case.title}, L2', radius='1', threat='L2'),
         replace(case, name=f'{model}_target_12', title=f'{case.title}, targeted', target=4),
     ]
 
@@ -166,9 +166,13 @@ PSPNET = tuple(case.name for case in (*CLEAN_DEMO, *AT_DEMO))
 # The cases that parameters may be chosen on; every other one is for the report alone.
 SELECTION = ('pspnet_at_12', 'pspnet_clean_12')
 OTHERS = (
-    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8', 'pspnet_21_classes_8', 'pspnet_at_l2_025',
-    'pspnet_clean_l2_025', 'pspnet_at_target_12', 'pspnet_clean_target_12',
+    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8', 'pspnet_21_classes_8',
+    'pspnet_at_l2_1', 'pspnet_clean_l2_1', 'pspnet_at_target_12', 'pspnet_clean_target_12',
 )  # fmt: skip
+
+
+BASE = ama('1/255').objective
+assert isinstance(BASE, AnnealedMargin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,18 +189,8 @@ class PlainMargin(AnnealedMargin):
 
     logit_gradient = Objective.logit_gradient  # of this loss, by automatic differentiation
 
-    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        return -self.margin(scores, self.temperature(scores, progress))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskedMargin(AnnealedMargin):
-    """The annealed margin of the pixels still correct, zero elsewhere."""
-
-    logit_gradient = Objective.logit_gradient
-
-    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        return torch.where(self.pending(scores), super()._loss(scores, progress), 0)
+    def _squashed(self, margin: Tensor) -> Tensor:
+        return -margin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,19 +221,23 @@ class ExponentialSteps(CosineSchedule):
 
 def scheduled(**parameters: Any) -> Callable[[Threat, int], Attack]:
     """Returns the maker of AMA with some of its parameters replaced."""
-    return lambda threat, steps: replace(ama(threat.radius, steps), **parameters)
+    return lambda threat, steps: replace(ama(threat.radius, steps, threat=type(threat).__name__), **parameters)
 
 
 # What is taken away from AMA, or put in the place of a part. The keys are the names of the runs.
 ABLATION: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama': ('AMA', scheduled()),
-    'ama/sigmoid': ('its sigmoid form', lambda threat, steps: ama(threat.radius, steps, 'sigmoid')),
-    'ama/warm': ('no annealing: T = 0.3 T0', scheduled(objective=AnnealedMargin(temperatures=(0.3, 0.3)))),
-    'ama/cold': ('no annealing: T = 0.02 T0', scheduled(objective=AnnealedMargin(temperatures=(0.02, 0.02)))),
-    'ama/unscaled': ('no scale: T0 = 1', scheduled(objective=UnscaledMargin())),
-    'ama/plain': ('no squashing: -m', scheduled(objective=PlainMargin())),
-    'ama/max': ('top other logit for the log-sum-exp', scheduled(objective=AnnealedMargin(rival='max'))),
-    'ama/masked': ('masked: correct pixels only', scheduled(objective=MaskedMargin())),
+    'ama/sigmoid': (
+        'its sigmoid form',
+        lambda threat, steps: ama(threat.radius, steps, 'sigmoid', type(threat).__name__),
+    ),
+    'ama/warm': ('no annealing: T = 0.3 T0', scheduled(objective=replace(BASE, temperatures=(0.3, 0.3)))),
+    'ama/cold': ('no annealing: T = 0.02 T0', scheduled(objective=replace(BASE, temperatures=(0.02, 0.02)))),
+    'ama/unscaled': ('no scale: T0 = 1', scheduled(objective=UnscaledMargin(flipped_weight=BASE.flipped_weight))),
+    'ama/plain': ('no squashing: -m', scheduled(objective=PlainMargin(flipped_weight=BASE.flipped_weight))),
+    'ama/max': ('top other logit for the log-sum-exp', scheduled(objective=replace(BASE, rival='max'))),
+    'ama/masked': ('flipped pixels without weight (masked)', scheduled(objective=replace(BASE, flipped_weight=0))),
+    'ama/unmasked': ('flipped pixels at full weight', scheduled(objective=replace(BASE, flipped_weight=1))),
     'ama/ce': ('cross-entropy for the margin', scheduled(objective=CrossEntropy())),
     'ama/masked_ce': ('masked cross-entropy for the margin', scheduled(objective=MaskedCrossEntropy())),
     'ama/constant': ('constant steps of ε/4', scheduled(schedule=ConstantSteps())),
@@ -247,7 +245,7 @@ ABLATION: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama/exponential': ('exponential decay of the steps', scheduled(schedule=ExponentialSteps())),
     'ama/apgd': (
         "APGD's checkpoints and three radii for the schedule",
-        lambda threat, steps: RadiusReduction(attack=APGD(threat=threat, steps=steps, objective=AnnealedMargin())),
+        lambda threat, steps: RadiusReduction(attack=APGD(threat=threat, steps=steps, objective=BASE)),
     ),
     'ama/ball': ('no larger ball', scheduled(schedule=CosineSchedule(start=1))),
     'ama/clean': ('start at the clean image', scheduled(random_start=False)),
@@ -265,14 +263,15 @@ VARIANTS: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama/ball 3': ('ball from 3ε', scheduled(schedule=CosineSchedule(start=3))),
     'ama/share 0.3': ('larger ball for 30 %', scheduled(schedule=CosineSchedule(share=0.3))),
     'ama/share 0.9': ('larger ball for 90 %', scheduled(schedule=CosineSchedule(share=0.9))),
-    'ama/warmer': ('T from T0', scheduled(objective=AnnealedMargin(temperatures=(1, 0.02)))),
-    'ama/colder': ('T from 0.1 T0', scheduled(objective=AnnealedMargin(temperatures=(0.1, 0.02)))),
-    'ama/ends warm': ('T to 0.06 T0', scheduled(objective=AnnealedMargin(temperatures=(0.3, 0.06)))),
-    'ama/ends cold': ('T to 0.005 T0', scheduled(objective=AnnealedMargin(temperatures=(0.3, 0.005)))),
+    'ama/warmer': ('T from T0', scheduled(objective=replace(BASE, temperatures=(1, 0.02)))),
+    'ama/colder': ('T from 0.1 T0', scheduled(objective=replace(BASE, temperatures=(0.1, 0.02)))),
+    'ama/ends warm': ('T to 0.06 T0', scheduled(objective=replace(BASE, temperatures=(0.3, 0.06)))),
+    'ama/weight 0.3': ('flipped pixels at weight 0.3', scheduled(objective=replace(BASE, flipped_weight=0.3))),
+    'ama/ends cold': ('T to 0.005 T0', scheduled(objective=replace(BASE, temperatures=(0.3, 0.005)))),
 }
 ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
     **{name: make for name, (_, make) in {**ABLATION, **VARIANTS}.items()},
-    'auto': lambda threat, steps: auto(threat.radius, steps),
+    'auto': lambda threat, steps: auto(threat.radius, steps, type(threat).__name__),
     'apgd': lambda threat, steps: APGD(threat=threat, steps=steps),
     'segpgd': lambda threat, steps: SegPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
     'cospgd': lambda threat, steps: CosPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
@@ -284,7 +283,9 @@ SEA = {'sea': sea('1/255', preset='paper'), 'sea-eccv': sea('1/255', preset='ecc
 def build_attack(name: str, threat: Threat, steps: int) -> Attack:
     """Returns the attack of a run. One loss of SEA is a run by itself: 'sea/js'; its noise is that of the whole."""
     if not name.startswith('sea/'):
-        return ATTACKS[name](threat, steps)
+        attack = ATTACKS[name](threat, steps)
+        assert attack.threat == threat, f'{name} attacks within {attack.threat}, not {threat}'
+        return attack
     loss = name.removeprefix('sea/')
     attack = next(ensemble.attacks[loss] for ensemble in SEA.values() if loss in ensemble.attacks)
     return WorstCase(attacks={loss: attack.with_threat(threat).with_steps(steps)})
@@ -321,9 +322,7 @@ RIVALS = ('apgd', 'segpgd', 'cospgd')
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (SELECTION, runs(('ama', [10, 30, 100, 300]), ('auto', [400])) + SEA_300),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)))),
-    (SELECTION, runs(('ama', [200, 400]), ('ama/sigmoid', [200, 400])) + runs(('ama', [200]), seeds=(1,))),
-    (OTHERS, runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
-    (('camvid_clean_1', 'camvid_at_4'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
+    ((*OTHERS, 'camvid_at_4', 'camvid_clean_1'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
     (('camvid_clean_4', 'camvid_clean_0_5', 'camvid_clean_2', 'camvid_at_2', 'camvid_at_1'), runs(('ama', [30, 100]))),
     (SELECTION, runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25 + runs(('sea/masked_balanced_ce', [300]))),
     (('pspnet_151_classes_8', 'pspnet_21_classes_8'), runs(('ama/max', [100]))),

@@ -36,12 +36,11 @@ METHODS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     'free': (FREE, 200, (f'model.data_preprocessor.radius={RADIUS}',)),
     'PGD-2': (PGD, 100, ()),
     'PGD-3': (PGD, 100, (f'{ATTACK}.steps=3', f'{ATTACK}.step_size=4/255')),
-    'PGD-5': (PGD, 100, (f'{ATTACK}.steps=5', f'{ATTACK}.step_size=3/255')),
     'AMA-2': (AMA, 100, ()),
     'AMA-3': (AMA, 100, (f'{ATTACK}.steps=3',)),
 }
-ATTACKS = {'SEA': ('sea', '20'), 'AMA': ('ama', '60')}
-MARKERS = dict(zip(METHODS, 'xsv*oD^PX', strict=True))
+ATTACKS = {'SEA': ('sea', '10'), 'AMA': ('ama', '30')}
+MARKERS = dict(zip(METHODS, 'xsv*oDPX', strict=True))
 
 
 def train_timed(arguments: Sequence[str]) -> None:

@@ -33,15 +33,21 @@ class AnnealedMargin(CrossEntropyTracked):
     state, so the attack hands ``Evaluation.scale`` of its first evaluation to the later ones. Without that, as in a
     plain call or inside PGD and APGD, T0 is measured on the logits at hand, and is not differentiated.
 
+    Pixels that are flipped already can weigh less. At full weight they are held where they are, which pays where few
+    pixels fall; where logits saturate, as behind the layer norm of a Segmenter's masks, they crowd at the boundary and
+    leave the others without a share of the step.
+
     Args:
         squash: 'atan', whose gradient falls with m squared, or 'sigmoid', which forgets far pixels exponentially.
         rival: 'logsumexp', the smooth maximum over the other classes, or 'max', their largest logit.
         temperatures: hi and lo, in units of T0.
+        flipped_weight: of the pixels that the attack has flipped, in [0, 1]; that of the others is 1.
     """
 
     squash: str = 'atan'
     rival: str = 'logsumexp'
     temperatures: tuple[float, float] = (0.3, 0.02)
+    flipped_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.squash not in SQUASHES:
@@ -55,16 +61,26 @@ class AnnealedMargin(CrossEntropyTracked):
                 f'found {self.temperatures}'
             )
         object.__setattr__(self, 'temperatures', temperatures)
+        if not 0 <= self.flipped_weight <= 1:
+            raise UserError(f'AnnealedMargin: flipped_weight must lie in [0, 1]; found {self.flipped_weight}')
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         margin = self.margin(scores, self.temperature(scores, progress))
+        return self._squashed(margin) * self._weight(scores)
+
+    def _squashed(self, margin: Tensor) -> Tensor:
         return -torch.atan(margin) if self.squash == 'atan' else torch.sigmoid(-margin)
+
+    def _weight(self, scores: PixelScores) -> Tensor:
+        """Returns the weight of each pixel, (N, H, W)."""
+        weight = torch.ones_like(scores.label_logit.detach())
+        return weight if self.flipped_weight == 1 else weight.masked_fill_(~self.pending(scores), self.flipped_weight)
 
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns slope of the squash / T · (softmax of the others - onehot); see ``Objective.logit_gradient``."""
         if self.rival == 'max':
             return super().logit_gradient(scores, progress)
-        temperature = self.temperature(scores, progress).unsqueeze(1)
+        temperature, weight = self.temperature(scores, progress).unsqueeze(1), self._weight(scores)
         # In place of the logits (u_j - u_y) / T, then its exponentials, then the gradient.
         label_logit = scores.label_logit.unsqueeze(1)
         gradient = scores.take_logits().sub_(label_logit)
@@ -74,7 +90,7 @@ class AnnealedMargin(CrossEntropyTracked):
         lead = -(largest + total.log())
         gradient.scatter_(1, scores.indices, -total)
         slope = 1 / (1 + lead.square()) if self.squash == 'atan' else torch.sigmoid(lead) * torch.sigmoid(-lead)
-        return self._signed_gradient(gradient, (slope / (temperature * total)).squeeze(1), scores)
+        return self._signed_gradient(gradient, weight * (slope / (temperature * total)).squeeze(1), scores)
 
     def margin(self, scores: PixelScores, temperature: Tensor) -> Tensor:
         """Returns m, (N, H, W): how far the label leads, in units of the temperature.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from mmadv.attacks.annealed_margin import AnnealedMargin
@@ -41,8 +42,13 @@ SEA_OBJECTIVES: dict[str, dict[str, Objective]] = {
     },
 }
 
-# What the two forms of AMA differ in: squash, temperatures, and the share of the iterations in the larger ball.
-AMA_FORMS: dict[str, tuple[tuple[float, float], float]] = {'atan': ((0.3, 0.02), 0.6), 'sigmoid': ((0.5, 0.02), 0.8)}
+# What the forms of AMA differ in: the objective, and the share of the iterations in the larger ball.
+AMA_FORMS: dict[str, tuple[AnnealedMargin, float]] = {
+    'atan': (AnnealedMargin(flipped_weight=0.1), 0.6),
+    'masked': (AnnealedMargin(flipped_weight=0), 0.6),
+    'sigmoid': (AnnealedMargin(squash='sigmoid', temperatures=(0.5, 0.02), flipped_weight=0.1), 0.8),
+}
+AUTO_FORMS = ('atan', 'masked')
 
 
 @ATTACKS.register
@@ -87,8 +93,9 @@ def ama(
     Args:
         radius: '4/255', '0.03' or a float.
         passes: forward and backward passes per image; one forward pass more scores the last iterate.
-        form: 'atan', or 'sigmoid', which starts warmer and stays longer in the larger ball: for models that lose
-            most of their accuracy.
+        form: 'atan'; 'masked', which gives flipped pixels no weight at all: for models whose logits saturate; or
+            'sigmoid', which starts warmer and stays longer in the larger ball: for models that lose most of their
+            accuracy.
         threat: 'Linf' or 'L2'.
         targeted: labels are the classes wanted.
 
@@ -97,11 +104,11 @@ def ama(
     """
     if form not in AMA_FORMS:
         raise UserError(f"unknown form of AMA '{form}'{nearest(str(form), AMA_FORMS)}")
-    temperatures, share = AMA_FORMS[form]
+    objective, share = AMA_FORMS[form]
     return ScheduledPGD(
         threat=_budget(radius, threat),
         steps=passes,
-        objective=AnnealedMargin(squash=form, temperatures=temperatures, targeted=targeted),
+        objective=dataclasses.replace(objective, targeted=targeted),
         schedule=CosineSchedule(share=share),
     )
 
@@ -110,7 +117,9 @@ def ama(
 def auto(
     radius: str | float, passes: int = 400, threat: str | dict[str, Any] = 'Linf', targeted: bool = False
 ) -> Cascade:
-    """Returns the ensemble to evaluate with where nothing is to be chosen: both forms of AMA, half the passes each.
+    """Returns the ensemble to evaluate with where nothing is to be chosen: two forms of AMA, half the passes each.
+
+    The forms are 'atan' and 'masked', which fail on different models.
 
     The second runs on the images that the first left with a pixel to flip. docs/annealed_margin.md compares it with
     SEA.
@@ -124,7 +133,7 @@ def auto(
     Raises:
         UserError: an unknown threat, a radius that is not one, or fewer passes than attacks.
     """
-    counts = zip(AMA_FORMS, shared_out(passes, [1] * len(AMA_FORMS)), strict=True)
+    counts = zip(AUTO_FORMS, shared_out(passes, [1] * len(AUTO_FORMS)), strict=True)
     return Cascade(attacks={form: ama(radius, count, form, threat, targeted) for form, count in counts})
 
 

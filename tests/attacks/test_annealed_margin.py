@@ -28,8 +28,8 @@ from mmadv.registry import ATTACKS, build
 from tests.attacks.models import PixelLinear, batch, conv_net
 
 FORMS = [
-    AnnealedMargin(squash=squash, rival=rival, targeted=targeted)
-    for squash in ('atan', 'sigmoid')
+    AnnealedMargin(squash=squash, rival=rival, targeted=targeted, flipped_weight=weight)
+    for squash, weight in (('atan', 1), ('atan', 0.1), ('sigmoid', 0))
     for rival in ('logsumexp', 'max')
     for targeted in (False, True)
 ]
@@ -62,6 +62,8 @@ def naive(objective, logits, labels, progress, scale=None):
             rival += math.log(sum(math.exp((v - top) / temperature) for v in others))
         margin = u[y] / temperature - rival
         value = -math.atan(margin) if objective.squash == 'atan' else (1 - math.tanh(margin / 2)) / 2
+        flipped = (u.index(max(u)) == y) == objective.targeted
+        value *= objective.flipped_weight if flipped else 1
         values[place] = -value if objective.targeted else value
     return values
 
@@ -119,7 +121,7 @@ def test_schedule():
     assert factors == sorted(factors, reverse=True) and steps == sorted(steps, reverse=True)
 
 
-def reference(model, clean, labels, radius, n, start):
+def reference(model, clean, labels, radius, n, start, flipped_weight):
     """AMA on one image, written out: every iterate in a list, the margin by boolean indexing.
 
     Returns the pixels left correct, minus the iteration, and the iterate: of the strongest, and of the last.
@@ -149,7 +151,8 @@ def reference(model, clean, labels, radius, n, start):
             scale = max(float(leads.mean()), 1e-3)
         temperature = scale * 0.3 * (0.02 / 0.3) ** t
         margin = own / temperature - (others / temperature).logsumexp(1)
-        (gradient,) = torch.autograd.grad((-torch.atan(margin)).mean(), x)
+        weight = torch.where(correct, 1, flipped_weight)
+        (gradient,) = torch.autograd.grad((-weight * torch.atan(margin)).mean(), x)
         step = radius * (0.02 + 1.98 * (1 + math.cos(math.pi * t)) / 2)
         z = project(x.detach() + step * gradient.sign(), factor)
         following = (
@@ -161,17 +164,20 @@ def reference(model, clean, labels, radius, n, start):
 
 
 @pytest.mark.parametrize(('radius', 'n'), [(8 / 255, 20), (2 / 255, 30), (0.3, 7)])
-def test_parity_with_the_recipe_written_out(radius, n):
+@pytest.mark.parametrize(('form', 'flipped_weight'), [('atan', 0.1), ('masked', 0)])
+def test_parity_with_the_recipe_written_out(radius, n, form, flipped_weight):
     model, (images, labels) = conv_net(21).eval(), batch(21, n=3)
     labels = torch.where(labels == 255, 255, model(images).argmax(1))  # all correct at the start
     labels[:, :2] = torch.randint(0, 4, (3, 2, 10), generator=torch.Generator().manual_seed(0))
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
     start = (images + 2 * radius * noise).clamp(0, 1)
-    result = ama(radius, passes=n)(model, images, labels, start=start)
-    trained_on = replace(ama(radius, passes=n), keep='last')(model, images, labels, start=start)
+    result = ama(radius, passes=n, form=form)(model, images, labels, start=start)
+    trained_on = replace(ama(radius, passes=n, form=form), keep='last')(model, images, labels, start=start)
     assert trained_on.backward_passes.tolist() == [n] * 3
     for row in range(3):
-        (correct, _, expected), (*_, last) = reference(model, images[row], labels[row], radius, n, start[row])
+        (correct, _, expected), (*_, last) = reference(
+            model, images[row], labels[row], radius, n, start[row], flipped_weight
+        )
         torch.testing.assert_close(trained_on.images[row], last, rtol=0, atol=1e-9)
         valid = int((labels[row] != 255).sum())
         assert float(result.accuracy[row]) == pytest.approx(correct / valid)
@@ -194,7 +200,7 @@ def test_its_own_start_is_uniform_in_the_doubled_ball():
     assert (seen[-1] - 0.5).abs().max() <= 8 / 255 + 1e-12
 
 
-@pytest.mark.parametrize('form', ['atan', 'sigmoid'])
+@pytest.mark.parametrize('form', ['atan', 'masked', 'sigmoid'])
 def test_reaches_the_closed_form_optimum_of_a_linear_model_linf(form):
     images, _ = batch(9, n=2)
     labels = torch.randint(0, 2, (2, 8, 10), generator=torch.Generator().manual_seed(0))
@@ -249,7 +255,7 @@ def test_targeted_form_moves_predictions_to_the_target():
     valid = target != 255
     before = ((model(images).argmax(1) == rare) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1).double()
     reached = APGD(threat=Linf(radius=0.3), steps=20, objective=CrossEntropy(targeted=True))(model, images, target)
-    for form in ('atan', 'sigmoid'):
+    for form in ('atan', 'masked', 'sigmoid'):
         attack = ama(0.3, passes=20, form=form, targeted=True)
         assert attack.targeted
         result = attack(model, images, target)
@@ -302,6 +308,7 @@ def test_passes_of_the_ensemble_are_shared_out():
         (lambda: AnnealedMargin(temperatures=(0.3, 0)), 'two numbers from 1e-4 to 1e4'),
         (lambda: AnnealedMargin(temperatures=(0.3,)), 'temperatures must be two numbers'),
         (lambda: CosineSchedule(steps=(0.02, 2)), 'the larger first; found'),
+        (lambda: AnnealedMargin(flipped_weight=1.5), r'flipped_weight must lie in \[0, 1\]; found 1.5'),
         (lambda: CosineSchedule(start=0.5), 'start must be at least 1; found 0.5'),
         (lambda: CosineSchedule(share=0), r'share must lie in \(0, 1\]; found 0'),
         (lambda: ScheduledPGD(threat=Linf(radius=0.1), momentum=1), r'momentum must lie in \[0, 1\); found 1'),
