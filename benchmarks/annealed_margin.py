@@ -321,8 +321,8 @@ RIVALS = ('apgd', 'segpgd', 'cospgd')
 # The most telling runs first.
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (SELECTION, runs(('ama', [10, 30, 100, 300]), ('auto', [400])) + SEA_300),
+    ((*OTHERS, 'camvid_clean_1', 'camvid_at_4'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)))),
-    ((*OTHERS, 'camvid_at_4', 'camvid_clean_1'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
     (('camvid_clean_4', 'camvid_clean_0_5', 'camvid_clean_2', 'camvid_at_2', 'camvid_at_1'), runs(('ama', [30, 100]))),
     (SELECTION, runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25 + runs(('sea/masked_balanced_ce', [300]))),
     (('pspnet_151_classes_8', 'pspnet_21_classes_8'), runs(('ama/max', [100]))),

@@ -35,7 +35,7 @@ def test_no_two_rows_are_the_same_attack(study):
     }
     same = [(a, b) for a, b in combinations(names, 2) if torch.equal(found[a].images, found[b].images)]
     assert not same
-    assert set(study.PLAN[1][1]) == {study.Run(name, 100) for name in names}
+    assert any(set(planned) == {study.Run(name, 100) for name in names} for _, planned in study.PLAN)
 
 
 def test_the_plan_names_cases_and_attacks_that_there_are(study):
