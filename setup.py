@@ -29,7 +29,7 @@ setup(
     include_package_data=False,
     zip_safe=False,
     install_requires=[
-        'torch>=2.5',
+        'torch',
         'torchvision',
         'timm',
         'numpy',

@@ -2,7 +2,7 @@
 
     python benchmarks/training_time.py
 
-The demo's PSPNet on digit scenes goes on from standard training at 8/255, three seeds for each method, and is attacked
+The demo's PSPNet on digit scenes goes on from standard training at 8/255, two seeds for each method, and is attacked
 with SEA and with AMA. Time is processor time of the training command. Only what has not run yet is run. Records go to
 benchmarks/results/training_time.json, the table to docs/evidence.md, the figure to docs/images/.
 """
@@ -22,7 +22,7 @@ from studies import ROOT, Run, Stage, mean_and_deviation, provenance, run, store
 
 from mmadv.commands.training import run_train
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 RADIUS = '8/255'
 IMAGES = 32
 START = 'configs/demo/pspnet_clean_digits.py'
@@ -134,7 +134,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set(title=title, xlabel='processor time of the training, s', ylabel='mIoU, %')
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-    clean.legend(ncols=2)
+    robust.legend(ncols=2, loc='lower right')
     figure.savefig(path, dpi=90)
 
 

@@ -57,13 +57,13 @@ class Forward:
         candidates: (n, C, h, w), the leaf to differentiate with respect to.
         scores: of its logits, without their graph.
         dtype: of the logits as the model returned them.
-        edge: of the graph to those logits, which may be overwritten; None without a gradient.
+        root: those logits with their graph, or the graph alone where they are overwritten.
     """
 
     candidates: Tensor
     scores: PixelScores
     dtype: torch.dtype
-    edge: GradientEdge | None
+    root: Tensor | GradientEdge
 
 
 class Problem:
@@ -188,6 +188,7 @@ class Problem:
             logits, magnitude = self._logits(candidates)
         if gradient and not logits.requires_grad:
             raise UserError(NOT_DIFFERENTIABLE)
+        overwrites = gradient and getattr(self.model, 'gives_up_logits', False) and is_saved_nowhere(logits)
         scores = PixelScores(
             logits.detach(),
             self.labels,
@@ -195,16 +196,13 @@ class Problem:
             scale=scale,
             clean_logits=clean_logits,
             magnitude=magnitude,
-            expendable=gradient and getattr(self.model, 'gives_up_logits', False) and is_saved_nowhere(logits),
+            expendable=overwrites,
         )
-        return Forward(candidates, scores, logits.dtype, get_gradient_edge(logits) if gradient else None)
+        return Forward(candidates, scores, logits.dtype, get_gradient_edge(logits) if overwrites else logits)
 
     def _differentiate(self, forward: Forward, slope: Tensor) -> Tensor:
-        assert forward.edge is not None
         # Differentiating the sum and dividing afterwards keeps half-precision models from underflowing.
-        (gradient,) = torch.autograd.grad(
-            (forward.edge,), (forward.candidates,), (slope.to(forward.dtype),), allow_unused=True
-        )
+        (gradient,) = torch.autograd.grad(forward.root, forward.candidates, slope.to(forward.dtype), allow_unused=True)
         if gradient is None:  # the weights may need a gradient where the images get none
             raise UserError(NOT_DIFFERENTIABLE)
         self.backward_passes[self.rows] += 1
@@ -244,6 +242,11 @@ class Problem:
 
 def is_saved_nowhere(logits: Tensor) -> bool:
     """Returns whether the backward pass of what made the logits does not read them, so that they can be overwritten."""
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (
+        2,
+        5,
+    ):  # differentiates tensors alone, not the graph without them
+        return False
     node = logits.grad_fn
     while node is not None and type(node).__name__ in VIEWS:
         node = node.next_functions[0][0]
