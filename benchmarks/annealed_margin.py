@@ -137,7 +137,7 @@ CLEAN_DEMO = digits(
     (4, 8, 12),
 )  # fmt: skip
 AT_DEMO = digits(
-    'pspnet_at', 'PSPNet, adversarial', 'pspnet_pgd2_digits', 'demo_output/pspnet_pgd2_digits/training/iter_100.pth',
+    'pspnet_at', 'PSPNet, adversarial', 'pspnet_pgd2_digits', 'work_dirs/pspnet_at/iter_100.pth',
     (4, 8, 12),
 )  # fmt: skip
 SEGMENTERS = [
