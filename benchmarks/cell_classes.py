@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -26,9 +27,23 @@ DIGITS = 10
 
 @DATASETS.register_module(force=True)  # configs import what a script has run already
 class SplitDigitScenesDataset(DigitScenesDataset):
-    """Digit scenes with the classes of ``metainfo``."""
+    """Digit scenes whose digits are split by cell.
+
+    Args:
+        cells: (rows, columns).
+        kwargs: of ``DigitScenesDataset``, but for the classes and the pipeline.
+    """
 
     METAINFO: dict = {}
+
+    def __init__(self, cells: Sequence[int], **kwargs: Any) -> None:
+        rows, columns = cells
+        digits = (f'digit {digit} in cell {cell}' for cell in range(rows * columns) for digit in range(DIGITS))
+        classes = ('background', *digits)
+        palette = [[index, index, index] for index in range(len(classes))]
+        split = {'type': 'SplitDigitsByCell', 'cells': cells}
+        kwargs['pipeline'] = [{'type': 'LoadDigitScene'}, split, {'type': 'PackSegInputs'}]
+        super().__init__(metainfo={'classes': classes, 'palette': palette}, **kwargs)
 
 
 @TRANSFORMS.register_module(force=True)

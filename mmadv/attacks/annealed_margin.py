@@ -47,7 +47,7 @@ class AnnealedMargin(CrossEntropyTracked):
     squash: str = 'atan'
     rival: str = 'logsumexp'
     temperatures: tuple[float, float] = (0.3, 0.02)
-    flipped_weight: float = 1.0
+    flipped_weight: float = 0.1
 
     def __post_init__(self) -> None:
         if self.squash not in SQUASHES:

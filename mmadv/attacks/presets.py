@@ -44,9 +44,9 @@ SEA_OBJECTIVES: dict[str, dict[str, Objective]] = {
 
 # What the forms of AMA differ in: the objective, and the share of the iterations in the larger ball.
 AMA_FORMS: dict[str, tuple[AnnealedMargin, float]] = {
-    'atan': (AnnealedMargin(flipped_weight=0.1), 0.6),
+    'atan': (AnnealedMargin(), 0.6),
     'masked': (AnnealedMargin(flipped_weight=0), 0.6),
-    'sigmoid': (AnnealedMargin(squash='sigmoid', temperatures=(0.5, 0.02), flipped_weight=0.1), 0.8),
+    'sigmoid': (AnnealedMargin(squash='sigmoid', temperatures=(0.5, 0.02)), 0.8),
 }
 AUTO_FORMS = ('atan', 'masked')
 

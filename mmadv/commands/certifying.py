@@ -20,9 +20,9 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmadv.attacks import derive_seed
-from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.commands.command_line import Parser, load_config, require
-from mmadv.commands.going_on import UNFINISHED, check_unfinished, kept, without_resuming
+from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.commands.command_line import Parser
+from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
 from mmadv.engine.progress import Progress
@@ -31,7 +31,7 @@ from mmadv.evaluation.image_record import to_areas, to_counts
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
 from mmadv.report.certificates import certificate_table, draw_certificate
-from mmadv.report.results import check_writable, staged
+from mmadv.report.results import staged
 from mmadv.robustness import Certificate, Certifier, certified_counts, count, metrics, worst_iou
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES
 
@@ -90,12 +90,7 @@ def run_certify(argv: Sequence[str]) -> None:
         batch=arguments.batch_size,
     )
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
-    check_writable(out)
-    check_unfinished(arguments, out)
-    config = load_config(arguments.config, arguments.cfg_options)
-    require(config, arguments.config, ['model', 'test_dataloader'])
-    use_safe_loading()
-    load_checkpoint_file(arguments.checkpoint)
+    config = opened(arguments, out)
     dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
     indexes = evenly_spaced(len(dataset), arguments.limit)
     segmentor = MODELS.build(config.model)

@@ -9,9 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmadv.commands.command_line import user_sentence
+from mmengine.config import Config
+
+from mmadv.checkpoints.loading import load_checkpoint_file, use_safe_loading
+from mmadv.commands.command_line import load_config, require, user_sentence
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore
+from mmadv.report.results import check_writable
 
 # Inside the output folder: results per image while the run lasts.
 UNFINISHED = 'unfinished'
@@ -28,6 +32,21 @@ def check_unfinished(arguments: Namespace, out: Path) -> None:
             f'output folder {out} holds the results of an unfinished run; go on with --resume, discard them with '
             '--restart, or give another --out'
         )
+
+
+def opened(arguments: Namespace, out: Path) -> Config:
+    """Returns the config of a command, whose output folder may be written and whose checkpoint can be read.
+
+    Raises:
+        UserError: the folder may not, the config does not load or lacks a part, or the checkpoint cannot be read.
+    """
+    check_writable(out)
+    check_unfinished(arguments, out)
+    config = load_config(arguments.config, arguments.cfg_options)
+    require(config, arguments.config, ['model', 'test_dataloader'])
+    use_safe_loading()
+    load_checkpoint_file(arguments.checkpoint)
+    return config
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from mmadv.attacks import Universal, WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
-from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.command_line import join_processes_on_cpu, load_config, require, set_local_rank
-from mmadv.commands.going_on import UNFINISHED, check_unfinished, kept, without_resuming
+from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.gradient_study import GradientStudy
 from mmadv.commands.provenance import hardware, versions
 from mmadv.commands.supplement_options import check_supplements, chosen_supplements
@@ -37,7 +37,6 @@ from mmadv.report.html import write_report
 from mmadv.report.pictures import draw_example
 from mmadv.report.results import (
     FILE_NAME,
-    check_writable,
     discard_stale,
     load_results,
     staged,
@@ -74,12 +73,7 @@ def run_test(argv: Sequence[str]) -> int:
     check_universal(attack, arguments)
     attacks_by_radius(attack, arguments.eps)
     out = Path(arguments.out) if arguments.out else default_out(arguments)
-    check_writable(out)
-    check_unfinished(arguments, out)
-    config = load_config(arguments.config, arguments.cfg_options)
-    require(config, arguments.config, ['model', 'test_dataloader'])
-    use_safe_loading()
-    load_checkpoint_file(arguments.checkpoint)
+    config = opened(arguments, out)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix='mmadv-test-') as scratch:
         testing = config_for_testing(config, arguments, attack, scratch)

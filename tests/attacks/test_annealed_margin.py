@@ -104,7 +104,7 @@ def test_tends_to_the_count_of_wrong_pixels():
     logits = torch.randn(1, 5, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = torch.randint(0, 5, (1, 8, 8), generator=torch.Generator().manual_seed(1))
     wrong = (logits.argmax(1) != labels).double()
-    steep = AnnealedMargin(squash='sigmoid', temperatures=(1, 1e-4))(logits, labels, progress=1.0)
+    steep = AnnealedMargin(squash='sigmoid', temperatures=(1, 1e-4), flipped_weight=1)(logits, labels, progress=1.0)
     torch.testing.assert_close(steep, wrong, rtol=0, atol=1e-6)
 
 

@@ -1,20 +1,12 @@
 """How the comparison with other libraries reads what they return, on a model that can be worked out by hand."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
-
-
-@pytest.fixture(autouse=True, scope='module')
-def scripts_path():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield
-    sys.path.remove(str(BENCHMARKS))
 
 
 class Threshold:

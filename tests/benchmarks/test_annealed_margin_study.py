@@ -1,9 +1,6 @@
 """The ablation of AMA: every row changes what is attacked with, and nothing is taken for another."""
 
-import importlib.util
-import sys
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,18 +8,13 @@ import torch
 from mmadv.attacks import Linf
 from tests.attacks.models import batch, conv_net
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope='module')
 def study():
     """The script as a module."""
-    specification = importlib.util.spec_from_file_location('annealed_margin', ROOT / 'benchmarks/annealed_margin.py')
-    module = importlib.util.module_from_spec(specification)
-    sys.modules['annealed_margin'] = module  # dataclasses look their module up
-    specification.loader.exec_module(module)
-    yield module
-    del sys.modules['annealed_margin']
+    import annealed_margin
+
+    return annealed_margin
 
 
 def test_no_two_rows_are_the_same_attack(study):

@@ -1,17 +1,9 @@
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
-
-
-@pytest.fixture(autouse=True, scope='module')
-def scripts_path():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield
-    sys.path.remove(str(BENCHMARKS))
 
 
 def write(arguments):
