@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 import uuid
 import zipfile
@@ -88,6 +89,7 @@ class ResultStore:
         self.finished = Path(finished) if finished else None
         self.settings = json.loads(json.dumps(settings, default=repr))
         self.damaged = 0
+        self._told: set[Path] = set()
         self._descriptor: int | None = None
         self._synced = 0.0
 
@@ -98,6 +100,8 @@ class ResultStore:
 
     def read(self) -> dict[int, dict[str, Any]]:
         """Returns the stored results by the image's index, and sets ``damaged``, the number of unreadable lines.
+
+        A file with such lines is named on stderr.
 
         Raises:
             UserError: results were made with other settings; names the first that differs.
@@ -144,11 +148,15 @@ class ResultStore:
             raise self._unwritable(error) from error
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the arrays of that name, None where there are none or where the file is damaged."""
+        """Returns the arrays of that name, None where there are none or, said on stderr, where they are unreadable."""
+        path = self.folder / f'{name}.npz'
         try:
-            with np.load(self.folder / f'{name}.npz', allow_pickle=False) as stored:
+            with np.load(path, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, zlib.error):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
+            self._tell(path, f'cannot be read ({type(error).__name__}: {error})')
             return None
 
     def close(self) -> None:
@@ -169,9 +177,13 @@ class ResultStore:
         values, damaged = decode_lines(path.read_bytes())
         if not values or not isinstance(values[0], dict) or values[0].get('format') != FORMAT:
             # Without the settings nobody knows what the results were made with.
-            self.damaged += damaged + len(values)
-            return {}
+            damaged += len(values)
+            values = []
         self.damaged += damaged
+        if damaged:
+            self._tell(path, f'holds {damaged} damaged line{"s" if damaged > 1 else ""}')
+        if not values:
+            return {}
         difference = first_difference(values[0]['settings'], self.settings)
         if difference is not None and len(values) > 1:
             raise UserError(
@@ -179,6 +191,12 @@ class ResultStore:
                 'given, or another --out'
             )
         return {int(record['index']): record for record in values[1:]}
+
+    def _tell(self, path: Path, what: str) -> None:
+        """Says once, and from one process of a machine, that a file has lost results."""
+        if path not in self._told and os.environ.get('LOCAL_RANK', '0') == '0':
+            print(f'{path} {what}; what is lost is computed again', file=sys.stderr)
+        self._told.add(path)
 
     def _differs(self, path: Path) -> bool:
         values, _ = decode_lines(path.read_bytes())

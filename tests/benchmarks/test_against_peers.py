@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import against_peers
+import long_run
 import pytest
 import torch
 
@@ -28,8 +30,6 @@ def loaded(values):
 
 
 def test_images_outside_the_radius_count_as_clean_or_projected():
-    import against_peers
-
     case = loaded([[0.45, 0.2, 0.2], [0.45, 0.3, 0.2], [0.2, 0.2, 0.2]])
     change = torch.tensor([[0.1, 0.0, 0.0], [0.4, 0.4, 0.0], [0.0, 0.0, 0.9]])[:, None, None, :]
     found = against_peers.judged(case.images + change, case, 0.1)
@@ -41,8 +41,6 @@ def test_images_outside_the_radius_count_as_clean_or_projected():
 
 
 def test_passes_are_counted_by_image():
-    import against_peers
-
     model = against_peers.Counted(Threshold(), torch.nn.Parameter(torch.zeros(1)))
     images = torch.zeros(3, 1, 2, 2, requires_grad=True)
     with torch.no_grad():
@@ -53,8 +51,6 @@ def test_passes_are_counted_by_image():
 
 
 def test_a_library_that_fails_is_named_in_the_table(monkeypatch):
-    import against_peers
-
     def fails(*_):
         raise RuntimeError('shapes differ\nmore')
 
@@ -71,8 +67,6 @@ def test_a_library_that_fails_is_named_in_the_table(monkeypatch):
 
 
 def test_a_long_run_is_judged_by_its_memory_and_its_records(tmp_path):
-    import long_run
-
     from mmadv.evaluation.result_store import write_records
 
     (tmp_path / 'out').mkdir()

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import annealed_margin
 import pytest
 import torch
 
@@ -12,8 +13,6 @@ from tests.attacks.models import batch, conv_net
 @pytest.fixture(scope='module')
 def study():
     """The script as a module."""
-    import annealed_margin
-
     return annealed_margin
 
 

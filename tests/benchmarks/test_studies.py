@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import digit_classifiers
 import numpy as np
+import pir_at
 import pytest
+import studies
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 
@@ -15,8 +18,6 @@ def fail(arguments):
 
 
 def test_run_skips_what_has_run_and_goes_on(tmp_path):
-    import studies
-
     first, second, third = (tmp_path / name for name in ('first', 'second', 'third'))
     first.write_text('as it was', encoding='utf-8')
     stages = [studies.Stage(('write', str(path), 'written'), path) for path in (first, second, third)]
@@ -27,8 +28,6 @@ def test_run_skips_what_has_run_and_goes_on(tmp_path):
 
 
 def test_failed_run_is_named_and_the_others_run(tmp_path):
-    import studies
-
     done = tmp_path / 'done'
     runs = [
         studies.Run('broken', (studies.Stage(('fail',), tmp_path / 'never'),)),
@@ -41,16 +40,12 @@ def test_failed_run_is_named_and_the_others_run(tmp_path):
 
 
 def test_mean_and_deviation_are_numpys():
-    import studies
-
     values = [0.31, 0.35, 0.42]
     assert studies.mean_and_deviation(values) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert studies.text_of(values) == '36.0 ± 5.6'
 
 
 def test_section_is_replaced_between_its_marks(tmp_path):
-    import studies
-
     path = tmp_path / 'x.md'
     path.write_text('a\n<!-- s: written by benchmarks/s.py -->\nold\n<!-- s: end -->\nb\n', encoding='utf-8')
     for text in ('new', 'newer'):
@@ -62,8 +57,6 @@ def test_section_is_replaced_between_its_marks(tmp_path):
 
 
 def test_iterations_to_reach():
-    import pir_at
-
     curve = [(50, 0.1), (100, 0.3), (200, 0.3), (400, 0.5)]
     assert pir_at.iterations_to_reach(0.05, curve) == 50
     assert pir_at.iterations_to_reach(0.2, curve) == pytest.approx(50 * 2**0.5, abs=1e-5)
@@ -73,8 +66,6 @@ def test_iterations_to_reach():
 
 
 def test_crops_show_the_digit_that_they_are_labelled_with(monkeypatch):
-    import digit_classifiers
-
     from mmadv.datasets.digit_scenes import draw_scene
 
     monkeypatch.setitem(digit_classifiers.SCENES, 'val', 3)

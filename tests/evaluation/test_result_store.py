@@ -88,6 +88,18 @@ def test_a_damaged_byte_never_gives_a_wrong_result_and_is_counted(tmp_path):
         assert store.damaged or position == len(data) - 1
 
 
+def test_damaged_lines_are_told_once_and_by_one_process_of_a_machine(tmp_path, monkeypatch, capsys):
+    filled(tmp_path, range(3))
+    path = only_file(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"index":1', b'"index":7'))
+    store = ResultStore(tmp_path, SETTINGS)
+    assert list(store.read()) == list(store.read()) == [0, 2]
+    assert capsys.readouterr().err == f'{path} holds 1 damaged line; what is lost is computed again\n'
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    ResultStore(tmp_path, SETTINGS).read()
+    assert capsys.readouterr().err == ''
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=80), st.integers(0, 3))
 def test_any_bytes_between_the_lines_are_skipped(junk, place):
@@ -140,7 +152,7 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing_before_it(tmp_path, monkeyp
     assert list(store.read()) == [0, 1, 3]
 
 
-def test_arrays_are_whole_or_missing(tmp_path):
+def test_arrays_are_whole_or_missing(tmp_path, capsys):
     store = ResultStore(tmp_path / 's', SETTINGS)
     arrays = {'image': np.random.default_rng(0).random((4, 5, 3), dtype=np.float32), 'name': np.array([1, 2])}
     store.save_arrays('example', arrays)
@@ -149,10 +161,14 @@ def test_arrays_are_whole_or_missing(tmp_path):
     found = store.load_arrays('example')
     assert list(found) == list(arrays) and all((found[name] == arrays[name]).all() for name in arrays)
     assert store.load_arrays('other') is None
+    assert capsys.readouterr().err == ''
     data = path.read_bytes()
     for length in range(0, len(data), 7):
         path.write_bytes(data[:length])
         assert store.load_arrays('example') is None
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f'{path} cannot be read (') and said[0].endswith('; what is lost is computed again')
     assert not store.begun
 
 
