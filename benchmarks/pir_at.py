@@ -42,7 +42,7 @@ DATA: dict[str, dict[str, Any]] = {
         'radius': '4/255',
         'step_sizes': {2: 0.01, 5: 0.005},
         'options': CAMVID_80X60,
-        'budgets': {2: (100, 400)},
+        'budgets': {2: (100, 400), 5: (400,)},
     },
 }
 
