@@ -26,7 +26,8 @@ from collections.abc import Callable
 from typing import Any
 
 # adv-lib compiles a part of ALMA prox; the same code runs without, and needs no compiler.
-os.environ.setdefault('TORCHDYNAMO_DISABLE', '1')
+if __name__ == '__main__':
+    os.environ.setdefault('TORCHDYNAMO_DISABLE', '1')
 
 import torch
 from annealed_margin import Case, Loaded, accuracy_of, load

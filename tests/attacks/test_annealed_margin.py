@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_models import PixelLinear, batch, conv_net
 
 from mmadv.attacks import (
     APGD,
@@ -25,7 +26,6 @@ from mmadv.attacks import (
 from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
-from tests.attacks.models import PixelLinear, batch, conv_net
 
 FORMS = [
     AnnealedMargin(squash=squash, rival=rival, targeted=targeted, flipped_weight=weight)

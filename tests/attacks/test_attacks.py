@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from toy_models import PixelLinear, batch, conv_net
 
 from mmadv.attacks import (
     APGD,
@@ -41,7 +42,6 @@ from mmadv.attacks.problem import Problem
 from mmadv.attacks.universal import TrainingBatch
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
-from tests.attacks.models import PixelLinear, batch, conv_net
 
 LINF, EUCLID = Linf(radius='8/255'), L2(radius=0.5)
 ALL = [

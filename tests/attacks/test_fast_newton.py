@@ -1,10 +1,10 @@
 import pytest
 import torch
+from toy_models import PixelLinear, batch, conv_net
 
 from mmadv.attacks import L2, FastNewton, Linf, LogitMargin
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
-from tests.attacks.models import PixelLinear, batch, conv_net
 
 
 def test_lands_on_the_boundary_of_a_linear_model():

@@ -5,9 +5,9 @@ from itertools import combinations
 import annealed_margin
 import pytest
 import torch
+from toy_models import batch, conv_net
 
 from mmadv.attacks import Linf
-from tests.attacks.models import batch, conv_net
 
 
 @pytest.fixture(scope='module')

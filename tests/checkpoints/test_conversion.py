@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 
+import public_files
 import pytest
 import timm
 import torch
@@ -19,9 +20,6 @@ from mmadv.checkpoints.matching import match
 from mmadv.errors import UserError
 from mmadv.models.backbones import ARCHITECTURES, RobustPretrained, build_backbone
 from mmadv.models.backbones.conversion import convert, convert_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-import public_files
 
 register_all_modules()
 UNIT = dict(mean=[0, 0, 0], std=[255, 255, 255])

@@ -1,13 +1,8 @@
 """Fixtures of a tiny dataset, config and trained checkpoint."""
 
-import sys
-from pathlib import Path
-
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 import tiny_project
+import torch
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -1,14 +1,11 @@
 """Fixtures of a tiny dataset, config and trained checkpoint."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'engine'))
 import tiny_project
+import torch
 
 from mmadv.commands.command_line import TRACEBACK_VARIABLE
 
