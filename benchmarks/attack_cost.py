@@ -7,9 +7,9 @@ with the input gradient of the mean logit. An attack of b gradients and f forwar
 forward passes at least; the ratio is its time over that: processor time on a CPU, which waiting for other programs is
 not in, wall time on a GPU. All of them take turns, round by round, so that drift of the machine meets them alike; the
 ratio is the median over the rounds of each round's own. Peak memory is that of the attack over that of the bare
-gradient: what torch allocated on a GPU, what a process of its own grew by on a CPU. Pixels and labels are random:
-nothing is solved early. Writes benchmarks/results/attack_cost_{DEVICE}.json and the section of docs/performance.md;
-with --compare it writes nothing and prints the ratios beside the stored ones.
+gradient, of what torch allocated: what a process holds beyond that is its allocator's affair. Pixels and labels are
+random: nothing is solved early. Writes benchmarks/results/attack_cost_{DEVICE}.json and the section of
+docs/performance.md; with --compare it writes nothing and prints the ratios beside the stored ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
-from studies import PERFORMANCE, ROOT, comparison, resident_peak, store, write_section
+from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 
 from mmadv.attacks import APGD, PGD, AnnealedMargin, Linf, ama
 from mmadv.attacks.attack import Attack, frozen
@@ -139,21 +139,14 @@ def time_ratios(workload: Workload, rounds: int, device: str) -> tuple[dict[str,
 
 def memory_ratios(arguments: tuple, memory_format: str) -> dict[str, float]:
     """Returns each attack's peak memory over that of the bare gradient."""
+    workload = Workload(*arguments, memory_format)
 
-    def peak(step: Callable[[Workload], Any]) -> float:
-        if arguments[3] != 'cuda':
-            return resident_peak(lambda: Workload(*arguments, memory_format), step)
-        workload = Workload(*arguments, memory_format)
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step(workload)
-        return torch.cuda.max_memory_allocated() - before
+    def peak(step: Callable[[], Any]) -> float:
+        step()
+        return allocated_peak(step, arguments[3])
 
-    bare = peak(lambda workload: workload.gradient())
-    return {
-        name: peak(lambda workload, attack=attack: workload.perturb(attack)) / bare
-        for name, attack in attacks().items()
-    }
+    bare = peak(workload.gradient)
+    return {name: peak(lambda attack=attack: workload.perturb(attack)) / bare for name, attack in attacks().items()}
 
 
 def measure(case: str, rounds: int, device: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -166,9 +159,8 @@ def measure(case: str, rounds: int, device: str) -> tuple[list[dict[str, Any]], 
     """
     classes, width, height, batch_size = map(int, case.split('x'))
     arguments = (classes, (height, width), batch_size, device)
-    # First, so that the processes which measure memory are forked from one that has run nothing yet.
-    memory = memory_ratios(arguments, 'channels last')
     memory_format = faster_format(arguments, 3)
+    memory = memory_ratios(arguments, memory_format)
     ratios, medians = time_ratios(Workload(*arguments, memory_format), rounds, device)
     records = []
     for name, ratio in ratios.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import multiprocessing
 import os
@@ -133,41 +134,23 @@ def _run_stages(item: Run, log: Path, tools: Mapping[str, Callable]) -> None:
         os._exit(0 if all(stage.done.is_file() for stage in item.stages) else 1)
 
 
-def resident_peak(prepare: Callable[[], Any], step: Callable[[Any], None]) -> float:
-    """Returns the bytes by which a process of its own grows at most while it takes a step twice.
+def allocated_peak(step: Callable[[], Any], device: str) -> int:
+    """Returns the bytes that torch has allocated at most while a step runs, beyond those before it.
 
     Args:
-        prepare: makes what the step works on; its memory does not count.
-        step: takes what ``prepare`` made.
+        step: takes no argument; run it once before, so that what is made once only does not count.
+        device: 'cpu' or 'cuda'.
     """
-    context = multiprocessing.get_context('fork')
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_resident_peak, args=(sender, prepare, step))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    finally:
-        process.join()
-
-
-def _measure_resident_peak(sender: Any, prepare: Callable[[], Any], step: Callable[[Any], None]) -> None:
-    torch.set_num_threads(1)
-    work = prepare()
-    # The peak so far may lie in the preparation: what is resident now is what the step adds to.
-    before = _status('VmRSS')
-    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')  # resets VmHWM
-    for _ in range(2):
-        step(work)
-    sender.send(_status('VmHWM') - before)
-
-
-def _status(name: str) -> float:
-    """Returns a memory figure of this process in bytes."""
-    for line in Path('/proc/self/status').read_text(encoding='utf-8').splitlines():
-        if line.startswith(f'{name}:'):
-            return 1024.0 * int(line.split()[1])
-    raise SystemExit(f'/proc/self/status has no {name}; memory is measured on Linux only')
+    if device == 'cuda':
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == '[memory]')
+    return max(itertools.accumulate((change for _, change in changes), initial=0))
 
 
 def store(study: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1, **more: Any) -> Path:

@@ -10,10 +10,10 @@ training is one pass for the weights and the perturbation.
 
 All methods take turns, round by round, so that drift of the machine meets them alike; a ratio is that of the rounds'
 medians: of processor time on a CPU, which waiting for other programs is not in, of wall time on a GPU. Memory is
-measured once for each method: on a GPU the peak that torch allocated, on a CPU the peak resident memory of a process of
-its own. Images and labels are random: time does not depend on them, except that Fast Newton and attacks that keep the
-last iterate take the same passes for any image. Writes benchmarks/results/training_cost_{DEVICE}.json and the table of
-docs/performance.md; with --compare it writes nothing and prints the ratios beside the stored ones.
+measured once for each method: the peak of what torch allocated beside model and optimiser. Images and labels are
+random: time does not depend on them, except that Fast Newton and attacks that keep the last iterate take the same
+passes for any image. Writes benchmarks/results/training_cost_{DEVICE}.json and the table of docs/performance.md; with
+--compare it writes nothing and prints the ratios beside the stored ones.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from studies import PERFORMANCE, ROOT, comparison, resident_peak, store, write_section
+from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 from torch import nn
 
 from mmadv.attacks.attack import frozen
@@ -186,15 +186,10 @@ def times(workload: Workload, rounds: int) -> dict[str, list[float]]:
 
 
 def peak_memory(arguments: tuple, name: str) -> float:
-    """Returns the bytes that two training steps of a method need at most, beside the model and its optimiser."""
-    if arguments[3] == 'cuda':
-        workload = Workload(*arguments, methods=[name])
-        workload.train_step(name)
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        workload.train_step(name)
-        return torch.cuda.max_memory_allocated() - before
-    return resident_peak(lambda: Workload(*arguments, methods=[name]), lambda workload: workload.train_step(name))
+    """Returns the bytes that a training step of a method needs at most, beside the model and its optimiser."""
+    workload = Workload(*arguments, methods=[name])
+    workload.train_step(name)
+    return allocated_peak(lambda: workload.train_step(name), arguments[3])
 
 
 def table(content: dict[str, Any]) -> str:

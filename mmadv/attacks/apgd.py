@@ -129,6 +129,7 @@ class APGD(Attack):
             start = self.threat.random_start(centre, problem.seeds) if self.random_start else centre
         best = Best(problem, targeted=self.targeted)
         state, schedule, unsolved = self._begin(problem, start, best)
+        del start
         for step in range(self.steps):
             if not bool(unsolved.all()):
                 state.restrict(unsolved)
@@ -151,7 +152,7 @@ class APGD(Attack):
         rows = torch.arange(len(problem), device=start.device)
         step_size = torch.full((len(problem), 1, 1, 1), 2 * self.threat.radius, dtype=start.dtype, device=start.device)
         gradient, loss = evaluation.gradient, evaluation.loss
-        state = _State(rows, start, start, gradient, step_size, start.clone(), gradient.clone(), loss.clone())
+        state = _State(rows, start, start, gradient, step_size, start, gradient, loss)
         return state, StepSchedule(self.steps, loss), best.update(rows, start, evaluation)
 
     def _next(self, state: _State, centre: Tensor, *, momentum: bool) -> Tensor:
@@ -164,7 +165,7 @@ class APGD(Attack):
 
     @staticmethod
     def _advance(state: _State, schedule: StepSchedule, iterate: Tensor, gradient: Tensor, loss: Tensor) -> None:
-        state.previous, state.iterate, state.gradient = state.iterate, iterate.clone(), gradient
+        state.previous, state.iterate, state.gradient = state.iterate, iterate, gradient
         rises = loss > state.best_loss
         chosen = rises.view(-1, 1, 1, 1)
         state.best_iterate = torch.where(chosen, iterate, state.best_iterate)

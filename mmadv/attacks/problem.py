@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.pixel_scores import PixelScores, check_labels, largest_magnitude
@@ -49,21 +47,44 @@ class NonFiniteLogits(UserError):
         self.iteration = iteration
 
 
-@dataclass
-class Forward:
-    """One forward pass.
+class Root(torch.autograd.Function):
+    """The end of a graph that does not keep its logits: what it hands back is taken out of ``slope`` by then."""
 
-    Attributes:
-        candidates: (n, C, h, w), the leaf to differentiate with respect to.
-        scores: of its logits, without their graph.
-        dtype: of the logits as the model returned them.
-        root: those logits with their graph, or the graph alone where they are overwritten.
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, slope: list[Tensor]) -> Tensor:
+        """Returns a scalar zero."""
+        ctx.slope = slope
+        return logits.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        """Returns the gradient with respect to the logits, and lets go of it."""
+        return ctx.slope.pop(), None
+
+
+class Graph:
+    """What a forward pass leaves to be differentiated; it holds neither the logits nor, for long, their gradient.
+
+    Args:
+        candidates: (n, C, h, w), the leaf.
+        logits: of them, as the model returned them.
     """
 
-    candidates: Tensor
-    scores: PixelScores
-    dtype: torch.dtype
-    root: Tensor | GradientEdge
+    def __init__(self, candidates: Tensor, logits: Tensor) -> None:
+        self.candidates = candidates
+        self.dtype = logits.dtype
+        self.slope: list[Tensor] = []
+        with torch.enable_grad():
+            self.root: Tensor = Root.apply(logits, self.slope)
+
+    def start(self, slope: Tensor) -> None:
+        """Takes the gradient with respect to the logits, (n, K, H, W), of which the caller had better keep nothing."""
+        self.slope.append(slope.to(self.dtype))
+
+    def gradient(self) -> Tensor | None:
+        """Returns the gradient with respect to the candidates, None where they do not decide the logits."""
+        (gradient,) = torch.autograd.grad(self.root, self.candidates, allow_unused=True)
+        return gradient
 
 
 class Problem:
@@ -153,20 +174,25 @@ class Problem:
             NonFiniteLogits: at the first image whose logits are not finite.
             UserError: the model's output is no logits of the labels' size, or does not depend on the images.
         """
-        forward = self._forward(candidates, objective, gradient=gradient, scale=scale)
-        scores = forward.scores
+        scores, graph = self._forward(candidates, objective, gradient=gradient, scale=scale)
         correct, predictions = scores.agrees.flatten(1).sum(1), scores.predictions
         tracked = input_gradient = None
-        if objective is not None and gradient:
+        if objective is not None and graph is not None:
             if track:
                 tracked, slope = objective.tracked_and_logit_gradient(scores, progress)
             else:
                 slope = objective.logit_gradient(scores, progress)
-            input_gradient = self._differentiate(forward, slope)
+            graph.start(slope)
+            del slope
         elif objective is not None and track:
             tracked = objective.tracked(scores, progress)
+        scale = scores.scale
+        del scores  # before the model's backward pass needs memory
         loss = None if tracked is None else scores_mean(tracked, self.valid_pixels)
-        return Evaluation(correct, predictions, loss, input_gradient, scores.scale)
+        del tracked
+        if objective is not None and graph is not None:
+            input_gradient = self._differentiate(graph)
+        return Evaluation(correct, predictions, loss, input_gradient, scale)
 
     def gradient(
         self, candidates: Tensor, objective: Objective, progress: float, scale: Tensor | None = None
@@ -175,13 +201,16 @@ class Problem:
 
         Arguments and errors are those of ``evaluate``.
         """
-        forward = self._forward(candidates, objective, gradient=True, scale=scale)
-        slope = objective.logit_gradient(forward.scores, progress)
-        return self._differentiate(forward, slope), forward.scores.scale
+        scores, graph = self._forward(candidates, objective, gradient=True, scale=scale)
+        assert graph is not None
+        graph.start(objective.logit_gradient(scores, progress))
+        scale = scores.scale
+        del scores  # before the model's backward pass needs memory
+        return self._differentiate(graph), scale
 
     def _forward(
         self, candidates: Tensor, objective: Objective | None, *, gradient: bool, scale: Tensor | None = None
-    ) -> Forward:
+    ) -> tuple[PixelScores, Graph | None]:
         candidates = candidates.detach().requires_grad_(gradient)
         clean_logits = self._logits_of_clean_images() if objective is not None and objective.uses_clean_logits else None
         with torch.set_grad_enabled(gradient):
@@ -198,14 +227,14 @@ class Problem:
             magnitude=magnitude,
             expendable=overwrites,
         )
-        return Forward(candidates, scores, logits.dtype, get_gradient_edge(logits) if overwrites else logits)
+        return scores, Graph(candidates, logits) if gradient else None
 
-    def _differentiate(self, forward: Forward, slope: Tensor) -> Tensor:
-        # Differentiating the sum and dividing afterwards keeps half-precision models from underflowing.
-        (gradient,) = torch.autograd.grad(forward.root, forward.candidates, slope.to(forward.dtype), allow_unused=True)
+    def _differentiate(self, graph: Graph) -> Tensor:
+        gradient = graph.gradient()
         if gradient is None:  # the weights may need a gradient where the images get none
             raise UserError(NOT_DIFFERENTIABLE)
         self.backward_passes[self.rows] += 1
+        # Differentiating the sum and dividing here keeps half-precision models from underflowing.
         return gradient / self.valid_pixels.view(-1, 1, 1, 1)
 
     def _logits_of_clean_images(self) -> Tensor:
@@ -242,11 +271,6 @@ class Problem:
 
 def is_saved_nowhere(logits: Tensor) -> bool:
     """Returns whether the backward pass of what made the logits does not read them, so that they can be overwritten."""
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (
-        2,
-        5,
-    ):  # differentiates tensors alone, not the graph without them
-        return False
     node = logits.grad_fn
     while node is not None and type(node).__name__ in VIEWS:
         node = node.next_functions[0][0]
