@@ -22,7 +22,7 @@ from studies import ROOT, Run, Stage, mean_and_deviation, provenance, run, store
 
 from mmadv.commands.training import run_train
 
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 RADIUS = '8/255'
 IMAGES = 32
 START = 'configs/demo/pspnet_clean_digits.py'

@@ -132,10 +132,18 @@ class CrossEntropyTracked(Objective):
 
 
 class LabelProbabilityObjective(CrossEntropyTracked):
-    """A loss whose gradient is that of the cross-entropy, (softmax - onehot), times a weight of each pixel."""
+    """A loss whose gradient is that of the cross-entropy, (softmax - onehot), times a weight of each pixel.
+
+    Attributes:
+        uses_predictions: whether the weight depends on them.
+    """
+
+    uses_predictions: ClassVar[bool] = False
 
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns weight · (softmax - onehot), (N, K, H, W); see ``Objective.logit_gradient``."""
+        if self.uses_predictions:
+            _ = scores.predictions  # while there are logits
         probabilities = scores.take_probabilities()
         return self._weighted(probabilities, self._weight(scores, progress), scores)
 
@@ -177,6 +185,8 @@ class CrossEntropy(WeightedCrossEntropy):
 @dataclass(frozen=True, kw_only=True)
 class BalancedCrossEntropy(WeightedCrossEntropy):
     """(1 - λ)·CE at pixels still to flip, λ·CE at the others, λ = progress / 2 (SegPGD; SEA, section 2.2.1)."""
+
+    uses_predictions = True
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
         share = scores.label_logit.new_full((), progress / 2)
@@ -273,6 +283,8 @@ class MaskedCrossEntropy(WeightedCrossEntropy):
     differentiated.
     """
 
+    uses_predictions = True
+
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
         return self.pending(scores).to(scores.label_logit.dtype)
 
@@ -285,6 +297,8 @@ class MaskedBalancedCrossEntropy(WeightedCrossEntropy):
     The weight of class c in an image is (valid pixels) / (present classes · pixels of c), so that each
     class present weighs the same and the mean weight over the image's valid pixels is 1.
     """
+
+    uses_predictions = True
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
         weights = inverse_frequency_weights(scores.indices.squeeze(1), scores.valid, scores.num_classes)

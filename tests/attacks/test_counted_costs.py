@@ -19,7 +19,7 @@ WAITS = {'aten._local_scalar_dense', 'aten.nonzero', 'aten.equal', 'aten.item', 
 @pytest.fixture(autouse=True)
 def some_rows_at_a_time(monkeypatch):
     """What is computed some rows at a time makes no tensor of the logits' size, however small they are here."""
-    monkeypatch.setattr(pixel_scores, 'CHUNK', IMAGES * CLASSES * SIDE)
+    monkeypatch.setitem(pixel_scores.CHUNKS, 'cpu', IMAGES * CLASSES * SIDE)
 
 
 class Costs(TorchDispatchMode):
@@ -113,7 +113,7 @@ def test_overwriting_the_logits_changes_no_number(name, end):
 
 @pytest.mark.parametrize('rows', [1, 2, 5, SIDE])
 def test_rows_at_a_time_give_what_the_whole_gives(monkeypatch, rows):
-    monkeypatch.setattr(pixel_scores, 'CHUNK', rows * IMAGES * CLASSES * SIDE)
+    monkeypatch.setitem(pixel_scores.CHUNKS, 'cpu', rows * IMAGES * CLASSES * SIDE)
     heights = []
 
     def function(part, index):
