@@ -146,6 +146,7 @@ def allocated_peak(step: Callable[[], Any], device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         step()
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # otherwise it prints that there is no GPU
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     events = profile.profiler.kineto_results.events()

@@ -17,6 +17,8 @@ RIVALS = ('logsumexp', 'max')
 LEAST_SCALE = 1e-3
 # A temperature below this share of a pixel's largest logit changes nothing but the range of numbers.
 LEAST_SHARE = 1e-15
+# A rival that much behind the first counts as 1e-20 of it: smaller numbers would soon not be normal ones, which are slow.
+LEAST_EXPONENT = -46.0
 
 
 @OBJECTIVES.register
@@ -86,7 +88,7 @@ class AnnealedMargin(CrossEntropyTracked):
         gradient = scores.take_logits().sub_(label_logit)
         gradient.div_(temperature).scatter_(1, scores.indices, -torch.inf)
         largest = gradient.amax(1, keepdim=True)
-        total = gradient.sub_(largest).exp_().sum(1, keepdim=True)
+        total = gradient.sub_(largest).clamp_min_(LEAST_EXPONENT).exp_().sum(1, keepdim=True)
         lead = -(largest + total.log())
         gradient.scatter_(1, scores.indices, -total)
         slope = 1 / (1 + lead.square()) if self.squash == 'atan' else torch.sigmoid(lead) * torch.sigmoid(-lead)
