@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -78,6 +79,46 @@ STEPS = {
 def test_step_makes_the_logits_and_a_copy_of_them_or_overwrites_them(name):
     assert step_costs(STEPS[name])[0] == 2
     assert step_costs(STEPS[name], gives_up_logits=True)[0] == 1
+
+
+@pytest.mark.parametrize('gives_up_logits', [False, True])
+@pytest.mark.parametrize('name', STEPS)
+def test_nothing_as_large_as_the_logits_is_alive_when_the_backbone_goes_backward(name, gives_up_logits):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head = torch.nn.Conv2d(3, 2, 1), torch.nn.Conv2d(2, CLASSES, 1)
+            self.logits, self.alive = [], []
+
+        def forward(self, images):
+            features = self.backbone(images)
+            logits = self.head(features)
+            if features.requires_grad:
+                features.register_hook(lambda _: self.alive.append(self.count()))
+            self.logits.append(StorageWeakRef(logits.untyped_storage()))
+            return logits
+
+        def count(self):
+            return sum(not storage.expired() for storage in self.logits)
+
+    torch.manual_seed(2)
+    model = Net()
+    model.gives_up_logits = gives_up_logits
+    slopes = []
+
+    class Recorded(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            output = function(*args, **(kwargs or {}))
+            if str(function).startswith('aten.convolution_backward') and args[0].shape[1] == CLASSES:
+                slopes.append(StorageWeakRef(args[0].untyped_storage()))
+                model.logits.append(slopes[-1])
+            return output
+
+    labels = torch.randint(CLASSES, (IMAGES, SIDE, SIDE))
+    with Recorded():
+        STEPS[name](4)(model, torch.rand(IMAGES, 3, SIDE, SIDE), labels, seeds=range(IMAGES))
+    assert len(slopes) == len(model.alive) >= 3
+    assert set(model.alive) == {0}
 
 
 ENDS = {
