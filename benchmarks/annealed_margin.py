@@ -328,6 +328,7 @@ PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (('pspnet_151_classes_8', 'pspnet_21_classes_8'), runs(('ama/max', [100]))),
     (('segmenter_clean_8',), runs(('ama/unmasked', [100]), ('ama/masked', [100]))),
     (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
+    (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)), seeds=(1, 2))),
     (PSPNET, runs(('ama', [30, 100]))),
     (('camvid_clean_2', 'camvid_clean_4', 'camvid_at_2'), runs(('auto', [400])) + SEA_300),
 ]

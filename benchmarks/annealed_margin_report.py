@@ -8,7 +8,7 @@ Reads JSON only. The tables go between their marks in the document, the figure t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,17 @@ class Results:
     def _of(self, attack: str, steps: int, seed: int, key: str) -> np.ndarray:
         return np.array(self.record['runs'][f'{attack} {steps} {seed}'][key], dtype=float)
 
-    def accuracy(self, name: str, steps: int) -> np.ndarray | None:
+    def accuracy(self, name: str, steps: int, seeds: Collection[int] | None = None) -> np.ndarray | None:
         """Returns the accuracy of each image, the mean over the seeds; None if a run is not stored.
 
         Args:
             name: key of ``ENSEMBLES``, whose worst case per image is taken; of ``SINGLES``; or of a run.
             steps: iterations, of an ensemble of SEA for each loss.
+            seeds: only these; by default all that are stored.
         """
         members = ENSEMBLES.get(name) or (SINGLES.get(name, name),)
         common = set.intersection(*(set(self.seeds(member, steps)) for member in members))
+        common &= common if seeds is None else set(seeds)
         if not common:
             return None
         by_seed = [
@@ -187,13 +189,13 @@ def exchanged(cases: Sequence[Results], names: dict[str, str]) -> str:
 
     Args:
         cases: those with the runs.
-        names: run -> what the table calls it, beside AMA itself.
+        names: run -> what the table calls it, beside AMA itself; differences are between the same seeds.
     """
     rows = []
     for run, text in {'ama': 'AMA', **names}.items():
         cells = [text]
         for case in cases:
-            values, whole = case.accuracy(run, 100), case.accuracy('ama', 100)
+            values, whole = case.accuracy(run, 100), case.accuracy('ama', 100, case.seeds(run, 100))
             cells += [percent(values), difference(values, whole) if run != 'ama' else '']
         rows.append(cells)
     header = ['AMA with 100 iterations, but']

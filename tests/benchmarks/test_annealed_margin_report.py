@@ -1,16 +1,13 @@
 """The tables of docs/annealed_margin.md: their arithmetic, and that they are those of the stored results."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import annealed_margin_report as report
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location('annealed_margin_report', ROOT / 'benchmarks/annealed_margin_report.py')
-report = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(report)
 
 
 @pytest.fixture
@@ -22,6 +19,7 @@ def case(tmp_path):
         'sea/masked_spherical 300 0': [0.8, 0.8],
         'ama 100 0': [0.4, 0.4],
         'ama 100 1': [0.2, 0.6],
+        'ama/max 100 1': [0.3, 0.8],
     }
     runs = {}
     for key, values in accuracy.items():
@@ -40,6 +38,12 @@ def test_worst_case_is_per_image_and_seeds_are_averaged(case):
     row = report.comparison([case]).splitlines()[2]
     assert row.split(' | ')[:4] == ['| Net, 1/255', '2', '80.00', '45.00 (1208)']
     assert '| -5.00 [-20.00, +10.00] |' in row
+
+
+def test_a_part_is_exchanged_at_the_same_seeds(case):
+    whole, other = report.exchanged([case], {'ama/max': 'max'}).splitlines()[2:]
+    assert whole == '| AMA | 40.00 |  |'
+    assert other == '| max | 55.00 | +15.00 [+10.00, +20.00] |'
 
 
 def test_interval_covers_the_mean_as_often_as_it_says():
