@@ -43,6 +43,7 @@ from mmadv.attacks import (
     CosineSchedule,
     CosPGD,
     CrossEntropy,
+    JensenShannon,
     Linf,
     MaskedCrossEntropy,
     Objective,
@@ -272,6 +273,11 @@ VARIANTS: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
 ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
     **{name: make for name, (_, make) in {**ABLATION, **VARIANTS}.items()},
     'auto': lambda threat, steps: auto(threat.radius, steps, type(threat).__name__),
+    'ama/js': scheduled(objective=JensenShannon()),
+    'apgd/js': lambda threat, steps: APGD(threat=threat, steps=steps, objective=JensenShannon()),
+    'apgd/red-js': lambda threat, steps: RadiusReduction(
+        attack=APGD(threat=threat, steps=steps, objective=JensenShannon())
+    ),
     'apgd': lambda threat, steps: APGD(threat=threat, steps=steps),
     'segpgd': lambda threat, steps: SegPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
     'cospgd': lambda threat, steps: CosPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
@@ -327,6 +333,7 @@ PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (SELECTION, runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25 + runs(('sea/masked_balanced_ce', [300]))),
     (('pspnet_151_classes_8', 'pspnet_21_classes_8'), runs(('ama/max', [100]))),
     (('segmenter_clean_8',), runs(('ama/unmasked', [100]), ('ama/masked', [100]))),
+    (('segmenter_at_8', 'segmenter_clean_8'), runs(('ama/js', [100]), ('apgd/js', [100]), ('apgd/red-js', [200]))),
     (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)), seeds=(1, 2))),
     (PSPNET, runs(('ama', [30, 100]))),

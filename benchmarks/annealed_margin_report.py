@@ -33,6 +33,9 @@ SINGLES = {
     'APGD': 'apgd',
     'SegPGD': 'segpgd',
     'CosPGD': 'cospgd',
+    'Jensen-Shannon under the schedule of AMA': 'ama/js',
+    'APGD, Jensen-Shannon': 'apgd/js',
+    'APGD red-ε, Jensen-Shannon': 'apgd/red-js',
 }
 # Okabe and Ito's colours, told apart also by marker and dash.
 STYLES = {
