@@ -17,7 +17,7 @@ RIVALS = ('logsumexp', 'max')
 LEAST_SCALE = 1e-3
 # A temperature below this share of a pixel's largest logit changes nothing but the range of numbers.
 LEAST_SHARE = 1e-15
-# A rival that much behind the first counts as 1e-20 of it: smaller numbers would soon not be normal ones, which are slow.
+# A rival that far behind the first counts as 1e-20 of it: smaller numbers would soon be denormal, which are slow.
 LEAST_EXPONENT = -46.0
 
 
