@@ -5,6 +5,7 @@ import numpy as np
 import pir_at
 import pytest
 import studies
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 
@@ -92,3 +93,18 @@ def test_every_run_of_a_study_has_a_config_and_files_of_its_own(study, tmp_path)
     for run in runs:
         for stage in run.stages:
             assert (BENCHMARKS.parent / stage.command[1]).is_file()
+
+
+@pytest.mark.parametrize(('sizes', 'expected'), [((3, 1, 2), 4), ((2, 5), 5), ((), 0)])
+def test_allocated_peak_is_that_of_what_is_alive_at_once(sizes, expected):
+    kept = torch.ones(7 * 2**18)  # what was there before does not count
+
+    def step():
+        for size in sizes:
+            torch.empty(size * 2**18, dtype=torch.float32)
+        if sizes:
+            both = [torch.empty(2**19), torch.empty(2**19)]
+            del both
+
+    assert studies.allocated_peak(step, 'cpu') == expected * 2**20
+    del kept
