@@ -9,6 +9,7 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.cascade import Cascade
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.fast_newton import FastNewton
+from mmadv.attacks.furthest_class import FurthestClass
 from mmadv.attacks.gaussian_noise import GaussianNoise
 from mmadv.attacks.objectives import (
     BalancedCrossEntropy,
@@ -55,6 +56,7 @@ __all__ = [
     'CrossEntropy',
     'FastNewton',
     'FromPixels',
+    'FurthestClass',
     'GaussianNoise',
     'JensenShannon',
     'KullbackLeibler',

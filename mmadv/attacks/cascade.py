@@ -28,9 +28,11 @@ class Cascade(Attack):
 
     Args:
         attacks: name -> attack or its config, in order, all with ``steps`` and under the same threat model.
+        relays: names of those, but the first, that start from the strongest result so far, not by their own choice.
     """
 
     attacks: Mapping[str, Attack]
+    relays: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.attacks, Mapping) or not self.attacks:
@@ -40,6 +42,10 @@ class Cascade(Attack):
             if not isinstance(attack, Attack) or not hasattr(attack, 'steps'):
                 raise UserError(f"Cascade: '{name}' must be an attack with steps; found {attack!r}")
         object.__setattr__(self, 'attacks', attacks)
+        object.__setattr__(self, 'relays', tuple(self.relays))
+        later = list(attacks)[1:]
+        if not set(self.relays) <= set(later):
+            raise UserError(f'Cascade: relays must be among the attacks after the first, {later}; found {self.relays}')
         if any(attack.threat != self.threat for attack in attacks.values()):
             threats = {name: attack.threat for name, attack in attacks.items()}
             raise UserError(f'Cascade: all attacks need the same threat model; found {threats}')
@@ -84,7 +90,8 @@ class Cascade(Attack):
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         """Returns the strongest result; a given ``start`` serves the first attack only."""
-        return strongest_in_turn(problem, {(name,): attack for name, attack in self.attacks.items()}, start)
+        relays = [(name,) for name in self.relays]
+        return strongest_in_turn(problem, {(name,): attack for name, attack in self.attacks.items()}, start, relays)
 
 
 def shared_out(steps: int, weights: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.cascade import Cascade, shared_out
 from mmadv.attacks.ensemble import WorstCase
+from mmadv.attacks.furthest_class import FurthestClass
 from mmadv.attacks.objectives import (
     BalancedCrossEntropy,
     JensenShannon,
@@ -48,7 +49,8 @@ AMA_FORMS: dict[str, tuple[AnnealedMargin, float]] = {
     'masked': (AnnealedMargin(flipped_weight=0), 0.6),
     'sigmoid': (AnnealedMargin(squash='sigmoid', temperatures=(0.5, 0.02)), 0.8),
 }
-AUTO_FORMS = ('atan', 'masked')
+# How auto shares out its passes among its three parts.
+AUTO_SHARES = (2, 1, 1)
 
 
 @ATTACKS.register
@@ -117,25 +119,32 @@ def ama(
 def auto(
     radius: str | float, passes: int = 400, threat: str | dict[str, Any] = 'Linf', targeted: bool = False
 ) -> Cascade:
-    """Returns the ensemble to evaluate with where nothing is to be chosen: two forms of AMA, half the passes each.
+    """Returns the ensemble to evaluate with where nothing is to be chosen: AMA twice, then APGD from where it ended.
 
-    The forms are 'atan' and 'masked', which fail on different models.
-
-    The second runs on the images that the first left with a pixel to flip. docs/annealed_margin.md compares it with
-    SEA: it is stronger on convolutional models, and weaker on a Segmenter with adversarial training. Evaluate a
-    transformer by the worst case of both.
+    Half of the passes go to AMA, a quarter to AMA aimed at the class that is furthest from all pixels of an image
+    (``FurthestClass``): the two fail on different models. With the last quarter, APGD on the Jensen-Shannon divergence
+    goes on from the stronger of what they found. An image without a pixel left to flip takes no part in what follows.
+    docs/annealed_margin.md compares the ensemble with SEA.
 
     Args:
         radius: '4/255', '0.03' or a float.
-        passes: at most, forward and backward passes per image of both together; one forward pass more for each.
+        passes: at most, forward and backward passes per image of all together; four forward passes more choose the
+            class and score results.
         threat: 'Linf' or 'L2'.
-        targeted: labels are the classes wanted.
+        targeted: labels are the classes wanted; the second part is then AMA once more, in its masked form.
 
     Raises:
         UserError: an unknown threat, a radius that is not one, or fewer passes than attacks.
     """
-    counts = zip(AUTO_FORMS, shared_out(passes, [1] * len(AUTO_FORMS)), strict=True)
-    return Cascade(attacks={form: ama(radius, count, form, threat, targeted) for form, count in counts})
+    first, second, third = shared_out(passes, AUTO_SHARES)
+    return Cascade(
+        attacks={
+            'ama': ama(radius, first, threat=threat, targeted=targeted),
+            'furthest': FurthestClass(attack=ama(radius, second, 'masked', threat, targeted)),
+            'js': APGD(threat=_budget(radius, threat), steps=third, objective=JensenShannon(targeted=targeted)),
+        },
+        relays=('js',),
+    )
 
 
 def _budget(radius: str | float, threat: str | dict[str, Any]) -> Threat:

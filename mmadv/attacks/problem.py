@@ -144,6 +144,10 @@ class Problem:
         same._clean_logits = self._clean_logits
         return same
 
+    def relabelled(self, labels: Tensor) -> Problem:
+        """Returns the same problem with other labels (N, H, W), and with counters at zero."""
+        return Problem(self.model, self.images, labels, self.seeds, self.ignore_index, self.positions)
+
     def count_passes_of(self, part: Problem, keep: Tensor | None = None) -> None:
         """Adds the passes of a reseeded problem (of the images in ``keep``, if given) to this one's."""
         rows = self.rows if keep is None else self.rows[keep.cpu()]
@@ -193,6 +197,20 @@ class Problem:
         if objective is not None and graph is not None:
             input_gradient = self._differentiate(graph)
         return Evaluation(correct, predictions, loss, input_gradient, scale)
+
+    def furthest_classes(self) -> Tensor:
+        """Returns the class furthest from being predicted on any valid pixel of each clean image, (N,) int64.
+
+        One forward pass. It is the class of the lowest max_i (u_ik - max_j u_ij), i the valid pixels, u their logits.
+
+        Raises:
+            NonFiniteLogits: at the first image whose logits are not finite.
+        """
+        scores, _ = self._forward(self.images, None, gradient=False)
+        highest, void = scores.highest.squeeze(1), ~scores.valid
+        # Class by class, so that no tensor of the logits' size is made.
+        leads = [(u - highest).masked_fill(void, -torch.inf).flatten(1).amax(1) for u in scores.logits.unbind(1)]
+        return torch.stack(leads, 1).argmin(1)
 
     def gradient(
         self, candidates: Tensor, objective: Objective, progress: float, scale: Tensor | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -67,13 +67,16 @@ class Restarts(Attack):
         return strongest_in_turn(problem, {('restart', run): self.attack for run in range(self.restarts)}, start)
 
 
-def strongest_in_turn(problem: Problem, attacks: Mapping[tuple, Attack], start: Tensor | None) -> Found:
+def strongest_in_turn(
+    problem: Problem, attacks: Mapping[tuple, Attack], start: Tensor | None, relays: Collection[tuple] = ()
+) -> Found:
     """Returns the strongest result per image of attacks in turn, each on the images with a pixel left to flip.
 
     Args:
         problem: the model, images and labels; all passes are counted there.
         attacks: what each run's seeds are derived with -> the attack.
         start: first iterate of the first attack, or None for its own choice.
+        relays: keys of the later attacks that start from the strongest result so far, not by their own choice.
     """
     best = Best(problem, targeted=next(iter(attacks.values())).targeted)
     unsolved = torch.ones(len(problem), dtype=torch.bool, device=problem.images.device)
@@ -82,7 +85,7 @@ def strongest_in_turn(problem: Problem, attacks: Mapping[tuple, Attack], start: 
         if not len(rows):
             break
         part = problem.restrict(unsolved).reseed(*keys)
-        found = attack.run(part, start)
+        found = attack.run(part, best.images[rows] if keys in relays else start)
         evaluation = evaluated(found, part)
         problem.count_passes_of(part, unsolved)
         unsolved = unsolved.clone()

@@ -17,11 +17,13 @@ from mmadv.attacks import (
     Cascade,
     CosineSchedule,
     CrossEntropy,
+    FurthestClass,
     Linf,
     ScheduledPGD,
     ama,
     auto,
     preset,
+    sea,
 )
 from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.errors import UserError
@@ -231,9 +233,9 @@ def test_costs_n_backward_and_n_plus_one_forward_passes(passes, threat):
     model, (images, labels) = conv_net(22), batch(22)
     result = ama(0.01, passes=passes, threat=threat)(model, images, labels)
     assert result.backward_passes.tolist() == [passes] * 3 and result.forward_passes.tolist() == [passes + 1] * 3
-    result = auto(0.01, passes=2 * passes, threat=threat)(model, images, labels)
-    assert result.backward_passes.tolist() == [2 * passes] * 3
-    assert result.forward_passes.tolist() == [2 * passes + 2] * 3
+    result = auto(0.01, passes=4 * passes, threat=threat)(model, images, labels)
+    assert result.backward_passes.tolist() == [4 * passes] * 3
+    assert result.forward_passes.tolist() == [4 * passes + 4] * 3  # one to choose a class, three to score results
 
 
 def test_a_solved_image_costs_no_more_passes_and_leaves_the_others_as_they_are():
@@ -278,9 +280,53 @@ def test_logits_of_any_size_leave_a_result_in_the_budget(dtype, scale):
     assert Linf(radius='4/255').contains(result.images, images).all() and result.images.dtype == dtype
 
 
+@pytest.mark.parametrize('keep', ['lowest_accuracy', 'last'])
+def test_furthest_class_is_the_targeted_attack_at_the_class_that_no_pixel_is_near(keep):
+    model, (images, labels) = conv_net(12).eval(), batch(12)
+    labels[0, 2:] = labels[1, 1:] = 255
+    classes = []
+    for n in range(3):  # by the definition, pixel by pixel
+        logits = model(images[n : n + 1])[0].flatten(1).T.tolist()
+        valid = (labels[n].flatten() != 255).tolist()
+        nearest = [max(u[k] - max(u) for u, counts in zip(logits, valid, strict=True) if counts) for k in range(4)]
+        classes.append(nearest.index(min(nearest)))
+    target = torch.where(labels == 255, 255, torch.tensor(classes).view(-1, 1, 1))
+    inner = replace(ama(0.1, passes=10, form='masked'), keep=keep)
+    found = FurthestClass(attack=inner)(model, images, labels, seeds=[1, 2, 3])
+    towards = replace(ama(0.1, passes=10, form='masked', targeted=True), keep='last')
+    expected = towards(model, images, target, seeds=[1, 2, 3])
+    assert torch.equal(found.images, expected.images) and classes == [2, 3, 0]
+    valid = labels != 255
+    correct = ((model(found.images).argmax(1) == labels) & valid).flatten(1).sum(1)
+    assert torch.equal(found.accuracy, correct / valid.flatten(1).sum(1).double())
+    assert found.backward_passes.tolist() == [10] * 3 and found.forward_passes.tolist() == [12] * 3
+
+
+def test_furthest_class_of_a_targeted_attack_is_that_attack():
+    model, (images, labels) = conv_net(10).eval(), batch(10)
+    inner = ama(0.1, passes=10, targeted=True)
+    found, expected = (
+        attack(model, images, labels, seeds=[1, 2, 3]) for attack in (FurthestClass(attack=inner), inner)
+    )
+    assert torch.equal(found.images, expected.images) and torch.equal(found.forward_passes, expected.forward_passes)
+
+
+def test_furthest_class_flips_pixels_that_flip_together():
+    """Every pixel has the mean image's class, and class 2 alone grows with the image; the labels are class 0."""
+    images = torch.full((1, 3, 4, 4), 0.5, dtype=torch.float64)
+
+    def model(x):
+        mean = x.mean((1, 2, 3), keepdim=True).expand(-1, 1, 4, 4)
+        return torch.cat([2 - 2 * mean, 0.9 + 0 * mean, 2 * mean - 0.2], 1)
+
+    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
+    result = FurthestClass(attack=ama(0.1, passes=10))(model, images, labels)
+    assert result.predictions.eq(2).all() and result.accuracy.item() == 0
+
+
 def test_cascade_keeps_the_lowest_of_its_attacks():
     model, (images, labels) = conv_net(24).eval(), batch(24, n=6)
-    attack = auto('6/255', passes=20)
+    attack = replace(auto('6/255', passes=20), relays=())
     whole = attack(model, images, labels, seeds=range(6))
     singles = [
         Cascade(attacks={name: part})(model, images, labels, seeds=range(6)) for name, part in attack.attacks.items()
@@ -290,8 +336,23 @@ def test_cascade_keeps_the_lowest_of_its_attacks():
     assert torch.equal(whole.forward_passes, sum(single.forward_passes for single in singles))
 
 
+def test_a_relay_starts_from_the_strongest_result_so_far():
+    model, (images, labels) = conv_net(24).eval(), batch(24, n=6)
+    attack = auto('6/255', passes=20)
+    forms = Cascade(attacks={name: attack.attacks[name] for name in ('ama', 'furthest')})
+    before = forms(model, images, labels, seeds=range(6))
+    after = attack.attacks['js'](model, images, labels, start=before.images)
+    whole = attack(model, images, labels, seeds=range(6))
+    lower = (after.accuracy <= before.accuracy).view(-1, 1, 1, 1)
+    assert torch.equal(whole.accuracy, torch.minimum(before.accuracy, after.accuracy))
+    assert torch.equal(whole.images, torch.where(lower, after.images, before.images))
+    assert not torch.equal(whole.images, replace(attack, relays=())(model, images, labels, seeds=range(6)).images)
+    assert build(attack.describe(), ATTACKS) == attack
+
+
 def test_passes_of_the_ensemble_are_shared_out():
-    assert [part.steps for part in auto('4/255').attacks.values()] == [200, 200]
+    assert [part.steps for part in auto('4/255').attacks.values()] == [200, 100, 100]
+    assert auto('4/255').attacks['js'] == replace(sea('4/255').attacks['js'].attack, steps=100)
     assert auto('4/255').steps == 400 and auto('4/255').with_steps(7).steps == 7
     assert auto('4/255', passes=401).steps == 401 and preset('auto', '4/255', 60) == auto('4/255', passes=60)
     assert preset('ama', '4/255') == ama('4/255', passes=100)
@@ -317,8 +378,10 @@ def test_passes_of_the_ensemble_are_shared_out():
         (lambda: replace(ama('4/255'), keep='lats'), "unknown keep 'lats'; did you mean 'last'"),
         (lambda: ama('4/255', form='tan'), "unknown form of AMA 'tan'; did you mean 'atan'"),
         (lambda: ama('4/255', passes=0), 'steps must be a positive integer; found 0'),
-        (lambda: auto('4/255', passes=1), '2 attacks in turn need at least as many steps together; found 1'),
+        (lambda: auto('4/255', passes=1), '3 attacks in turn need at least as many steps together; found 1'),
         (lambda: Cascade(attacks={}), 'at least one name'),
+        (lambda: FurthestClass(attack=PGD(threat=Linf(radius=0.1))), 'attack must be a ScheduledPGD; found PGD'),
+        (lambda: replace(auto('4/255'), relays=('ama',)), r"the first, \['furthest', 'js'\]; found \('ama',\)"),
         (lambda: Cascade(attacks={'a': 3}), "'a' must be an attack with steps; found 3"),
         (
             lambda: Cascade(attacks={'a': PGD(threat=Linf(radius=0.1)), 'b': PGD(threat=L2(radius=0.1))}),

@@ -1,0 +1,82 @@
+"""An attack that moves every pixel of an image towards the one class that none of them is near."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.problem import Problem
+from mmadv.attacks.result import Found
+from mmadv.attacks.scheduled_pgd import ScheduledPGD
+from mmadv.attacks.threat import Threat
+from mmadv.errors import UserError
+from mmadv.registry import ATTACKS
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class FurthestClass(Attack):
+    """Aims an attack, in each image, at the class that is furthest from being predicted on any of its pixels.
+
+    That class k minimises max_i (u_ik - max_j u_ij) over the valid pixels i of the clean image, u their logits. Hardly
+    a pixel gets there. But all of them are pushed the same way, none is done before the others, and on the way they
+    leave their labels: where the pixels of a model change their classes together, as a transformer's may, this finds
+    what objectives that choose among pixels miss (docs/annealed_margin.md). The last iterate is the result.
+
+    With an attack that is targeted already, there is nothing to choose, and this is that attack.
+
+    Args:
+        attack: a ScheduledPGD, or its config. n iterations cost n backward and n + 1 forward passes.
+    """
+
+    attack: Attack
+
+    def __post_init__(self) -> None:
+        build_parts(self, attack=self.attack)
+        if not isinstance(self.attack, ScheduledPGD):
+            raise UserError(f'FurthestClass: attack must be a ScheduledPGD; found {self.attack!r}')
+
+    @property
+    def threat(self) -> Threat:  # type: ignore[override]
+        return self.attack.threat
+
+    @property
+    def start_threat(self) -> Threat:
+        return self.attack.start_threat
+
+    @property
+    def targeted(self) -> bool:
+        return self.attack.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return self.attack.is_random
+
+    @property
+    def steps(self) -> int:
+        """Iterations."""
+        return self.attack.steps  # type: ignore[attr-defined]
+
+    def with_threat(self, threat: Threat) -> FurthestClass:
+        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
+
+    def with_steps(self, steps: int) -> FurthestClass:
+        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
+
+    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        attack = self.attack
+        assert isinstance(attack, ScheduledPGD)
+        if attack.targeted:
+            return attack.run(problem, start)
+        wanted = problem.furthest_classes().view(-1, 1, 1)
+        labels = torch.where(problem.labels == problem.ignore_index, problem.labels, wanted)
+        objective = dataclasses.replace(attack.objective, targeted=True)
+        aimed = dataclasses.replace(attack, objective=objective, keep='last')
+        towards = problem.relabelled(labels)
+        found = aimed.run(towards, start)
+        problem.count_passes_of(towards)
+        return Found(found.images)
