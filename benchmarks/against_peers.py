@@ -8,9 +8,9 @@
 ALMA prox, PDPGD and DAG of adv-lib look for the smallest perturbation that flips 99 % of an image's pixels, not for the
 most pixels within a radius. They are given their own goal, and read in two ways: an image counts as attacked only where
 what they return lies within the radius (its clean accuracy else), or what they return is projected to the radius, and
-the lower of that and the clean accuracy counts. Our attacks and torchattacks' PGD stay within the radius by themselves.
-What a library or an attack says when it does not run is put into the table. Writes docs/evidence.md and
-benchmarks/results/.
+the lower of that and the clean accuracy counts, which is never the higher reading. Our attacks and torchattacks' PGD
+stay within the radius by themselves. What a library or an attack says when it does not run is put into the table.
+Writes docs/evidence.md, docs/images/against_peers.png and benchmarks/results/.
 
 The checkpoints are those of ``make demo`` and of benchmarks/camvid.py; a case without its checkpoint is left out.
 """
@@ -23,6 +23,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # adv-lib compiles a part of ALMA prox; the same code runs without, and needs no compiler.
@@ -68,7 +69,8 @@ CASES = {
         '',
     ),
 }
-BUDGETS = (100, 300)
+BUDGETS = (10, 30, 100, 300)
+FIGURE = ROOT / 'docs/images/against_peers.png'
 SHARE = 0.99  # of the pixels that adv-lib's attacks want flipped, their own default
 LIBRARIES = {'adv-lib': 'adv_lib', 'torchattacks': 'torchattacks'}
 
@@ -212,23 +214,62 @@ def judged(found: Tensor, loaded: Loaded, radius: float) -> dict[str, Any]:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Returns the Markdown table of one case."""
-    lines = [
-        '| attack | library | gradients | accuracy, within the radius only, % | accuracy, projected, % | median norm, '
-        '/255 | forward passes | gradients taken | seconds |',
-        '|---|---|---:|---:|---:|---:|---:|---:|---:|',
-    ]
-    for row in sorted(records, key=lambda row: row['budget']):
-        library = f'{row["library"]} {row.get("version", "")}'.strip()
-        head = f'| {row["attack"]} | {library} | {row["budget"]} |'
-        if 'failed' in row:
-            lines.append(f'{head} {row["failed"]} | | | | | |')
+    """Returns the Markdown table of one case: accuracies per budget, then the rest at the largest budget of a row."""
+    budgets = sorted({row['budget'] for row in records})
+    head = ['attack', 'library', *(f'{n} gradients' for n in budgets), 'within the radius only', 'median norm, /255']
+    head += ['forward passes', 'gradients taken', 'seconds']
+    lines = [f'| {" | ".join(head)} |', f'|---|---|{"---:|" * (len(head) - 2)}']
+    for name in ATTACKS:
+        rows = {row['budget']: row for row in records if row['attack'] == name}
+        if not rows:
             continue
-        lines.append(
-            f'{head} {100 * row["within"]:.2f} | {100 * row["projected"]:.2f} | {255 * row["norm"]:.1f} | '
-            f'{row["forward"]:.0f} | {row["backward"]:.0f} | {row["seconds"]:.1f} |'
-        )
+        last = rows[max(rows)]
+        accuracies = [_accuracy(rows[n]) if n in rows else '-' for n in budgets]
+        costs = [''] * 5
+        if 'failed' not in last:
+            costs = [f'{100 * last["within"]:.2f}', f'{255 * last["norm"]:.1f}']
+            costs += [f'{last["forward"]:.0f}', f'{last["backward"]:.0f}', f'{last["seconds"]:.1f}']
+        library = f'{last["library"]} {last.get("version", "")}'.strip()
+        lines.append(f'| {" | ".join([name, library, *accuracies, *costs])} |')
     return '\n'.join(lines)
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    return row['failed'] if 'failed' in row else f'{100 * row["projected"]:.2f}'
+
+
+def draw(content: dict[str, Any], path: Path) -> None:
+    """Writes the figure: accuracy, projected to the radius, over the gradients of each attack."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ran = [row for row in content['records'] if 'failed' not in row]
+    cases = {name: [row for row in ran if row['case'] == name] for name in CASES}
+    cases = {name: rows for name, rows in cases.items() if len({row['budget'] for row in rows}) > 1}
+    if not cases:
+        return
+    figure = Figure(figsize=(4.4 * len(cases), 3.8), layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(cases), squeeze=False).flat
+    for axes, (name, rows) in zip(panels, cases.items(), strict=True):
+        for index, attack in enumerate(ATTACKS):
+            points = sorted((row['budget'], 100 * row['projected']) for row in rows if row['attack'] == attack)
+            dash = '-' if ATTACKS[attack][0] == 'mmadv' else '--'
+            if points:
+                axes.plot(*zip(*points, strict=True), dash, marker='os^vDPX*'[index], label=attack, color=f'C{index}')
+        axes.axhline(100 * rows[0]['clean'], color='grey', linewidth=0.8)
+        axes.set_xscale('log')
+        budgets = sorted({row['budget'] for row in rows})
+        axes.set_xticks(budgets, [str(n) for n in budgets])
+        axes.minorticks_off()
+        axes.set_title(f'{CASES[name].title}, {CASES[name].radius}', fontsize=9)
+        axes.set_xlabel('gradients per image')
+        axes.set_ylabel('accuracy, %')
+        axes.grid(alpha=0.3)
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc='outside lower center', ncols=4, fontsize=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def section(content: dict[str, Any]) -> str:
@@ -253,6 +294,7 @@ def main() -> None:
     """Runs all attacks on the chosen cases, keeps what is stored of others, and writes the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
+    parser.add_argument('--attacks', nargs='+', choices=ATTACKS, default=list(ATTACKS))
     parser.add_argument('--budgets', nargs='+', type=int, default=list(BUDGETS), help='gradients for each image')
     arguments = parser.parse_args()
     register_all_modules()
@@ -266,7 +308,7 @@ def main() -> None:
             continue
         loaded, sha256 = load(case), file_sha256(ROOT / case.checkpoint)
         for budget in arguments.budgets:
-            for attack in ATTACKS:
+            for attack in arguments.attacks:
                 record = measured(attack, loaded, parse_radius(case.radius), budget)
                 print(name, record, flush=True)
                 same = (name, attack, budget)
@@ -274,6 +316,8 @@ def main() -> None:
                 stored.append({'case': name, 'radius': case.radius, 'checkpoint': sha256, **record})
                 content = json.loads(store('against_peers', stored).read_text(encoding='utf-8'))
                 write_section(ROOT / 'docs/evidence.md', 'benchmarks/against_peers.py', section(content))
+    if stored:
+        draw(json.loads(file.read_text(encoding='utf-8')), FIGURE)
 
 
 if __name__ == '__main__':

@@ -40,9 +40,11 @@ from mmadv.attacks import (
     PGD,
     AnnealedMargin,
     Attack,
+    Cascade,
     CosineSchedule,
     CosPGD,
     CrossEntropy,
+    FurthestClass,
     JensenShannon,
     Linf,
     MaskedCrossEntropy,
@@ -98,7 +100,8 @@ class Case:
     target: int | None = None
 
 
-DIGITS, CAMVID = tuple(range(4, 128, 16)), tuple(i * 101 // 8 for i in range(8))
+DIGITS, OTHER_DIGITS = tuple(range(4, 128, 16)), tuple(range(8, 128, 16))
+CAMVID = tuple(i * 101 // 8 for i in range(8))
 
 
 def digits(name: str, training: str, stem: str, checkpoint: str, radii: Sequence[int]) -> list[Case]:
@@ -147,6 +150,10 @@ SEGMENTERS = [
     *digits('segmenter_at', 'Segmenter, adversarial', 'segmenter_pgd2_digits',
             'work_dirs/segmenter_at/iter_200.pth', (8,)),
 ]  # fmt: skip
+OTHER_IMAGES = [
+    replace(case, name=case.name.replace('_8', '_other_8'), title=f'{case.title}, other images', images=OTHER_DIGITS)
+    for case in SEGMENTERS
+]
 CASES = {
     case.name: case
     for case in (
@@ -155,6 +162,7 @@ CASES = {
         *other_goals(CLEAN_DEMO[-1]),
         *other_goals(AT_DEMO[-1]),
         *SEGMENTERS,
+        *OTHER_IMAGES,
         Case('pir_at_8', 'digits, UPerNet with a ConvNeXt, PIR-AT', 'configs/pir_at/upernet_pgd2_digits.py',
              'work_dirs/pir_at/upernet_pgd2_digits_robust_2step_400_0/iter_400.pth', '8/255', DIGITS),
         many_classes(21),
@@ -164,8 +172,10 @@ CASES = {
     )
 }  # fmt: skip
 PSPNET = tuple(case.name for case in (*CLEAN_DEMO, *AT_DEMO))
-# The cases that parameters may be chosen on; every other one is for the report alone.
+# The cases that AMA's parameters may be chosen on; auto's parts were chosen on the Segmenters, too. All others are for
+# the report.
 SELECTION = ('pspnet_at_12', 'pspnet_clean_12')
+HELD_OUT = ('segmenter_at_other_8', 'segmenter_clean_other_8')
 OTHERS = (
     'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8', 'pspnet_21_classes_8',
     'pspnet_at_l2_1', 'pspnet_clean_l2_1', 'pspnet_at_target_12', 'pspnet_clean_target_12',
@@ -272,6 +282,10 @@ VARIANTS: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
 }
 ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
     **{name: make for name, (_, make) in {**ABLATION, **VARIANTS}.items()},
+    'forms': lambda threat, steps: Cascade(
+        attacks={form: ama(threat.radius, steps // 2, form, type(threat).__name__) for form in ('atan', 'masked')}
+    ),
+    'furthest': lambda threat, steps: FurthestClass(attack=ama(threat.radius, steps, 'masked', type(threat).__name__)),
     'auto': lambda threat, steps: auto(threat.radius, steps, type(threat).__name__),
     'ama/js': scheduled(objective=JensenShannon()),
     'apgd/js': lambda threat, steps: APGD(threat=threat, steps=steps, objective=JensenShannon()),
@@ -327,15 +341,22 @@ RIVALS = ('apgd', 'segpgd', 'cospgd')
 # The most telling runs first.
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (SELECTION, runs(('ama', [10, 30, 100, 300]), ('auto', [400])) + SEA_300),
-    ((*OTHERS, 'camvid_clean_1', 'camvid_at_4'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
+    ((*HELD_OUT, *OTHERS, 'camvid_clean_1', 'camvid_at_4'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)))),
     (('camvid_clean_4', 'camvid_clean_0_5', 'camvid_clean_2', 'camvid_at_2', 'camvid_at_1'), runs(('ama', [30, 100]))),
     (SELECTION, runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25 + runs(('sea/masked_balanced_ce', [300]))),
     (('pspnet_151_classes_8', 'pspnet_21_classes_8'), runs(('ama/max', [100]))),
-    (('segmenter_clean_8',), runs(('ama/unmasked', [100]), ('ama/masked', [100]))),
+    ((*HELD_OUT, *SELECTION, *OTHERS[:-2], 'camvid_clean_1', 'camvid_at_4'), runs(('furthest', [100]))),  # no targeted
+    (('segmenter_at_8', 'segmenter_clean_8'), runs(('ama/masked', [100]), ('forms', [400]))),
+    (('segmenter_at_8',), runs(('forms', [400]), seeds=(1, 2))),
+    (('segmenter_clean_8',), runs(('ama/unmasked', [100]))),
     (('segmenter_at_8', 'segmenter_clean_8'), runs(('ama/js', [100]), ('apgd/js', [100]), ('apgd/red-js', [200]))),
+    ((*HELD_OUT, 'segmenter_clean_8'), runs(('auto', [400]), seeds=(1, 2))),
     (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)), seeds=(1, 2))),
+    (SELECTION, runs(('ama', [1200]), *((name, [10, 1200]) for name in RIVALS))),
+    (OTHERS, runs(*((name, [30, 100, 300]) for name in RIVALS))),
+    (('camvid_clean_1', 'camvid_at_4'), runs(*((name, [30, 100]) for name in RIVALS))),
     (PSPNET, runs(('ama', [30, 100]))),
     (('camvid_clean_2', 'camvid_clean_4', 'camvid_at_2'), runs(('auto', [400])) + SEA_300),
 ]

@@ -30,6 +30,9 @@ SINGLES = {
     'AMA': 'ama',
     'AMA, sigmoid form': 'ama/sigmoid',
     'auto': 'auto',
+    'AMA, masked': 'ama/masked',
+    'AMA, then its masked form': 'forms',
+    'AMA towards the furthest class': 'furthest',
     'APGD': 'apgd',
     'SegPGD': 'segpgd',
     'CosPGD': 'cospgd',
@@ -168,7 +171,7 @@ def comparison(cases: Sequence[Results]) -> str:
         ]
         for case in cases
     ]
-    header = ['model, radius', 'images', 'clean', 'SEA (passes)', 'AMA (31)', 'AMA (101)', 'auto (402)']
+    header = ['model, radius', 'images', 'clean', 'SEA (passes)', 'AMA (31)', 'AMA (101)', 'auto (404)']
     return table([*header, 'AMA (31) - SEA', 'AMA (101) - SEA', 'auto - SEA'], rows)
 
 
