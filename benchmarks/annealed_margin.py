@@ -100,7 +100,7 @@ class Case:
     target: int | None = None
 
 
-DIGITS, OTHER_DIGITS = tuple(range(4, 128, 16)), tuple(range(8, 128, 16))
+DIGITS, OTHER_DIGITS, MORE_DIGITS = tuple(range(4, 128, 16)), tuple(range(8, 128, 16)), tuple(range(12, 128, 16))
 CAMVID = tuple(i * 101 // 8 for i in range(8))
 
 
@@ -154,6 +154,12 @@ OTHER_IMAGES = [
     replace(case, name=case.name.replace('_8', '_other_8'), title=f'{case.title}, other images', images=OTHER_DIGITS)
     for case in SEGMENTERS
 ]
+MORE_IMAGES = replace(
+    SEGMENTERS[-1],
+    name='segmenter_at_more_8',
+    title=f'{SEGMENTERS[-1].title}, more images',
+    images=MORE_DIGITS,
+)
 CASES = {
     case.name: case
     for case in (
@@ -163,6 +169,7 @@ CASES = {
         *other_goals(AT_DEMO[-1]),
         *SEGMENTERS,
         *OTHER_IMAGES,
+        MORE_IMAGES,
         Case('pir_at_8', 'digits, UPerNet with a ConvNeXt, PIR-AT', 'configs/pir_at/upernet_pgd2_digits.py',
              'work_dirs/pir_at/upernet_pgd2_digits_robust_2step_400_0/iter_400.pth', '8/255', DIGITS),
         many_classes(21),
@@ -177,8 +184,8 @@ PSPNET = tuple(case.name for case in (*CLEAN_DEMO, *AT_DEMO))
 SELECTION = ('pspnet_at_12', 'pspnet_clean_12')
 HELD_OUT = ('segmenter_at_other_8', 'segmenter_clean_other_8')
 OTHERS = (
-    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8', 'pspnet_21_classes_8',
-    'pspnet_at_l2_1', 'pspnet_clean_l2_1', 'pspnet_at_target_12', 'pspnet_clean_target_12',
+    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'segmenter_at_more_8', 'pspnet_151_classes_8',
+    'pspnet_21_classes_8', 'pspnet_at_l2_1', 'pspnet_clean_l2_1', 'pspnet_at_target_12', 'pspnet_clean_target_12',
 )  # fmt: skip
 
 
@@ -351,7 +358,7 @@ PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (('segmenter_at_8',), runs(('forms', [400]), seeds=(1, 2))),
     (('segmenter_clean_8',), runs(('ama/unmasked', [100]))),
     (('segmenter_at_8', 'segmenter_clean_8'), runs(('ama/js', [100]), ('apgd/js', [100]), ('apgd/red-js', [200]))),
-    ((*HELD_OUT, 'segmenter_clean_8'), runs(('auto', [400]), seeds=(1, 2))),
+    ((*HELD_OUT, 'segmenter_clean_8', 'segmenter_at_more_8'), runs(('auto', [400]), seeds=(1, 2))),
     (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)), seeds=(1, 2))),
     (SELECTION, runs(('ama', [1200]), *((name, [10, 1200]) for name in RIVALS))),
