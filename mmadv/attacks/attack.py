@@ -10,6 +10,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -192,6 +193,42 @@ class Attack(ABC):
                 f'{type(self).__name__} left its budget {self.threat} or [0, 1]: this is a defect of it'
             )
         return found, problem, attackable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Attack):
+    """Base of attacks that run another one their own way; what they do not say, it decides.
+
+    Args:
+        attack: the other one, or its config.
+    """
+
+    attack: Attack
+
+    def __post_init__(self) -> None:
+        build_parts(self, attack=self.attack)
+
+    @property
+    def threat(self) -> Threat:  # type: ignore[override]
+        return self.attack.threat
+
+    @property
+    def start_threat(self) -> Threat:
+        return self.attack.start_threat
+
+    @property
+    def targeted(self) -> bool:
+        return self.attack.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return self.attack.is_random
+
+    def with_threat(self, threat: Threat) -> Wrapper:
+        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
+
+    def with_steps(self, steps: int) -> Wrapper:
+        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
 
 def check_batch(images: Tensor, labels: Tensor, seeds: Sequence[int] | None) -> None:

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.attack import Wrapper
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.result import Found
 from mmadv.attacks.scheduled_pgd import ScheduledPGD
-from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
 
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class FurthestClass(Attack):
+class FurthestClass(Wrapper):
     """Aims an attack, in each image, at the class that is furthest from being predicted on any of its pixels.
 
     That class k minimises max_i (u_ik - max_j u_ij) over the valid pixels i of the clean image, u their logits. Hardly
@@ -30,42 +29,19 @@ class FurthestClass(Attack):
     With an attack that is targeted already, there is nothing to choose, and this is that attack.
 
     Args:
-        attack: a ScheduledPGD, or its config. n iterations cost n backward and n + 1 forward passes.
+        attack: a ScheduledPGD, or its config. Untargeted, n iterations cost n backward and n + 2 forward passes: the
+            first finds the class, the last scores the result.
     """
 
-    attack: Attack
-
     def __post_init__(self) -> None:
-        build_parts(self, attack=self.attack)
+        super().__post_init__()
         if not isinstance(self.attack, ScheduledPGD):
             raise UserError(f'FurthestClass: attack must be a ScheduledPGD; found {self.attack!r}')
-
-    @property
-    def threat(self) -> Threat:  # type: ignore[override]
-        return self.attack.threat
-
-    @property
-    def start_threat(self) -> Threat:
-        return self.attack.start_threat
-
-    @property
-    def targeted(self) -> bool:
-        return self.attack.targeted
-
-    @property
-    def is_random(self) -> bool:
-        return self.attack.is_random
 
     @property
     def steps(self) -> int:
         """Iterations."""
         return self.attack.steps  # type: ignore[attr-defined]
-
-    def with_threat(self, threat: Threat) -> FurthestClass:
-        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
-
-    def with_steps(self, steps: int) -> FurthestClass:
-        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         attack = self.attack

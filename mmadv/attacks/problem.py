@@ -139,14 +139,16 @@ class Problem:
 
     def reseed(self, *keys: object) -> Problem:
         """Returns the same problem with seeds derived from its own and ``keys``, and with counters at zero."""
-        seeds = [derive_seed(seed, *keys) for seed in self.seeds]
-        same = Problem(self.model, self.images, self.labels, seeds, self.ignore_index, self.positions)
-        same._clean_logits = self._clean_logits
-        return same
+        return self._anew(self.labels, [derive_seed(seed, *keys) for seed in self.seeds])
 
     def relabelled(self, labels: Tensor) -> Problem:
         """Returns the same problem with other labels (N, H, W), and with counters at zero."""
-        return Problem(self.model, self.images, labels, self.seeds, self.ignore_index, self.positions)
+        return self._anew(labels, self.seeds)
+
+    def _anew(self, labels: Tensor, seeds: Sequence[int]) -> Problem:
+        same = Problem(self.model, self.images, labels, seeds, self.ignore_index, self.positions)
+        same._clean_logits = self._clean_logits
+        return same
 
     def count_passes_of(self, part: Problem, keep: Tensor | None = None) -> None:
         """Adds the passes of a reseeded problem (of the images in ``keep``, if given) to this one's."""

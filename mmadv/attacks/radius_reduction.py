@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from mmadv.attacks.apgd import APGD
-from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.attack import Attack, Wrapper
 from mmadv.attacks.pgd import PGD
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.result import Found
@@ -19,7 +18,7 @@ from mmadv.registry import ATTACKS
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class RadiusReduction(Attack):
+class RadiusReduction(Wrapper):
     """Runs an attack at larger radii first; each phase starts from the projection of the one before.
 
     Step, momentum and history begin anew in each phase; only the first has a random start.
@@ -31,12 +30,11 @@ class RadiusReduction(Attack):
         shares: of the iterations, phase by phase, rounded down; the last phase has the rest.
     """
 
-    attack: Attack
     factors: tuple[float, ...] = (2.0, 1.5, 1.0)
     shares: tuple[float, ...] = (0.3, 0.3, 0.4)
 
     def __post_init__(self) -> None:
-        build_parts(self, attack=self.attack)
+        super().__post_init__()
         object.__setattr__(self, 'factors', tuple(float(factor) for factor in self.factors))
         object.__setattr__(self, 'shares', tuple(float(share) for share in self.shares))
         if not isinstance(self.attack, (APGD, PGD)):
@@ -51,26 +49,8 @@ class RadiusReduction(Attack):
             raise UserError(f'RadiusReduction: shares must not be negative and sum to 1; found {self.shares}')
 
     @property
-    def threat(self) -> Threat:  # type: ignore[override]
-        return self.attack.threat
-
-    @property
     def start_threat(self) -> Threat:
         return self.phases()[0].threat
-
-    @property
-    def targeted(self) -> bool:
-        return self.attack.targeted
-
-    @property
-    def is_random(self) -> bool:
-        return self.attack.is_random
-
-    def with_threat(self, threat: Threat) -> RadiusReduction:
-        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
-
-    def with_steps(self, steps: int) -> RadiusReduction:
-        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
     def phases(self) -> list[Attack]:
         """Returns the attack of each phase that has at least one iteration."""

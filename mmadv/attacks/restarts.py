@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.attack import Attack, Wrapper
 from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.result import Evaluation, Found
-from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
 
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class Restarts(Attack):
+class Restarts(Wrapper):
     """Runs a random attack several times and keeps the strongest result of each image.
 
     An image without a pixel left to flip takes no part in further restarts.
@@ -29,38 +27,15 @@ class Restarts(Attack):
         restarts: how many runs.
     """
 
-    attack: Attack
     restarts: int = 5
 
     def __post_init__(self) -> None:
-        build_parts(self, attack=self.attack)
+        super().__post_init__()
         if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 1:
             raise UserError(f'Restarts: restarts must be a positive integer; found {self.restarts!r}')
         if not self.attack.is_random:
             name = type(self.attack).__name__
             raise UserError(f'Restarts: {name} draws nothing at random, so restarts repeat it; set random_start=True')
-
-    @property
-    def threat(self) -> Threat:  # type: ignore[override]
-        return self.attack.threat
-
-    @property
-    def start_threat(self) -> Threat:
-        return self.attack.start_threat
-
-    @property
-    def targeted(self) -> bool:
-        return self.attack.targeted
-
-    @property
-    def is_random(self) -> bool:
-        return True
-
-    def with_threat(self, threat: Threat) -> Restarts:
-        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
-
-    def with_steps(self, steps: int) -> Restarts:
-        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         """Returns the strongest result; a given ``start`` serves the first run only."""
