@@ -82,3 +82,28 @@ def test_a_long_run_is_judged_by_its_memory_and_its_records(tmp_path):
     assert not long_run.judged(tmp_path, 100, 0, samples)['nothing_lost']
     with pytest.raises(SystemExit, match='failed with status 3'):
         long_run.judged(tmp_path, 100, 3, samples)
+
+
+def test_figure_has_a_panel_for_each_case_with_several_budgets(monkeypatch, tmp_path):
+    from matplotlib.figure import Figure
+
+    several, single = list(against_peers.CASES)[:2]
+    rows = [
+        {'case': case, 'attack': attack, 'budget': budget, 'projected': value, 'clean': 0.9}
+        for case, attack, budget, value in (
+            (several, 'AMA', 100, 0.4),
+            (several, 'AMA', 10, 0.5),
+            (several, 'SEA', 10, 0.6),
+            (single, 'AMA', 10, 0.7),
+        )
+    ]
+    rows.append({'case': several, 'attack': 'DAG', 'budget': 10, 'failed': 'RuntimeError'})
+    drawn = []
+    monkeypatch.setattr(Figure, 'savefig', lambda self, *args, **kwargs: drawn.append(self))
+    against_peers.draw({'records': rows}, tmp_path / 'figure.png')
+    (axes,) = drawn[0].axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()[:-1]}
+    assert lines == {'SEA': [[10, 60]], 'AMA': [[10, 50], [100, 40]]}
+    assert axes.get_lines()[-1].get_ydata() == [90, 90]
+    against_peers.draw({'records': rows[3:]}, tmp_path / 'figure.png')
+    assert len(drawn) == 1
