@@ -100,7 +100,7 @@ class Case:
     target: int | None = None
 
 
-DIGITS, OTHER_DIGITS, MORE_DIGITS = tuple(range(4, 128, 16)), tuple(range(8, 128, 16)), tuple(range(12, 128, 16))
+DIGITS, OTHER_DIGITS, MORE_DIGITS, HELD_OUT_DIGITS = (tuple(range(first, 128, 16)) for first in (4, 8, 12, 2))
 CAMVID = tuple(i * 101 // 8 for i in range(8))
 
 
@@ -151,15 +151,14 @@ SEGMENTERS = [
             'work_dirs/segmenter_at/iter_200.pth', (8,)),
 ]  # fmt: skip
 OTHER_IMAGES = [
-    replace(case, name=case.name.replace('_8', '_other_8'), title=f'{case.title}, other images', images=OTHER_DIGITS)
-    for case in SEGMENTERS
+    replace(case, name=case.name.replace('_8', f'_{word}_8'), title=f'{case.title}, {text} images', images=images)
+    for word, text, images, cases in (
+        ('other', 'other', OTHER_DIGITS, SEGMENTERS),
+        ('more', 'more', MORE_DIGITS, SEGMENTERS[-1:]),
+        ('held_out', 'held-out', HELD_OUT_DIGITS, SEGMENTERS),
+    )
+    for case in cases
 ]
-MORE_IMAGES = replace(
-    SEGMENTERS[-1],
-    name='segmenter_at_more_8',
-    title=f'{SEGMENTERS[-1].title}, more images',
-    images=MORE_DIGITS,
-)
 CASES = {
     case.name: case
     for case in (
@@ -169,7 +168,6 @@ CASES = {
         *other_goals(AT_DEMO[-1]),
         *SEGMENTERS,
         *OTHER_IMAGES,
-        MORE_IMAGES,
         Case('pir_at_8', 'digits, UPerNet with a ConvNeXt, PIR-AT', 'configs/pir_at/upernet_pgd2_digits.py',
              'work_dirs/pir_at/upernet_pgd2_digits_robust_2step_400_0/iter_400.pth', '8/255', DIGITS),
         many_classes(21),
@@ -179,12 +177,13 @@ CASES = {
     )
 }  # fmt: skip
 PSPNET = tuple(case.name for case in (*CLEAN_DEMO, *AT_DEMO))
-# The cases that AMA's parameters may be chosen on; auto's parts were chosen on the Segmenters, too. All others are for
-# the report.
+# The cases that AMA's parameters may be chosen on; auto's parts were chosen on the Segmenters, too, but for the images
+# held out. All others are for the report.
 SELECTION = ('pspnet_at_12', 'pspnet_clean_12')
-HELD_OUT = ('segmenter_at_other_8', 'segmenter_clean_other_8')
+HELD_OUT = ('segmenter_at_held_out_8', 'segmenter_clean_held_out_8')
+MORE_SEGMENTERS = ('segmenter_at_other_8', 'segmenter_clean_other_8', 'segmenter_at_more_8')
 OTHERS = (
-    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'segmenter_at_more_8', 'pspnet_151_classes_8',
+    'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8',
     'pspnet_21_classes_8', 'pspnet_at_l2_1', 'pspnet_clean_l2_1', 'pspnet_at_target_12', 'pspnet_clean_target_12',
 )  # fmt: skip
 
@@ -348,18 +347,24 @@ RIVALS = ('apgd', 'segpgd', 'cospgd')
 # The most telling runs first.
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (SELECTION, runs(('ama', [10, 30, 100, 300]), ('auto', [400])) + SEA_300),
-    ((*HELD_OUT, *OTHERS, 'camvid_clean_1', 'camvid_at_4'), runs(('ama', [30, 100]), ('auto', [400])) + SEA_300),
+    (
+        (*HELD_OUT, *MORE_SEGMENTERS, *OTHERS, 'camvid_clean_1', 'camvid_at_4'),
+        runs(('ama', [30, 100]), ('auto', [400])) + SEA_300,
+    ),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)))),
     (('camvid_clean_4', 'camvid_clean_0_5', 'camvid_clean_2', 'camvid_at_2', 'camvid_at_1'), runs(('ama', [30, 100]))),
     (SELECTION, runs(*((name, [30, 100, 300]) for name in RIVALS)) + SEA_25 + runs(('sea/masked_balanced_ce', [300]))),
     (('pspnet_151_classes_8', 'pspnet_21_classes_8'), runs(('ama/max', [100]))),
-    ((*HELD_OUT, *SELECTION, *OTHERS[:-2], 'camvid_clean_1', 'camvid_at_4'), runs(('furthest', [100]))),  # no targeted
+    (
+        (*HELD_OUT, *MORE_SEGMENTERS, *SELECTION, *OTHERS[:-2], 'camvid_clean_1', 'camvid_at_4'),  # none is targeted
+        runs(('furthest', [100])),
+    ),
     (('segmenter_at_8', 'segmenter_clean_8'), runs(('ama/masked', [100]), ('forms', [400]))),
     (('segmenter_at_8',), runs(('forms', [400]), seeds=(1, 2))),
     (('segmenter_clean_8',), runs(('ama/unmasked', [100]))),
     (('segmenter_at_8', 'segmenter_clean_8'), runs(('ama/js', [100]), ('apgd/js', [100]), ('apgd/red-js', [200]))),
-    ((*HELD_OUT, 'segmenter_clean_8', 'segmenter_at_more_8'), runs(('auto', [400]), seeds=(1, 2))),
-    (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('auto', [400]), ('ama', [100]), seeds=(1, 2))),
+    ((*HELD_OUT, *MORE_SEGMENTERS, *SELECTION, *OTHERS), runs(('auto', [400]), seeds=(1, 2))),
+    (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('ama', [100]), seeds=(1, 2))),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)), seeds=(1, 2))),
     (SELECTION, runs(('ama', [1200]), *((name, [10, 1200]) for name in RIVALS))),
     (OTHERS, runs(*((name, [30, 100, 300]) for name in RIVALS))),

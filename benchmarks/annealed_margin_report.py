@@ -171,7 +171,7 @@ def comparison(cases: Sequence[Results]) -> str:
         ]
         for case in cases
     ]
-    header = ['model, radius', 'images', 'clean', 'SEA (passes)', 'AMA (31)', 'AMA (101)', 'auto (404)']
+    header = ['model, radius', 'images', 'clean', 'SEA (passes)', 'AMA (31)', 'AMA (101)', 'auto (406)']
     return table([*header, 'AMA (31) - SEA', 'AMA (101) - SEA', 'auto - SEA'], rows)
 
 

@@ -49,8 +49,8 @@ AMA_FORMS: dict[str, tuple[AnnealedMargin, float]] = {
     'masked': (AnnealedMargin(flipped_weight=0), 0.6),
     'sigmoid': (AnnealedMargin(squash='sigmoid', temperatures=(0.5, 0.02)), 0.8),
 }
-# How auto shares out its passes among its three parts.
-AUTO_SHARES = (2, 1, 1)
+# How auto shares out its passes among its four parts.
+AUTO_SHARES = (3, 2, 2, 1)
 
 
 @ATTACKS.register
@@ -119,29 +119,32 @@ def ama(
 def auto(
     radius: str | float, passes: int = 400, threat: str | dict[str, Any] = 'Linf', targeted: bool = False
 ) -> Cascade:
-    """Returns the ensemble to evaluate with where nothing is to be chosen: AMA twice, then APGD from where it ended.
+    """Returns the ensemble to evaluate with where nothing is to be chosen: AMA, with and without an aim, then APGD.
 
-    Half of the passes go to AMA, a quarter to AMA aimed at the class that is furthest from all pixels of an image
-    (``FurthestClass``): the two fail on different models. With the last quarter, APGD on the Jensen-Shannon divergence
-    goes on from the stronger of what they found. An image without a pixel left to flip takes no part in what follows.
+    Three eighths of the passes go to AMA, and twice two to AMA aimed at the class that is furthest from all pixels of
+    an image (``FurthestClass``), from two random starts: the two fail on different models, and where only the second
+    works, single images end by chance. With the last eighth, APGD on the Jensen-Shannon divergence goes on from the
+    strongest of what they found. An image without a pixel left to flip takes no part in what follows.
     docs/annealed_margin.md compares the ensemble with SEA.
 
     Args:
         radius: '4/255', '0.03' or a float.
-        passes: at most, forward and backward passes per image of all together; four forward passes more choose the
-            class and score results.
+        passes: at most, forward and backward passes per image of all together; six forward passes more choose the
+            class, for each start, and score results.
         threat: 'Linf' or 'L2'.
-        targeted: labels are the classes wanted; the second part is then AMA once more, in its masked form.
+        targeted: labels are the classes wanted; the aimed parts are then AMA in its masked form.
 
     Raises:
         UserError: an unknown threat, a radius that is not one, or fewer passes than attacks.
     """
-    first, second, third = shared_out(passes, AUTO_SHARES)
+    counts = shared_out(passes, AUTO_SHARES)
+    aimed = ama(radius, counts[1], 'masked', threat, targeted)
     return Cascade(
         attacks={
-            'ama': ama(radius, first, threat=threat, targeted=targeted),
-            'furthest': FurthestClass(attack=ama(radius, second, 'masked', threat, targeted)),
-            'js': APGD(threat=_budget(radius, threat), steps=third, objective=JensenShannon(targeted=targeted)),
+            'ama': ama(radius, counts[0], threat=threat, targeted=targeted),
+            'furthest': FurthestClass(attack=aimed),
+            'furthest_again': FurthestClass(attack=aimed.with_steps(counts[2])),
+            'js': APGD(threat=_budget(radius, threat), steps=counts[3], objective=JensenShannon(targeted=targeted)),
         },
         relays=('js',),
     )

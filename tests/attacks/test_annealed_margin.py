@@ -235,13 +235,13 @@ def test_costs_n_backward_and_n_plus_one_forward_passes(passes, threat):
     assert result.backward_passes.tolist() == [passes] * 3 and result.forward_passes.tolist() == [passes + 1] * 3
     result = auto(0.01, passes=4 * passes, threat=threat)(model, images, labels)
     assert result.backward_passes.tolist() == [4 * passes] * 3
-    assert result.forward_passes.tolist() == [4 * passes + 4] * 3  # one to choose a class, three to score results
+    assert result.forward_passes.tolist() == [4 * passes + 6] * 3  # two to choose a class, four to score results
 
 
 def test_a_solved_image_costs_no_more_passes_and_leaves_the_others_as_they_are():
     model, (images, labels) = conv_net(8).eval(), batch(8, n=4)
     labels[2] = (model(images)[2].argmax(0) + 1) % 4  # wrong from the start
-    for attack, first in ((ama('0.01/255', passes=20), 12), (auto('0.01/255', passes=40), 12)):
+    for attack, first in ((ama('0.01/255', passes=20), 12), (auto('0.01/255', passes=40), 9)):
         whole = attack(model, images, labels, seeds=[1, 2, 3, 4])
         others = attack(model, images[[0, 1, 3]], labels[[0, 1, 3]], seeds=[1, 2, 4])
         assert torch.equal(whole.images[[0, 1, 3]], others.images)
@@ -339,7 +339,7 @@ def test_cascade_keeps_the_lowest_of_its_attacks():
 def test_a_relay_starts_from_the_strongest_result_so_far():
     model, (images, labels) = conv_net(24).eval(), batch(24, n=6)
     attack = auto('6/255', passes=20)
-    forms = Cascade(attacks={name: attack.attacks[name] for name in ('ama', 'furthest')})
+    forms = Cascade(attacks={name: attack.attacks[name] for name in ('ama', 'furthest', 'furthest_again')})
     before = forms(model, images, labels, seeds=range(6))
     after = attack.attacks['js'](model, images, labels, start=before.images)
     whole = attack(model, images, labels, seeds=range(6))
@@ -351,8 +351,8 @@ def test_a_relay_starts_from_the_strongest_result_so_far():
 
 
 def test_passes_of_the_ensemble_are_shared_out():
-    assert [part.steps for part in auto('4/255').attacks.values()] == [200, 100, 100]
-    assert auto('4/255').attacks['js'] == replace(sea('4/255').attacks['js'].attack, steps=100)
+    assert [part.steps for part in auto('4/255').attacks.values()] == [150, 100, 100, 50]
+    assert auto('4/255').attacks['js'] == replace(sea('4/255').attacks['js'].attack, steps=50)
     assert auto('4/255').steps == 400 and auto('4/255').with_steps(7).steps == 7
     assert auto('4/255', passes=401).steps == 401 and preset('auto', '4/255', 60) == auto('4/255', passes=60)
     assert preset('ama', '4/255') == ama('4/255', passes=100)
@@ -378,10 +378,13 @@ def test_passes_of_the_ensemble_are_shared_out():
         (lambda: replace(ama('4/255'), keep='lats'), "unknown keep 'lats'; did you mean 'last'"),
         (lambda: ama('4/255', form='tan'), "unknown form of AMA 'tan'; did you mean 'atan'"),
         (lambda: ama('4/255', passes=0), 'steps must be a positive integer; found 0'),
-        (lambda: auto('4/255', passes=1), '3 attacks in turn need at least as many steps together; found 1'),
+        (lambda: auto('4/255', passes=1), '4 attacks in turn need at least as many steps together; found 1'),
         (lambda: Cascade(attacks={}), 'at least one name'),
         (lambda: FurthestClass(attack=PGD(threat=Linf(radius=0.1))), 'attack must be a ScheduledPGD; found PGD'),
-        (lambda: replace(auto('4/255'), relays=('ama',)), r"the first, \['furthest', 'js'\]; found \('ama',\)"),
+        (
+            lambda: replace(auto('4/255'), relays=('ama',)),
+            r"the first, \['furthest', 'furthest_again', 'js'\]; found \('ama',\)",
+        ),
         (lambda: Cascade(attacks={'a': 3}), "'a' must be an attack with steps; found 3"),
         (
             lambda: Cascade(attacks={'a': PGD(threat=Linf(radius=0.1)), 'b': PGD(threat=L2(radius=0.1))}),
