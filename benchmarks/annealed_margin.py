@@ -156,6 +156,7 @@ OTHER_IMAGES = [
         ('other', 'other', OTHER_DIGITS, SEGMENTERS),
         ('more', 'more', MORE_DIGITS, SEGMENTERS[-1:]),
         ('held_out', 'held-out', HELD_OUT_DIGITS, SEGMENTERS),
+        ('held_out_5', 'five held-out', (0, 32, 64, 80, 96), SEGMENTERS),
     )
     for case in cases
 ]
@@ -180,7 +181,7 @@ PSPNET = tuple(case.name for case in (*CLEAN_DEMO, *AT_DEMO))
 # The cases that AMA's parameters may be chosen on; auto's parts were chosen on the Segmenters, too, but for the images
 # held out. All others are for the report.
 SELECTION = ('pspnet_at_12', 'pspnet_clean_12')
-HELD_OUT = ('segmenter_at_held_out_8', 'segmenter_clean_held_out_8')
+HELD_OUT = tuple(case.name for case in OTHER_IMAGES if 'held_out' in case.name)
 MORE_SEGMENTERS = ('segmenter_at_other_8', 'segmenter_clean_other_8', 'segmenter_at_more_8')
 OTHERS = (
     'pir_at_8', 'segmenter_at_8', 'segmenter_clean_8', 'pspnet_151_classes_8',
@@ -291,6 +292,16 @@ ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
     'forms': lambda threat, steps: Cascade(
         attacks={form: ama(threat.radius, steps // 2, form, type(threat).__name__) for form in ('atan', 'masked')}
     ),
+    'one start': lambda threat, steps: (
+        Cascade(  # auto with one part towards the furthest class, and more for the others
+            attacks={
+                'ama': ama(threat.radius, steps // 2, threat=type(threat).__name__),
+                'furthest': FurthestClass(attack=ama(threat.radius, steps // 4, 'masked', type(threat).__name__)),
+                'js': APGD(threat=threat, steps=steps // 4, objective=JensenShannon()),
+            },
+            relays=('js',),
+        )
+    ),
     'furthest': lambda threat, steps: FurthestClass(attack=ama(threat.radius, steps, 'masked', type(threat).__name__)),
     'auto': lambda threat, steps: auto(threat.radius, steps, type(threat).__name__),
     'ama/js': scheduled(objective=JensenShannon()),
@@ -365,6 +376,10 @@ PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (('segmenter_at_8', 'segmenter_clean_8'), runs(('ama/js', [100]), ('apgd/js', [100]), ('apgd/red-js', [200]))),
     ((*HELD_OUT, *MORE_SEGMENTERS, *SELECTION, *OTHERS), runs(('auto', [400]), seeds=(1, 2))),
     (('pir_at_8', 'segmenter_at_8', *SELECTION), runs(('ama', [100]), seeds=(1, 2))),
+    (
+        ('segmenter_at_8', 'segmenter_at_other_8', 'segmenter_at_more_8', *SELECTION),
+        runs(('one start', [400]), seeds=(0, 1, 2)),
+    ),
     (SELECTION, runs(*((name, [100]) for name in (*ABLATION, *VARIANTS)), seeds=(1, 2))),
     (SELECTION, runs(('ama', [1200]), *((name, [10, 1200]) for name in RIVALS))),
     (OTHERS, runs(*((name, [30, 100, 300]) for name in RIVALS))),

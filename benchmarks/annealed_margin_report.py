@@ -33,6 +33,7 @@ SINGLES = {
     'AMA, masked': 'ama/masked',
     'AMA, then its masked form': 'forms',
     'AMA towards the furthest class': 'furthest',
+    'auto with one start towards it': 'one start',
     'APGD': 'apgd',
     'SegPGD': 'segpgd',
     'CosPGD': 'cospgd',
