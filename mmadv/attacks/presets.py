@@ -138,12 +138,12 @@ def auto(
         UserError: an unknown threat, a radius that is not one, or fewer passes than attacks.
     """
     counts = shared_out(passes, AUTO_SHARES)
-    aimed = ama(radius, counts[1], 'masked', threat, targeted)
+    furthest = FurthestClass(attack=ama(radius, counts[1], 'masked', threat, targeted))
     return Cascade(
         attacks={
             'ama': ama(radius, counts[0], threat=threat, targeted=targeted),
-            'furthest': FurthestClass(attack=aimed),
-            'furthest_again': FurthestClass(attack=aimed.with_steps(counts[2])),
+            'furthest': furthest,
+            'furthest_again': furthest,
             'js': APGD(threat=_budget(radius, threat), steps=counts[3], objective=JensenShannon(targeted=targeted)),
         },
         relays=('js',),
