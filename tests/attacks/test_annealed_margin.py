@@ -354,6 +354,7 @@ def test_passes_of_the_ensemble_are_shared_out():
     assert [part.steps for part in auto('4/255').attacks.values()] == [150, 100, 100, 50]
     assert auto('4/255').attacks['js'] == replace(sea('4/255').attacks['js'].attack, steps=50)
     assert auto('4/255').steps == 400 and auto('4/255').with_steps(7).steps == 7
+    assert [auto('4/255', passes=n).steps for n in range(4, 60)] == list(range(4, 60))
     assert auto('4/255', passes=401).steps == 401 and preset('auto', '4/255', 60) == auto('4/255', passes=60)
     assert preset('ama', '4/255') == ama('4/255', passes=100)
     assert preset('ama', 0.5, 30, 'L2') == ama(0.5, passes=30, threat='L2')
