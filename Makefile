@@ -12,7 +12,7 @@ PURE := mmadv/attacks mmadv/robustness mmadv/synthesis mmadv/reproduction mmadv/
 .PHONY: demo test benchmark setup lint types pytest clean
 
 demo: setup
-	$(BIN)/python -W ignore tools/demo.py
+	$(BIN)/python -W ignore -m mmadv demo
 
 test: lint types pytest
 

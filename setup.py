@@ -24,8 +24,9 @@ setup(
     keywords='adversarial robustness, semantic segmentation, mmsegmentation',
     python_requires='>=3.10',
     packages=find_packages(include=['mmadv', 'mmadv.*']),
-    # mmadv/.mim/configs is a link to configs/; a wheel holds the files themselves.
-    package_data={'mmadv': ['.mim/model-index.yml', '.mim/configs/**/*.py']},
+    # mmadv/.mim/configs and mmadv/.mim/tools are links to configs/ and tools/; a wheel holds the files themselves.
+    package_data={'mmadv': ['py.typed', '.mim/model-index.yml', '.mim/configs/**/*.py', '.mim/tools/*.py']},
+    entry_points={'console_scripts': ['mmadv = mmadv.commands.main:main']},
     include_package_data=False,
     zip_safe=False,
     install_requires=[

@@ -7,6 +7,7 @@ Where mmseg is installed, importing mmadv registers its components, so that
 
 import contextlib
 import io
+import warnings
 
 from mmadv.config_paths import cfg, is_importable, mend_package_names
 
@@ -15,9 +16,11 @@ __all__ = ['__version__', 'cfg']
 
 if is_importable('mmseg'):
     mend_package_names()
-    with contextlib.redirect_stdout(io.StringIO()):
-        # It would print, twice, that a package which nobody needs is missing.
-        import mmseg.datasets  # noqa: F401
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # They would say that a package and an operator are missing which nobody needs here.
+        warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+        import mmseg.datasets
+        import mmseg.models  # noqa: F401
     import mmadv.datasets
     import mmadv.engine
     import mmadv.evaluation

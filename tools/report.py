@@ -1,16 +1,8 @@
 """Compares result folders: python tools/report.py RESULT_DIR... --out DIR."""
 
 import sys
-from collections.abc import Sequence
 
-from mmadv.commands.command_line import guarded
-from mmadv.commands.reporting import run_report
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after a mistake in what was given."""
-    return guarded(run_report, argv)
-
+from mmadv.commands.main import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['report', *sys.argv[1:]]))

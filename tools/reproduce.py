@@ -1,71 +1,8 @@
 """Repeats an experiment of a paper: python tools/reproduce.py pag-toy."""
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from mmadv.errors import UserError
-from mmadv.report.results import check_writable, staged
-from mmadv.reproduction import pag_toy
-from mmadv.reproduction.pag_toy_figure import draw_boundaries
-
-FILE = 'pag_toy.json'
-
-
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser of ``tools/reproduce.py``."""
-    result = argparse.ArgumentParser(prog='reproduce.py', description='Repeat an experiment of a paper.')
-    experiments = result.add_subparsers(dest='experiment', required=True)
-    toy = experiments.add_parser('pag-toy', help='two classes on a line: aligned gradients against none')
-    toy.add_argument('--seeds', type=int, default=10, help='number of seeds, from 0 (default: 10)')
-    toy.add_argument('--weight', type=float, default=pag_toy.Setting.weight, help='λ, which the paper does not name')
-    toy.add_argument(
-        '--per-class', type=int, default=pag_toy.Setting.per_class, help='size of the bank of each class (likewise)'
-    )
-    toy.add_argument('--epochs', type=int, default=pag_toy.Setting.epochs, help='of both trainings (default: 100)')
-    toy.add_argument('--out', default='work_dirs/pag_toy', help='folder of the results (default: work_dirs/pag_toy)')
-    return result
-
-
-def reproduce_toy(arguments: argparse.Namespace) -> None:
-    """Runs the toy experiment, prints its table, and writes the numbers and the decision boundaries of seed 0.
-
-    Raises:
-        UserError: a number that is not positive, a bank larger than a class, a folder that cannot be written.
-    """
-    for name in ('seeds', 'weight', 'per_class', 'epochs'):
-        if getattr(arguments, name) <= 0:
-            raise UserError(f'--{name.replace("_", "-")} must be positive; found {getattr(arguments, name)}')
-    largest = 3 * pag_toy.TRAIN_PER_MODE
-    if arguments.per_class > largest:
-        raise UserError(f'--per-class {arguments.per_class} is more than the {largest} points of a class')
-    check_writable(arguments.out)
-    setting = pag_toy.Setting(weight=arguments.weight, per_class=arguments.per_class, epochs=arguments.epochs)
-    results, trained = pag_toy.run(range(arguments.seeds), setting)
-    print(pag_toy.table(results))
-    seconds = sum(model['seconds'] for model in results['models'].values())
-    print(f'both trainings of {arguments.seeds} seeds took {seconds:.0f} s')
-    with staged(arguments.out) as stage:
-        titles = {
-            f'{name}: {results["models"][name]["attacked"][0]:.1f} % under attack': networks.of_seed(0)
-            for name, networks in trained.items()
-        }
-        draw_boundaries(titles, *pag_toy.draw_points(0, 'test'), stage / 'pag_toy.png')
-        (stage / FILE).write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
-    print(f'results: {Path(arguments.out)}')
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after a mistake in what was given."""
-    try:
-        reproduce_toy(parser().parse_args(argv))
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return 0
-
+from mmadv.commands.main import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['reproduce', *sys.argv[1:]]))

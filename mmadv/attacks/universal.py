@@ -49,7 +49,7 @@ class Universal(Attack):
         step_size: of the first step, in the threat's norm; by default radius / 5.
         objective: what is maximised, or its config.
         batch_size: images of a mini-batch.
-        training_images: how many images ``tools/test.py`` trains on, spread evenly over the training data.
+        training_images: how many images ``mmadv test`` trains on, spread evenly over the training data.
     """
 
     threat: Threat
@@ -135,7 +135,7 @@ class Universal(Attack):
             raise UserError('Universal: takes no start; its perturbation is the same for all images')
         if self.perturbation is None:
             raise UserError(
-                'Universal: the perturbation is not trained; call train, or give --attack universal to tools/test.py'
+                'Universal: the perturbation is not trained; call train, or give --attack universal to mmadv test'
             )
         _check_size(problem.images, self.perturbation)
         return Found(self.threat.project(problem.images + self.perturbation.to(problem.images), problem.images))

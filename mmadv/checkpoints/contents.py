@@ -14,7 +14,7 @@ from mmadv.errors import UserError
 
 # Where the families keep the weights among optimizers, schedules and counters.
 HOLDERS = ('state_dict', 'model', 'model_state_dict')
-# The record of tools/convert_checkpoint.py in the meta of the files it writes.
+# The record of mmadv convert in the meta of the files it writes.
 RECORD = 'mmadv'
 
 
@@ -69,7 +69,7 @@ def normalizer_of(weights: Mapping[str, Tensor]) -> Normalizer | None:
 
 
 def record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what tools/convert_checkpoint.py noted in a file that it wrote, None in any other file."""
+    """Returns what mmadv convert noted in a file that it wrote, None in any other file."""
     meta = checkpoint.get('meta')
     record = meta.get(RECORD) if isinstance(meta, Mapping) else None
     return dict(record) if isinstance(record, Mapping) else None

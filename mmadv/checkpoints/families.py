@@ -98,7 +98,7 @@ def robustbench_salman(key: str) -> str | Dropped:
 
 
 def converted(key: str) -> str | Dropped:
-    """Maps keys of a file that ``tools/convert_checkpoint.py`` wrote: they are the backbone's already."""
+    """Maps keys of a file that ``mmadv convert`` wrote: they are the backbone's already."""
     return key
 
 

@@ -1,11 +1,10 @@
-"""``tools/certify.py``: certify the smoothed predictions of a checkpoint and write its results."""
+"""``mmadv certify``: certify the smoothed predictions of a checkpoint and write its results."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import math
-import shlex
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from mmadv.attacks import derive_seed
 from mmadv.checkpoints.loading import file_sha256, load_weights
-from mmadv.commands.command_line import Parser
+from mmadv.commands.command_line import Parser, command_text
 from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
@@ -39,8 +38,12 @@ SCHEMA, SCHEMA_VERSION, FILE_NAME = 'mmadv/certificates', 1, 'certificates.json'
 
 
 def parser() -> Parser:
-    """Returns the parser of ``tools/certify.py``."""
-    result = Parser(prog='certify.py', description='Certify a segmentor by randomized smoothing, in L2.')
+    """Returns the parser of ``mmadv certify``."""
+    result = Parser(
+        prog='mmadv certify',
+        description='Certify a segmentor by randomized smoothing, in L2.',
+        example='mmadv certify demo/pspnet_gaussian_digits.py work_dirs/gaussian/iter_200.pth --sigma 0.25',
+    )
     result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
     result.add_argument('checkpoint', help='checkpoint of the model, best one trained with Gaussian noise')
     result.add_argument('--sigma', type=float, required=True, help='standard deviation of the noise, images in [0, 1]')
@@ -103,7 +106,7 @@ def run_certify(argv: Sequence[str]) -> None:
     if not arguments.resume:
         store.remove()
     start = time.perf_counter()
-    with kept(store, out, 'tools/certify.py', argv):
+    with kept(store, out, 'certify', argv):
         run.over(store, shown)
         store.close()
     with staged(out) as stage:
@@ -111,7 +114,7 @@ def run_certify(argv: Sequence[str]) -> None:
             'schema': SCHEMA,
             'schema_version': SCHEMA_VERSION,
             'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-            'command': shlex.join(['python', 'tools/certify.py', *without_resuming(argv)]),
+            'command': command_text('certify', without_resuming(argv)),
             'config': {'file': arguments.config, 'text': config.pretty_text},
             'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
             'smoothing': _smoothing(certifier),

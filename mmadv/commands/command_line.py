@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmseg.utils import register_all_modules
 
+from mmadv.config_paths import cfg
 from mmadv.engine.data import first_line
 from mmadv.engine.memory import is_out_of_memory
 from mmadv.errors import UserError
@@ -23,7 +25,18 @@ TRACEBACK_VARIABLE = 'MMADV_TRACEBACK'
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are UserErrors, with the arguments that both tools take."""
+    """An argument parser whose mistakes are UserErrors, and whose help ends with an example.
+
+    Args:
+        prog: the command, such as 'mmadv test'.
+        example: a whole command line.
+        **options: those of argparse.
+    """
+
+    def __init__(self, *, prog: str | None = None, example: str | None = None, **options: Any) -> None:
+        epilog = f'example:\n  {example}' if example else None
+        options.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
+        super().__init__(prog=prog, epilog=epilog, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f'{message}; see --help')
@@ -115,13 +128,17 @@ def user_sentence(error: BaseException) -> str | None:
 def load_config(path: str, options: Mapping[str, Any] | None = None, what: str = 'config') -> Config:
     """Returns a config file with its bases, and ``--cfg-options`` merged in.
 
+    Args:
+        path: of the file; where there is none, a config that mmadv brings along, as ``'pir_at/x.py'``.
+        options: of ``--cfg-options``.
+        what: errors call the file so.
+
     Raises:
         UserError: no such file, or one that does not parse or run.
     """
-    if not os.path.isfile(path):
-        raise UserError(f'{what} {path} does not exist; check the path')
+    file = config_file(path, what)
     try:
-        config = Config.fromfile(path)
+        config = Config.fromfile(file)
     except UserError as error:
         raise UserError(f'{what} {path}: {error}') from error
     except SyntaxError as error:
@@ -136,6 +153,42 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
             raise UserError(f'--cfg-options does not fit {what} {path}: {first_line(error)}') from error
     register_all_modules(init_default_scope=True)
     return config
+
+
+def config_file(path: str, what: str = 'config') -> str:
+    """Returns the path itself if the file exists, else that of the config of this name that mmadv brings along.
+
+    Args:
+        path: of a file, or relative to mmadv's folder ``configs``, with or without that folder's name before it.
+        what: errors call the file so.
+
+    Raises:
+        UserError: there is neither; names the nearest config of mmadv.
+    """
+    if os.path.isfile(path):
+        return path
+    if os.path.exists(path):
+        raise UserError(f'{what} {path} is no file; give the path of a config file')
+    try:
+        return cfg(path.removeprefix('configs/'))
+    except UserError as error:
+        raise UserError(f'{what} {path} does not exist, and {error}') from None
+
+
+def command_text(name: str, argv: Sequence[str], processes: int = 1) -> str:
+    """Returns the command line that runs a sub-command again, for a shell.
+
+    Args:
+        name: of the sub-command.
+        argv: its arguments.
+        processes: started by torchrun; with 1 the command runs alone.
+
+    >>> command_text('test', ['my config.py', '--attack', 'sea'])
+    "mmadv test 'my config.py' --attack sea"
+    """
+    alone = processes == 1
+    start = ['mmadv'] if alone else ['torchrun', f'--nproc_per_node={processes}', '-m', 'mmadv']
+    return shlex.join([*start, name, *argv])
 
 
 def require(config: Config, path: str, keys: Sequence[str]) -> None:

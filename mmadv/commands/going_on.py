@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmadv.checkpoints.loading import load_checkpoint_file, use_safe_loading
-from mmadv.commands.command_line import load_config, require, user_sentence
+from mmadv.commands.command_line import command_text, load_config, require, user_sentence
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.results import check_writable
@@ -50,13 +49,13 @@ def opened(arguments: Namespace, out: Path) -> Config:
 
 
 @contextmanager
-def kept(store: ResultStore, out: Path, tool: str, argv: Sequence[str]) -> Iterator[None]:
+def kept(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -> Iterator[None]:
     """Says, whatever ends the run early, how many images are kept and how to go on.
 
     Args:
         store: of the run; it is closed.
         out: output folder.
-        tool: the command, such as 'tools/test.py'.
+        name: of the sub-command, such as 'test'.
         argv: its arguments.
 
     Raises:
@@ -73,7 +72,7 @@ def kept(store: ResultStore, out: Path, tool: str, argv: Sequence[str]) -> Itera
         if isinstance(error, KeyboardInterrupt):
             words = without_resuming(argv)
             words += [] if any(word.startswith('--o') for word in words) else ['--out', str(out)]
-            command = shlex.join(['python', tool, *words, '--resume'])
+            command = command_text(name, [*words, '--resume'])
             how = f'{done} images are done and kept; go on with\n{command}' if done else 'nothing was done yet'
             raise KeyboardInterrupt(how) from None
         if done and sentence is not None:

@@ -1,4 +1,4 @@
-"""``tools/test.py --gradients``: how aligned and how sharp a model's input gradients are, and what they paint."""
+"""``mmadv test --gradients``: how aligned and how sharp a model's input gradients are, and what they paint."""
 
 from __future__ import annotations
 

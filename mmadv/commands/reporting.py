@@ -1,4 +1,4 @@
-"""``tools/report.py``: result folders side by side."""
+"""``mmadv report``: result folders side by side."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ from mmadv.robustness import every_subset, wins
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the parser of ``tools/report.py``."""
-    result = Parser(prog='report.py', description='Compare result folders of tools/test.py.')
-    result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='folder that tools/test.py wrote')
+    """Returns the parser of ``mmadv report``."""
+    result = Parser(
+        prog='mmadv report',
+        description='Compare result folders of mmadv test.',
+        example='mmadv report work_dirs/clean/sea work_dirs/at/sea --out comparison',
+    )
+    result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='folder that mmadv test wrote')
     result.add_argument('--names', nargs='+', metavar='NAME', help="of the runs (default: the folders' names)")
     result.add_argument(
         '--out', metavar='DIR', help='write comparison.md, .csv, .tex and .png there, and what --paired adds'

@@ -1,4 +1,4 @@
-"""The options of ``tools/test.py`` that measure more than the attack at its radii."""
+"""The options of ``mmadv test`` that measure more than the attack at its radii."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``tools/synthesize.py`` paints: images, labels and masks of its command line."""
+"""What ``mmadv synthesize`` paints: images, labels and masks of its command line."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""``tools/synthesize.py``: paint images with the gradients of one or several checkpoints, side by side."""
+"""``mmadv synthesize``: paint images with the gradients of one or several checkpoints, side by side."""
 
 from __future__ import annotations
 
 import datetime
 import itertools
 import json
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.commands.command_line import Parser, load_config, require
+from mmadv.commands.command_line import Parser, command_text, load_config, require
 from mmadv.commands.provenance import hardware, versions
 from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
 from mmadv.engine.data import build_dataset
@@ -39,8 +38,12 @@ SCHEMA, SCHEMA_VERSION, FILE_NAME = 'mmadv/synthesis', 1, 'synthesis.json'
 
 
 def parser() -> Parser:
-    """Returns the parser of ``tools/synthesize.py``."""
-    result = Parser(prog='synthesize.py', description='Paint images with the gradients of segmentors.')
+    """Returns the parser of ``mmadv synthesize``."""
+    result = Parser(
+        prog='mmadv synthesize',
+        description='Paint images with the gradients of segmentors.',
+        example='mmadv synthesize inpaint demo/pspnet_pgd2_digits.py work_dirs/at/iter_200.pth 0 1 2',
+    )
     tasks = result.add_subparsers(dest='task', required=True, parser_class=Parser)
     inpainting = tasks.add_parser('inpaint', help='paint a corrupted part of images, given their labels')
     generation = tasks.add_parser('generate', help='paint images whole: given labels, or a class')
@@ -258,7 +261,7 @@ def _results(
         'schema': SCHEMA,
         'schema_version': SCHEMA_VERSION,
         'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        'command': shlex.join(['python', 'tools/synthesize.py', *argv]),
+        'command': command_text('synthesize', argv),
         'task': arguments.task,
         'models': [
             {'title': title, **asdict(each), 'sha256': file_sha256(each.checkpoint)}

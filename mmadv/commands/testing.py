@@ -1,9 +1,8 @@
-"""``tools/test.py``: attack a checkpoint and write its results."""
+"""``mmadv test``: attack a checkpoint and write its results."""
 
 from __future__ import annotations
 
 import datetime
-import shlex
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from torch import Tensor
 from mmadv.attacks import Universal, WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.checkpoints.loading import file_sha256, load_weights
-from mmadv.commands.command_line import join_processes_on_cpu, load_config, require, set_local_rank
+from mmadv.commands.command_line import command_text, join_processes_on_cpu, load_config, require, set_local_rank
 from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.gradient_study import GradientStudy
 from mmadv.commands.provenance import hardware, versions
@@ -97,7 +96,7 @@ def run_test(argv: Sequence[str]) -> int:
         loop.keep_results(store)
         if arguments.resume and not loop.missing and _is_complete(out, store, arguments):
             return _tell_complete(out)
-        with kept(store, out, 'tools/test.py', argv):
+        with kept(store, out, 'test', argv):
             if universal is not None:
                 universal.run(runner, store)
             runner.test()
@@ -259,7 +258,7 @@ def _write(
     dataset, (metric,) = loop.dataloader.dataset, loop.evaluator.metrics
     results: dict[str, Any] = {
         'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        'command': shlex.join([*_starter(arguments), 'tools/test.py', *without_resuming(argv)]),
+        'command': command_text('test', without_resuming(argv), _processes(arguments)),
         'config': {'file': arguments.config, 'text': text},
         'checkpoint': {'file': arguments.checkpoint, 'sha256': file_sha256(arguments.checkpoint)},
         'attack': attack and {'name': arguments.attack, 'title': loop.title, 'parameters': attack.describe()},
@@ -317,6 +316,6 @@ def _write(
     print(f'results: {out}\nreport: {out / REPORT}')
 
 
-def _starter(arguments: Namespace) -> list[str]:
-    """Returns what starts the command anew, with as many processes; what a scheduler gave is left to the scheduler."""
-    return ['torchrun', f'--nproc_per_node={get_world_size()}'] if arguments.launcher == 'pytorch' else ['python']
+def _processes(arguments: Namespace) -> int:
+    """Returns how many processes torchrun started; what a scheduler started is left to the scheduler."""
+    return get_world_size() if arguments.launcher == 'pytorch' else 1

@@ -1,4 +1,4 @@
-"""The options of ``tools/test.py``, and the attack that they choose."""
+"""The options of ``mmadv test``, and the attack that they choose."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from mmadv.registry import ATTACKS, build
 
 
 def parser() -> Parser:
-    """Returns the parser of ``tools/test.py``."""
-    result = Parser(prog='test.py', description='Attack a segmentor and write how it stands up.')
+    """Returns the parser of ``mmadv test``."""
+    result = Parser(
+        prog='mmadv test',
+        description='Attack a segmentor and write how robust it is.',
+        example='mmadv test at/upernet_r18_pgd3_camvid.py work_dirs/at/iter_800.pth --attack sea --eps 4/255',
+    )
     result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
     result.add_argument('checkpoint', help='checkpoint of the model')
     result.add_argument(

@@ -1,4 +1,4 @@
-"""``tools/train.py``: train a segmentor, with mistakes told before anything is written."""
+"""``mmadv train``: train a segmentor, with mistakes told before anything is written."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ from mmadv.report.results import check_writable
 
 
 def parser() -> Parser:
-    """Returns the parser of ``tools/train.py``."""
-    result = Parser(prog='train.py', description='Train a segmentor, adversarially if its config says so.')
+    """Returns the parser of ``mmadv train``."""
+    result = Parser(
+        prog='mmadv train',
+        description='Train a segmentor, adversarially if its config says so.',
+        example='mmadv train pir_at/upernet_convnext_t_voc.py --work-dir work_dirs/pir_at',
+    )
     result.add_argument('config', help='config of mmadv or mmseg')
     result.add_argument('--work-dir', metavar='DIR', help='logs and checkpoints (default: work_dirs/CONFIG)')
     result.add_argument(

@@ -1,4 +1,4 @@
-"""``tools/test.py --check``: a few images attacked in several ways, to see whether the main numbers can be trusted."""
+"""``mmadv test --check``: a few images attacked in several ways, to see whether the main numbers can be trusted."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class CheckedFiles:
                 )
         if self.ann_file and not osp.exists(self.ann_file):
             raise UserError(
-                f"{name}: the list of images '{self.ann_file}' does not exist; write it with tools/prepare_data.py or "
+                f"{name}: the list of images '{self.ann_file}' does not exist; write it with mmadv prepare or "
                 'set ann_file in the config'
             )
         data_list = super().load_data_list()

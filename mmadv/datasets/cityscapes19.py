@@ -12,5 +12,5 @@ from mmadv.datasets.checks import CheckedFiles
 class Cityscapes19Dataset(CheckedFiles, CityscapesDataset):
     """mmseg's ``CityscapesDataset`` that names the folder, image or label map that is missing.
 
-    The label maps are the ``_gtFine_labelTrainIds.png`` that ``tools/prepare_data.py cityscapes`` writes.
+    The label maps are the ``_gtFine_labelTrainIds.png`` that ``mmadv prepare cityscapes`` writes.
     """

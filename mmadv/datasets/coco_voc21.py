@@ -12,7 +12,7 @@ from mmadv.datasets.checks import CheckedFiles
 class COCOVOC21Dataset(CheckedFiles, BaseSegDataset):
     """COCO 2017 with VOC's 20 object classes; everything else is background.
 
-    The label maps and lists are those that ``tools/prepare_data.py coco`` draws from COCO's instances.
+    The label maps and lists are those that ``mmadv prepare coco`` draws from COCO's instances.
     """
 
     METAINFO = dict(

@@ -13,7 +13,7 @@ class VOC2012Dataset(CheckedFiles, BaseSegDataset):
     """VOC 2012 by lists, with a sentence for the folder, list, image or label map that is missing.
 
     ``SegmentationClass`` holds VOC's own label maps, whose object borders are void (255); ``SegmentationClassAug``
-    those of SBD, without void, as ``tools/prepare_data.py voc`` writes them.
+    those of SBD, without void, as ``mmadv prepare voc`` writes them.
     """
 
     METAINFO = dict(

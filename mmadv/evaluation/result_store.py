@@ -254,10 +254,10 @@ def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f'results per image {path} cannot be read: {error.strerror}; run tools/test.py again') from None
+        raise UserError(f'results per image {path} cannot be read: {error.strerror}; run mmadv test again') from None
     values, damaged = decode_lines(data)
     if damaged or not data.endswith(b'\n') or not isinstance(values[0], dict) or values[0].get('format') != FORMAT:
-        raise UserError(f'results per image {path} are damaged; mend them by running tools/test.py with --resume')
+        raise UserError(f'results per image {path} are damaged; mend them by running mmadv test with --resume')
     return values[0]['settings'], values[1:]
 
 

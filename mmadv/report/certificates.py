@@ -16,7 +16,7 @@ ABSTAINED = (255, 255, 255)
 
 
 def certificate_table(results: Mapping[str, Any]) -> str:
-    """Returns the table that ``tools/certify.py`` prints: a line per radius, in percent.
+    """Returns the table that ``mmadv certify`` prints: a line per radius, in percent.
 
     Args:
         results: the content of ``certificates.json``.

@@ -1,4 +1,4 @@
-"""What ``tools/test.py --gradients`` measured, as text and table rows."""
+"""What ``mmadv test --gradients`` measured, as text and table rows."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
     """Writes one HTML page of a run, or that compares several, with everything inlined, and returns its path.
 
     Args:
-        result_dirs: name of the run -> folder that tools/test.py wrote.
+        result_dirs: name of the run -> folder that mmadv test wrote.
         out: path of the page.
         title: of the page.
 

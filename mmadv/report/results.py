@@ -30,16 +30,16 @@ def load_results(folder: str | Path) -> dict[str, Any]:
         results = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise UserError(
-            f'results {path} cannot be read: {error.strerror}; give a folder that tools/test.py wrote'
+            f'results {path} cannot be read: {error.strerror}; give a folder that mmadv test wrote'
         ) from None
     except ValueError as error:
-        raise UserError(f'results {path} is not JSON ({error}); run tools/test.py again') from None
+        raise UserError(f'results {path} is not JSON ({error}); run mmadv test again') from None
     if not isinstance(results, dict) or results.get('schema') != SCHEMA:
-        raise UserError(f"results {path} is not of the schema '{SCHEMA}'; give a folder that tools/test.py wrote")
+        raise UserError(f"results {path} is not of the schema '{SCHEMA}'; give a folder that mmadv test wrote")
     if results.get('schema_version') != SCHEMA_VERSION:
         raise UserError(
             f'results {path} has schema version {results.get("schema_version")}, this mmadv reads {SCHEMA_VERSION}; '
-            'use the mmadv that wrote it, or run tools/test.py again'
+            'use the mmadv that wrote it, or run mmadv test again'
         )
     return results
 

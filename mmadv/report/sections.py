@@ -186,7 +186,7 @@ def _figure(path: Path, text: str) -> str:
     try:
         data = base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
-        raise UserError(f'picture {path} cannot be read: {error.strerror}; run tools/test.py again') from None
+        raise UserError(f'picture {path} cannot be read: {error.strerror}; run mmadv test again') from None
     return f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{data}"></figure>'
 
 

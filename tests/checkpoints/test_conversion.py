@@ -1,6 +1,5 @@
 """Conversion of public checkpoints, and RobustPretrained, on the exact key names and shapes of the public files."""
 
-import importlib.util
 import os
 import sys
 import types
@@ -17,6 +16,7 @@ from mmseg.utils import register_all_modules
 import mmadv  # noqa: F401  (registers the components)
 from mmadv.checkpoints.families import SOURCES
 from mmadv.checkpoints.matching import match
+from mmadv.commands.main import main as run_main
 from mmadv.errors import UserError
 from mmadv.models.backbones import ARCHITECTURES, RobustPretrained, build_backbone
 from mmadv.models.backbones.conversion import convert, convert_file
@@ -339,7 +339,7 @@ def test_code_is_not_run_without_trust(hostile):
     public, out = str(hostile / 'hostile.pt'), hostile / 'out.pth'
     with pytest.raises(
         UserError,
-        match=r'holds code .*it was not run.* convert it by tools/convert_checkpoint.py with --trust, which runs',
+        match=r'holds code .*it was not run.* convert it by mmadv convert with --trust, which runs',
     ):
         convert_file(public, out, source_name='madry')
     with pytest.raises(UserError, match='holds code'):
@@ -368,11 +368,7 @@ def test_trusted_garbage_is_one_sentence(tmp_path):
 
 @pytest.fixture(scope='module')
 def main():
-    path = Path(__file__).parents[2] / 'tools' / 'convert_checkpoint.py'
-    specification = importlib.util.spec_from_file_location('mmadv_tools_convert_checkpoint', path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.main
+    return lambda argv: run_main(['convert', *argv])
 
 
 def test_command_line(main, save, tmp_path, resnet18, capsys):

@@ -1,20 +1,14 @@
-import importlib.util
-
 import pytest
 from miniature_trees import write_ade20k, write_voc
 
+from mmadv.commands.main import main as run_main
 from mmadv.datasets.prepare.files import write_whole
 from mmadv.errors import UserError
 
 
 @pytest.fixture
-def main(request):
-    specification = importlib.util.spec_from_file_location(
-        'prepare_data', request.config.rootpath / 'tools/prepare_data.py'
-    )
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.main
+def main():
+    return lambda argv: run_main(['prepare', *argv])
 
 
 def test_prints_the_counts(main, tmp_path, capsys):

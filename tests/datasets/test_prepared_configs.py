@@ -161,7 +161,7 @@ def test_ade20k_has_the_background_before_its_classes():
         (
             'voc2012_aug_473',
             lambda root: (root / 'ImageSets/Segmentation/val.txt').unlink(),
-            r"VOC2012Dataset: the list of images '.*val.txt' does not exist; write it with tools/prepare_data.py",
+            r"VOC2012Dataset: the list of images '.*val.txt' does not exist; write it with mmadv prepare",
         ),
         (
             'voc2012_aug_473',

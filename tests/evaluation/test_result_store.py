@@ -182,7 +182,7 @@ def test_results_of_a_complete_run_are_gone_on_with_unless_an_unfinished_one_is_
     filled(tmp_path / 's', [7], {**SETTINGS, 'seed': 5})
     assert list(ResultStore(tmp_path / 's', {**SETTINGS, 'seed': 5}, finished).read()) == [7]
     finished.write_bytes(finished.read_bytes().replace(b'"index":1', b'"index":2'))
-    with pytest.raises(UserError, match='are damaged; mend them by running tools/test.py with --resume'):
+    with pytest.raises(UserError, match='are damaged; mend them by running mmadv test with --resume'):
         read_records(finished)
     with pytest.raises(UserError, match='none.jsonl cannot be read: No such file'):
         read_records(tmp_path / 'none.jsonl')

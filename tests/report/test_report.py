@@ -48,7 +48,7 @@ def results(scale=1.0, seed=0):
     }
     return {
         'created': '2024-01-01T00:00:00+00:00',
-        'command': 'python tools/test.py c.py w.pth --attack sea --eps 4/255 8/255',
+        'command': 'mmadv test c.py w.pth --attack sea --eps 4/255 8/255',
         'config': {'file': 'c.py', 'text': 'model = dict(type="<Net>")'},
         'checkpoint': {'file': 'w.pth', 'sha256': 'abc'},
         'attack': {'name': 'sea', 'title': 'SEA (paper: 4 losses)', 'parameters': {'type': 'WorstCase'}},
@@ -139,7 +139,7 @@ def test_report_is_self_contained(folder, tmp_path):
     assert 'plain &lt;1&gt;' in page and '<1>' not in page
     for text in ('90.00', '75.00', '37.50', 'road &amp; path', 'SEA (paper: 4 losses)', 'void.png', 'sha256 abc'):
         assert text in page
-    assert 'python tools/test.py c.py w.pth --attack sea --eps 4/255 8/255' in page
+    assert 'mmadv test c.py w.pth --attack sea --eps 4/255 8/255' in page
     assert page.count('data:image/png;base64,') == 4
     assert page.index('The least robust') < page.index('alt="b.png') < page.index('alt="a.png')
     assert 'The runs differ in' not in page

@@ -1,25 +1,15 @@
 """The toy experiment: its data and attack as the paper says, seeds that do not feel each other, and the command."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
+from mmadv.commands.main import main
 from mmadv.reproduction import pag_toy
 from mmadv.reproduction.pag_toy import PointNetworks, Setting, accuracies, draw_points, run, table, train
 from mmadv.robustness import NearestNeighbour, cosine_similarity, draw_bank, input_gradients
-
-TOOL = Path(__file__).parents[2] / 'tools' / 'reproduce.py'
-
-
-def tool():
-    specification = importlib.util.spec_from_file_location('mmadv_tools_reproduce', TOOL)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_points_lie_on_the_line_around_the_centres():
@@ -88,7 +78,7 @@ def test_aligned_training_turns_the_gradient_of_the_other_class_towards_it(monke
 def test_the_command_writes_numbers_and_boundaries(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pag_toy, 'TRAIN_PER_MODE', 30)
     out = tmp_path / 'out'
-    assert tool().main(['pag-toy', '--seeds', '2', '--epochs', '1', '--out', str(out)]) == 0
+    assert main(['reproduce', 'pag-toy', '--seeds', '2', '--epochs', '1', '--out', str(out)]) == 0
     printed = capsys.readouterr().out
     results = json.loads((out / 'pag_toy.json').read_text())
     assert results['seeds'] == [0, 1] and len(results['models']['aligned gradients']['attacked']) == 2
@@ -104,6 +94,6 @@ def test_the_command_writes_numbers_and_boundaries(tmp_path, capsys, monkeypatch
     ],
 )
 def test_bad_numbers_are_told_in_one_sentence(arguments, match, tmp_path, capsys):
-    assert tool().main(['pag-toy', *arguments, '--out', str(tmp_path / 'out')]) == 2
+    assert main(['reproduce', 'pag-toy', *arguments, '--out', str(tmp_path / 'out')]) == 2
     assert match in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

@@ -1,13 +1,11 @@
 """Fixtures of a tiny dataset, config and trained checkpoint."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import tiny_project
 import torch
 
 from mmadv.commands.command_line import TRACEBACK_VARIABLE
+from mmadv.commands.main import main
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -29,41 +27,37 @@ def tiny(tmp_path_factory):
     return root
 
 
-def _main(tool):
-    path = Path(__file__).parents[2] / 'tools' / f'{tool}.py'
-    specification = importlib.util.spec_from_file_location(f'mmadv_tools_{tool}', path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.main
+def _main(command):
+    return lambda argv: main([command, *map(str, argv)])
 
 
 @pytest.fixture(scope='session')
 def attack_tool():
-    """The main function of tools/test.py."""
+    """Mmadv test: arguments -> exit status."""
     return _main('test')
 
 
 @pytest.fixture(scope='session')
 def train_tool():
-    """The main function of tools/train.py."""
+    """Mmadv train: arguments -> exit status."""
     return _main('train')
 
 
 @pytest.fixture(scope='session')
 def report_tool():
-    """The main function of tools/report.py."""
+    """Mmadv report: arguments -> exit status."""
     return _main('report')
 
 
 @pytest.fixture(scope='session')
 def certify_tool():
-    """The main function of tools/certify.py."""
+    """Mmadv certify: arguments -> exit status."""
     return _main('certify')
 
 
 @pytest.fixture(scope='session')
 def synthesize_tool():
-    """The main function of tools/synthesize.py."""
+    """Mmadv synthesize: arguments -> exit status."""
     return _main('synthesize')
 
 

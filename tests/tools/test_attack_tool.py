@@ -28,7 +28,7 @@ def test_sea(attack_tool, project, capsys):
     assert 'clean ' in table.err and '16/255 ' in table.err
 
     assert results['schema_version'] == 1
-    assert results['command'].startswith('python tools/test.py config.py trained.pth --attack sea')
+    assert results['command'].startswith('mmadv test config.py trained.pth --attack sea')
     assert results['checkpoint']['sha256'] == hashlib.sha256((project / 'trained.pth').read_bytes()).hexdigest()
     assert "type='FCNHead'" in results['config']['text']
     assert [radius['text'] for radius in results['radii']] == ['0', '4/255', '16/255']
@@ -171,7 +171,7 @@ def test_two_processes_give_the_result_of_one(attack_tool, project, unused_port)
     run_together(attack_tool, [*argv, '--out', 'two'], 2, unused_port, project)
     one, two = load_results('one'), load_results('two')
     assert two['hardware']['processes'] == 2
-    assert two['command'].startswith('torchrun --nproc_per_node=2 tools/test.py config.py trained.pth --attack sea')
+    assert two['command'].startswith('torchrun --nproc_per_node=2 -m mmadv test config.py trained.pth --attack sea')
     assert two['evaluation'] == one['evaluation']
     assert two['pictures'] == one['pictures']
     assert (project / 'two/per_image.csv').read_text() == (project / 'one/per_image.csv').read_text()

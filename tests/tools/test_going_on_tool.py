@@ -101,7 +101,7 @@ def test_an_interrupt_says_how_to_go_on(attack_tool, project, stop_after, capsys
     assert attack_tool([*SHORT, '--out', 'out']) == 130
     message = capsys.readouterr().err.splitlines()
     assert message[-2].endswith('interrupted: 3 images are done and kept; go on with')
-    assert message[-1] == 'python tools/test.py ' + ' '.join([*SHORT, '--out', 'out', '--resume'])
+    assert message[-1] == 'mmadv test ' + ' '.join([*SHORT, '--out', 'out', '--resume'])
     assert 'holds the results of an unfinished run; go on with --resume, discard' in refused(
         attack_tool, [*SHORT, '--out', 'out'], project, capsys
     )

@@ -106,8 +106,7 @@ def read(path: str | Path, *, trust: bool) -> dict[str, Any]:
         if 'holds code' not in str(error):
             raise
         raise UserError(
-            f'{error}; if you trust its author, convert it by tools/convert_checkpoint.py with --trust, which runs '
-            'that code'
+            f'{error}; if you trust its author, convert it by mmadv convert with --trust, which runs that code'
         ) from error
 
 

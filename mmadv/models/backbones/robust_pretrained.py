@@ -32,7 +32,7 @@ class RobustPretrained:
     the weights were trained with.
 
     Args:
-        checkpoint: a file, as published or as written by ``tools/convert_checkpoint.py``.
+        checkpoint: a file, as published or as written by ``mmadv convert``.
         source: the family that a published file belongs to, a key of ``mmadv.checkpoints.families.SOURCES``; None for a
             converted file, which records it.
         input_convention: overrules what the file and the source say of mean and std.
@@ -81,7 +81,7 @@ class RobustPretrained:
             if self.source is None:
                 raise UserError(
                     f'init_cfg.source is missing, and {self.checkpoint} was not written by '
-                    f'tools/convert_checkpoint.py; name the family that it belongs to, one of {", ".join(SOURCES)}'
+                    f'mmadv convert; name the family that it belongs to, one of {", ".join(SOURCES)}'
                 )
             return self.source, None
         origin = find_source(record.get('source'))

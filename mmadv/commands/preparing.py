@@ -1,4 +1,4 @@
-"""The command line of the preparations."""
+"""``mmadv prepare``: check, convert and count a downloaded dataset."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ ALONE: dict[str, Callable[[Path], list[str]]] = {
 }
 
 
+def parser() -> Parser:
+    """Returns the parser of ``mmadv prepare``."""
+    result = Parser(
+        prog='mmadv prepare',
+        description='Check, convert and count a downloaded dataset.',
+        example='mmadv prepare voc data/VOCdevkit',
+    )
+    result.add_argument('name', metavar='NAME', help=', '.join(sorted({*WITH_SOURCE, *ALONE})))
+    result.add_argument(
+        'root', metavar='ROOT', type=Path, help='folder of the dataset; docs/datasets.md has the layouts'
+    )
+    result.add_argument('--source', type=Path, metavar='FOLDER', help="SBD's folder for voc, the originals for camvid")
+    return result
+
+
 def run_prepare(argv: Sequence[str]) -> None:
     """Prepares a dataset and prints what is there.
 
@@ -28,13 +43,7 @@ def run_prepare(argv: Sequence[str]) -> None:
     Raises:
         UserError: an unknown dataset, or data that is missing or broken.
     """
-    parser = Parser(prog='prepare_data.py', description='Check, convert and count a downloaded dataset.')
-    parser.add_argument('name', metavar='NAME', help=', '.join(sorted({*WITH_SOURCE, *ALONE})))
-    parser.add_argument(
-        'root', metavar='ROOT', type=Path, help='folder of the dataset; docs/datasets.md has the layouts'
-    )
-    parser.add_argument('--source', type=Path, metavar='FOLDER', help="SBD's folder for voc, the originals for camvid")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     name, root, source = arguments.name, arguments.root, arguments.source
     if name not in WITH_SOURCE and name not in ALONE:
         raise UserError(f"unknown dataset '{name}'{nearest(name, [*WITH_SOURCE, *ALONE])}")
