@@ -1,12 +1,13 @@
-"""The public checkpoint families: what each calls the backbone's weights, and what else is in its files.
+"""The public checkpoint families: what each calls the network's weights, and what else is in its files.
 
-One function per family maps a key of a file to the backbone's key, or says why the key is dropped. Backbones
-keep the names of timm and torchvision, so mapping is mostly unwrapping.
+One function per family maps a key of a file to the network's key, or says why the key is dropped. Backbones
+keep the names of timm and torchvision, so mapping is mostly unwrapping. Segmentors have mmseg's names.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from mmadv.errors import UserError, nearest
@@ -17,6 +18,13 @@ class Dropped:
     """A key that has no place in a backbone, and why."""
 
     reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Transposed:
+    """A key whose matrix the network holds transposed: the file's code computes x @ W, a linear layer x @ W.T."""
+
+    key: str
 
 
 CLASSIFIER = Dropped('classifier head')
@@ -31,6 +39,36 @@ TIMM_ARCHITECTURES = (
     'convnext_t', 'convnext_s', 'convnext_b', 'vit_s', 'vit_b', 'resnet18', 'resnet50', 'resnet101', 'resnetv2_50',
 )  # fmt: skip
 RESNETS = ('resnet18', 'resnet50', 'resnet101')
+
+# Parts of the keys of Robust-Segmentation's UPerNet -> mmseg's, and timm's in the backbone.
+UPERNET_PARTS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r'^backbone\.downsample_layers\.0\.stem\.', 'backbone.stem.stem.'),
+        (r'^backbone\.downsample_layers\.([123])\.', r'backbone.stages.\1.downsample.'),
+        (r'^backbone\.stages\.(\d)\.(\d+)\.', r'backbone.stages.\1.blocks.\2.'),
+        (r'\.dwconv\.', '.conv_dw.'),
+        (r'\.pwconv([12])\.', r'.mlp.fc\1.'),
+        (r'^backbone\.norm([0-3])\.', r'backbone.output_norms.\1.'),
+        (r'\.batch_norm\.', '.bn.'),
+        (r'_head\.classifier\.', '_head.conv_seg.'),
+    )
+)
+# Layers of Segmenter's decoder -> those of mmseg's SegmenterMaskTransformerHead.
+SEGMENTER_LAYERS = {
+    'norm1.weight': 'ln1.weight',
+    'norm1.bias': 'ln1.bias',
+    'norm2.weight': 'ln2.weight',
+    'norm2.bias': 'ln2.bias',
+    'attn.qkv.weight': 'attn.attn.in_proj_weight',
+    'attn.qkv.bias': 'attn.attn.in_proj_bias',
+    'attn.proj.weight': 'attn.attn.out_proj.weight',
+    'attn.proj.bias': 'attn.attn.out_proj.bias',
+    'mlp.fc1.weight': 'ffn.layers.0.0.weight',
+    'mlp.fc1.bias': 'ffn.layers.0.0.bias',
+    'mlp.fc2.weight': 'ffn.layers.1.weight',
+    'mlp.fc2.bias': 'ffn.layers.1.bias',
+}
 
 
 def unwrapped(key: str, wrappers: tuple[str, ...]) -> str:
@@ -48,6 +86,10 @@ def is_normalizer(key: str) -> bool:
     """Returns whether an unwrapped key is the mean or std of a normalising layer."""
     layer, _, name = key.rpartition('.')
     return layer in NORMALIZERS and name in MEANS + DEVIATIONS
+
+
+# What a family makes of a key: the network's key, maybe of a transposed matrix, or why it is dropped.
+Mapped = str | Transposed | Dropped
 
 
 def timm(key: str) -> str | Dropped:
@@ -97,6 +139,31 @@ def robustbench_salman(key: str) -> str | Dropped:
     return NORMALIZER if is_normalizer(key) else torchvision(key)
 
 
+def robust_segmentation(key: str) -> Mapped:
+    """Maps keys of the segmentors of SEA's authors: UPerNet on ConvNeXt with ConvStem, and Segmenter on ViT-S.
+
+    The files are plain state dicts of github.com/nmndeep/Robust-Segmentation.
+    """
+    key = unwrapped(key, ('module.',))
+    part, _, rest = key.partition('.')
+    if part == 'encoder':
+        return CLASSIFIER if rest.startswith('head.') else f'backbone.{rest}'
+    if part == 'decoder':
+        return _segmenter_head(rest)
+    for pattern, replacement in UPERNET_PARTS:
+        key = pattern.sub(replacement, key)
+    return key
+
+
+def _segmenter_head(key: str) -> str | Transposed:
+    if key in ('proj_patch', 'proj_classes'):
+        return Transposed(f'decode_head.{key.removeprefix("proj_")}_proj.weight')
+    block = re.fullmatch(r'blocks\.(\d+)\.(.+)', key)
+    if block:
+        return f'decode_head.layers.{block[1]}.{SEGMENTER_LAYERS.get(block[2], block[2])}'
+    return f'decode_head.{key.replace("proj_dec.", "dec_proj.", 1)}'
+
+
 def converted(key: str) -> str | Dropped:
     """Maps keys of a file that ``mmadv convert`` wrote: they are the backbone's already."""
     return key
@@ -108,14 +175,15 @@ class Source:
 
     Attributes:
         name: what configs and the command line call it.
-        map_key: key of a file -> key of the backbone, or why it is dropped.
+        map_key: key of a file -> key of the network, or why it is dropped.
         input_convention: what its networks were trained with unless the file says otherwise; None where
             that differs from network to network.
-        architectures: the backbones it publishes, by the names of ``mmadv.models.backbones.ARCHITECTURES``.
+        architectures: the networks it publishes, by the names of ``mmadv.models.backbones.ARCHITECTURES`` or, where
+            they are whole segmentors, of ``SEGMENTORS`` there.
     """
 
     name: str
-    map_key: Callable[[str], str | Dropped]
+    map_key: Callable[[str], Mapped]
     input_convention: str | None
     architectures: tuple[str, ...]
 
@@ -139,6 +207,12 @@ SOURCES = {
         Source(name='madry', map_key=madry, input_convention='imagenet', architectures=RESNETS),
         Source(name='timm', map_key=timm, input_convention=None, architectures=TIMM_ARCHITECTURES),
         Source(name='torchvision', map_key=torchvision, input_convention='imagenet', architectures=RESNETS),
+        Source(
+            name='robust-segmentation',
+            map_key=robust_segmentation,
+            input_convention='unit',
+            architectures=('upernet_convnext_t_convstem', 'upernet_convnext_s_convstem', 'segmenter_vit_s'),
+        ),
     )
 }  # fmt: skip
 

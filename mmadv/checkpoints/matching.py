@@ -1,4 +1,4 @@
-"""Strict matching of a checkpoint's weights with a backbone's: every key of either is accounted for."""
+"""Strict matching of a checkpoint's weights with a network's: every key of either is accounted for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmadv.checkpoints.families import Dropped
+from mmadv.checkpoints.families import Dropped, Mapped, Transposed
 from mmadv.errors import UserError
 
 POSITION_EMBEDDING = 'pos_embed'
@@ -20,18 +20,18 @@ BATCH_COUNTER = 'num_batches_tracked'
 
 @dataclasses.dataclass(kw_only=True)
 class Account:
-    """What became of every key of a file, and of every key of a backbone.
+    """What became of every key of a file, and of every key of a network.
 
     Attributes:
-        weights: the backbone's weights from the file, by the backbone's keys.
+        weights: the network's weights from the file, by the network's keys.
         matched: keys that both share.
-        renamed: key of the file -> key of the backbone.
+        renamed: key of the file -> key of the network.
         dropped: key of the file -> reason.
-        resized: key of the backbone -> what was done.
-        fresh: key of the backbone that no file holds -> reason.
-        missing: keys of the backbone without weights. A gap.
+        resized: key of the network -> what was done.
+        fresh: key of the network that no file holds -> reason.
+        missing: keys of the network without weights. A gap.
         unexpected: keys of the file without a place. A gap.
-        misshapen: key of the backbone -> sizes in the file and in the backbone. A gap.
+        misshapen: key of the network -> sizes in the file and in the network. A gap.
     """
 
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -70,7 +70,7 @@ class Account:
         if self.missing:
             problems.append(f'{len(self.missing)} missing in the file, {listed(self.missing)}')
         if self.unexpected:
-            problems.append(f'{len(self.unexpected)} without a place in the backbone, {listed(self.unexpected)}')
+            problems.append(f'{len(self.unexpected)} without a place in the network, {listed(self.unexpected)}')
         if self.misshapen:
             sizes = [f'{key} {what}' for key, what in self.misshapen.items()]
             problems.append(f'{len(self.misshapen)} of another size, {listed(sizes)}')
@@ -91,23 +91,23 @@ def listed(keys: Sequence[str], most: int = 6) -> str:
 
 def match(
     weights: Mapping[str, Tensor],
-    map_key: Callable[[str], str | Dropped],
+    map_key: Callable[[str], Mapped],
     shapes: Mapping[str, Sequence[int]],
     *,
     fresh: Mapping[str, str] | None = None,
     grid: tuple[int, int] | None = None,
 ) -> Account:
-    """Returns the account of a file's weights against a backbone's.
+    """Returns the account of a file's weights against a network's.
 
     Args:
         weights: of the file.
         map_key: the family's key mapping.
-        shapes: of the backbone's state dict.
-        fresh: prefix of backbone keys that no file holds -> reason.
-        grid: rows and columns of the backbone's position embedding, to which the file's is resized.
+        shapes: of the network's state dict.
+        fresh: prefix of the network's keys that no file holds -> reason.
+        grid: rows and columns of the network's position embedding, to which the file's is resized.
 
     Raises:
-        UserError: two keys of the file map to one of the backbone, or a position embedding cannot be resized.
+        UserError: two keys of the file map to one of the network, or a position embedding cannot be resized.
     """
     account = Account()
     origin: dict[str, str] = {}
@@ -116,6 +116,8 @@ def match(
         if isinstance(new, Dropped):
             account.dropped[old] = new.reason
             continue
+        if isinstance(new, Transposed):
+            new, value = new.key, value.mT if value.ndim == 2 else value
         if new not in shapes:
             account.unexpected.append(old)
             continue
@@ -123,12 +125,12 @@ def match(
             raise UserError(f'the keys {origin[new]} and {old} of the checkpoint both stand for {new}')
         origin[new] = old
         shape = tuple(shapes[new])
-        if new == POSITION_EMBEDDING and grid is not None and value.ndim == 3 and value.shape[2] == shape[-1]:
+        if is_position_embedding(new) and grid is not None and value.ndim == 3 and value.shape[2] == shape[-1]:
             value, what = resize_position_embedding(value, grid)
             if what:
                 account.resized[new] = what
         if tuple(value.shape) != shape:
-            account.misshapen[new] = f'{tuple(value.shape)} in the file, {shape} in the backbone'
+            account.misshapen[new] = f'{tuple(value.shape)} in the file, {shape} in the network'
             continue
         account.weights[new] = value
         if new == old:
@@ -146,6 +148,15 @@ def match(
         else:
             account.fresh[key] = reason
     return account
+
+
+def is_position_embedding(key: Mapped) -> bool:
+    """Returns whether a key is a vision transformer's position embedding, of a backbone alone or in a segmentor.
+
+    >>> is_position_embedding('backbone.pos_embed')
+    True
+    """
+    return key in (POSITION_EMBEDDING, f'backbone.{POSITION_EMBEDDING}')
 
 
 def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> tuple[Tensor, str]:

@@ -6,7 +6,7 @@ from mmadv.datasets.cityscapes19 import Cityscapes19Dataset
 from mmadv.datasets.coco_voc21 import COCOVOC21Dataset
 from mmadv.datasets.digit_scenes import DigitScenesDataset, LoadDigitScene
 from mmadv.datasets.random_gaussian_blur import RandomGaussianBlur
-from mmadv.datasets.transforms import ScoreAtInputSize
+from mmadv.datasets.transforms import ResizeShortSide, ScoreAtInputSize, VoidToClass
 from mmadv.datasets.voc2012 import VOC2012Dataset
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     'DigitScenesDataset',
     'LoadDigitScene',
     'RandomGaussianBlur',
+    'ResizeShortSide',
     'ScoreAtInputSize',
     'VOC2012Dataset',
+    'VoidToClass',
 ]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
+from PIL import Image
+
+from mmadv.errors import UserError
 
 
 @TRANSFORMS.register_module()
@@ -33,3 +37,84 @@ class ScoreAtInputSize(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class ResizeShortSide(BaseTransform):
+    """Resizes so that the short side has a given length, the image by PIL's bilinear filter and label maps by nearest.
+
+    PIL's filter is antialiased where it shrinks; that of OpenCV, which mmseg's ``Resize`` uses by default, is not. The
+    long side is rounded down. This is the published evaluation of many torchvision-style code bases, SEA's among them.
+
+    Args:
+        size: of the short side in pixels.
+
+    Raises:
+        UserError: a size that is not a positive integer.
+    """
+
+    def __init__(self, size: int) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UserError(f'ResizeShortSide: size must be a positive integer, found {size!r}')
+        self.size = size
+
+    def transform(self, results: dict) -> dict:
+        """Returns ``results`` with ``img`` and every label map resized.
+
+        Raises:
+            UserError: an image that is not 8-bit.
+        """
+        image = results['img']
+        if image.dtype != np.uint8:
+            raise UserError(f'ResizeShortSide needs images of type uint8, found {image.dtype}; put it after loading')
+        height, width = image.shape[:2]
+        shorter = min(height, width)
+        shape = (height * self.size // shorter, width * self.size // shorter)
+        results['img'] = _resized(image, shape, Image.Resampling.BILINEAR)
+        for key in results.get('seg_fields', []):
+            results[key] = _resized(results[key], shape, Image.Resampling.NEAREST)
+        results['img_shape'] = shape
+        results['scale'] = shape[::-1]
+        results['scale_factor'] = (shape[1] / width, shape[0] / height)
+        results['keep_ratio'] = True
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(size={self.size})'
+
+
+def _resized(array: np.ndarray, shape: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    return np.array(Image.fromarray(array).resize(shape[::-1], resample))
+
+
+@TRANSFORMS.register_module()
+class VoidToClass(BaseTransform):
+    """Gives the void pixels of a label map a class, so that they are scored.
+
+    Some published numbers count VOC's object borders as background. It belongs after ``LoadAnnotations``.
+
+    Args:
+        label: the class that void pixels get.
+        void: the value that marks them in the label map.
+
+    Raises:
+        UserError: values that are no 8-bit labels, or equal ones.
+    """
+
+    def __init__(self, label: int = 0, void: int = 255) -> None:
+        for name, value in (('label', label), ('void', void)):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
+                raise UserError(f'VoidToClass: {name} must be an integer from 0 to 255, found {value!r}')
+        if label == void:
+            raise UserError(f'VoidToClass: label and void are both {label}, which changes nothing; give another label')
+        self.label = label
+        self.void = void
+
+    def transform(self, results: dict) -> dict:
+        """Returns ``results`` with the label map's void pixels replaced."""
+        labels = results['gt_seg_map']
+        results['gt_seg_map'] = np.where(labels == self.void, labels.dtype.type(self.label), labels)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(label={self.label}, void={self.void})'

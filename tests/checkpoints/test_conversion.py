@@ -195,8 +195,8 @@ def test_gaps_name_their_keys():
         convert(weights, SOURCES['revisiting-at'], file='public.pt')
     assert str(caught.value) == (
         'the weights in public.pt do not fit the nearest architecture, convnext_t_convstem: 1 missing in the file, '
-        'stem.stem.3.weight; 1 without a place in the backbone, module.stem.stem.9.weight; 1 of another size, '
-        'stages.0.blocks.0.gamma (95,) in the file, (96,) in the backbone; check the source and the architecture'
+        'stem.stem.3.weight; 1 without a place in the network, module.stem.stem.9.weight; 1 of another size, '
+        'stages.0.blocks.0.gamma (95,) in the file, (96,) in the network; check the source and the architecture'
     )
 
 
@@ -396,7 +396,10 @@ def test_command_line(main, save, tmp_path, resnet18, capsys):
         (['IN', 'IN', '--source', 'torchvision'], 'is the input; give another file'),
         (['IN', 'FOLDER/OUT', '--source', 'torchvision'], 'of the output does not exist; create it'),
         (['IN', 'OUT', '--source', 'torchvision', '--architecture', 'resnet5'], "unknown architecture 'resnet5'"),
-        (['IN', 'OUT', '--source', 'revisiting-at'], 'do not fit the nearest architecture'),
+        (
+            ['IN', 'OUT', '--source', 'revisiting-at'],
+            "is no file of the source 'revisiting-at': its keys and sizes are those of the source 'timm' or",
+        ),
         (['IN', 'OUT', '--source', 'timm', '--input-convention', 'unti'], "did you mean 'unit'?"),
         (['SHORT', 'OUT', '--source', 'torchvision'], 'was cut short'),
     ],

@@ -12,6 +12,8 @@ from mmadv.registry import ATTACKS, build
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+# What only scores a published checkpoint has no training data and no schedule.
+TRAINED = [path for path in LEAVES if path.parent.name != 'published']
 ATTACK_BASES = sorted((CONFIGS / '_base_' / 'attacks').glob('*.py'))
 
 METHOD_BASES = sorted((CONFIGS / '_base_' / 'methods').glob('*.py'))
@@ -70,7 +72,8 @@ def test_leaf_is_named_architecture_method_dataset(path):
 @pytest.mark.parametrize('path', LEAVES, ids=name)
 def test_leaf_reads_and_scores_the_classes_of_its_model(path):
     config = Config.fromfile(path)
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+    stages = ('train', 'val', 'test') if path in TRAINED else ('test',)
+    for loader in (config[f'{stage}_dataloader'] for stage in stages):
         for part in loader.dataset.get('datasets', [loader.dataset]):
             dataset = DATASETS.build({**part, 'lazy_init': True})
             assert config.model.decode_head.num_classes == len(dataset.metainfo['classes'])
@@ -79,7 +82,7 @@ def test_leaf_reads_and_scores_the_classes_of_its_model(path):
     METRICS.build(config.test_evaluator)
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=name)
+@pytest.mark.parametrize('path', TRAINED, ids=name)
 def test_schedule_ends_with_the_training(path):
     config = Config.fromfile(path)
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
@@ -129,3 +132,37 @@ def test_watched_leaf_validates_under_attack_and_draws_the_curves():
     strong, weak = (build(part, ATTACKS) for part in (config.custom_hooks[0].attack, config.attack))
     assert strong.threat == weak.threat and strong.steps > weak.steps
     HOOKS.build(config.custom_hooks[0])
+
+
+# Published checkpoint -> the config of its training, and what else differs.
+SMALL = {'model.backbone': dict(depths=(3, 3, 27, 3), drop_path_rate=0.3)}
+PUBLISHED = {
+    'upernet_convnext_t_voc': ('upernet_convnext_t_voc', {}),
+    'upernet_convnext_s_voc': ('upernet_convnext_s_voc', {}),
+    'upernet_convnext_t_ade20k': ('upernet_convnext_t_ade20k', {}),
+    'upernet_convnext_s_ade20k': ('upernet_convnext_t_ade20k', SMALL),
+    'segmenter_vit_s_ade20k': ('segmenter_vit_s_ade20k', {}),
+}
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_published_leaf_has_the_network_of_its_training_and_the_protocol_of_its_authors(name):
+    published = Config.fromfile(CONFIGS / 'published' / f'{name}_sea_protocol.py')
+    training, changes = PUBLISHED[name]
+    trained = Config.fromfile(CONFIGS / 'pir_at' / f'{training}.py')
+    trained.merge_from_dict(changes)
+    del trained.model.backbone['init_cfg'], trained.model.data_preprocessor['attack']
+    trained.model.data_preprocessor.type = 'SegDataPreProcessor'
+    assert published.model.to_dict() == trained.model.to_dict()
+    size = 473 if 'voc' in name else 512
+    steps = {step['type']: step for step in published.test_dataloader.dataset.pipeline}
+    void = ['VoidToClass'] if 'voc' in name else []
+    assert list(steps) == [
+        'LoadImageFromFile', 'LoadAnnotations', *void, 'ResizeShortSide', 'CenterCrop', 'ScoreAtInputSize',
+        'PackSegInputs',
+    ]  # fmt: skip
+    assert (steps['ResizeShortSide']['size'], steps['CenterCrop']['crop_size']) == (size, (size, size))
+
+
+def test_every_published_leaf_is_tested():
+    assert {f'{name}_sea_protocol' for name in PUBLISHED} == {path.stem for path in set(LEAVES) - set(TRAINED)}

@@ -19,7 +19,7 @@ from mmadv.checkpoints.families import SOURCES
 from mmadv.checkpoints.matching import match
 from mmadv.errors import UserError
 from mmadv.models.backbones import ARCHITECTURES, ConvStem, build_backbone
-from mmadv.models.backbones.architectures import fresh_parameters, shapes_of
+from mmadv.models.backbones.architectures import SEGMENTORS, fresh_parameters, shapes_of
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / '_base_' / 'models'
 register_all_modules()
@@ -286,7 +286,13 @@ def test_second_order_gradients_change_no_output():
 
 
 def test_every_architecture_is_named_by_a_source():
-    assert set(ARCHITECTURES) == {name for source in SOURCES.values() for name in source.architectures}
+    assert {*ARCHITECTURES, *SEGMENTORS} == {name for source in SOURCES.values() for name in source.architectures}
+
+
+def test_epsilon_of_the_layer_norms():
+    for changes, expected in (({}, 1e-6), ({'norm_eps': 1e-5}, 1e-5)):
+        backbone = build_backbone('vit_s', depth=1, out_indices=(0,), **changes)
+        assert {module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)} == {expected}
 
 
 def test_unknown_names_suggest_the_nearest():

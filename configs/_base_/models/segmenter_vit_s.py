@@ -20,6 +20,7 @@ model = dict(
         depth=12,
         num_heads=6,
         drop_path_rate=0.1,
+        norm_eps=1e-5,
         input_convention='unit',
     ),
     decode_head=dict(

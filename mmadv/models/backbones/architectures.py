@@ -1,4 +1,4 @@
-"""The published backbones by name: what a checkpoint may turn out to be."""
+"""The published networks by name: what a checkpoint may turn out to be."""
 
 from __future__ import annotations
 
@@ -34,6 +34,36 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     'resnetv2_50': dict(type='TimmResNetV2', depths=(3, 4, 6, 3)),
 }
 
+# Whole segmentors by name: backbone and heads; the number of classes is the file's.
+SEGMENTORS: dict[str, dict[str, Any]] = {
+    **{
+        f'upernet_{name}': dict(
+            backbone=ARCHITECTURES[name],
+            decode_head=dict(
+                type='UPerHead',
+                in_channels=CONVNEXT_WIDTHS,
+                in_index=(0, 1, 2, 3),
+                channels=512,
+                norm_cfg=dict(type='BN'),
+            ),
+            auxiliary_head=dict(
+                type='FCNHead', in_channels=384, in_index=2, channels=256, num_convs=1, concat_input=False,
+                norm_cfg=dict(type='BN'),
+            ),
+        )
+        for name in ('convnext_t_convstem', 'convnext_s_convstem')
+    },
+    'segmenter_vit_s': dict(
+        backbone=ARCHITECTURES['vit_s'],
+        decode_head=dict(
+            type='SegmenterMaskTransformerHead', in_channels=384, channels=384, num_layers=2, num_heads=6,
+            embed_dims=384,
+        ),
+    ),
+}  # fmt: skip
+# Keys of a segmentor's state dict that show its number of classes -> the axis that counts them.
+CLASSES_AXIS = {'decode_head.conv_seg.weight': 0, 'decode_head.cls_emb': 1}
+
 
 def build_backbone(name: str, **changes: Any) -> BaseModule:
     """Returns a backbone of that name with random weights.
@@ -48,6 +78,24 @@ def build_backbone(name: str, **changes: Any) -> BaseModule:
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture '{name}'{nearest(name, ARCHITECTURES)}")
     return MODELS.build({**ARCHITECTURES[name], **changes})
+
+
+def build_parts(name: str, num_classes: int, **changes: Any) -> dict[str, BaseModule]:
+    """Returns the parts of a segmentor of that name, the backbone and the heads, for the sizes of their weights.
+
+    Args:
+        name: a key of SEGMENTORS.
+        num_classes: of the heads.
+        changes: arguments of the backbone's class.
+    """
+    parts = {}
+    for part, config in SEGMENTORS[name].items():
+        loss = dict(type='CrossEntropyLoss', avg_non_ignore=True)
+        arguments = config | (changes if part == 'backbone' else dict(num_classes=num_classes, loss_decode=loss))
+        # mmseg's Segmenter head does not build without values.
+        with torch.device('cpu' if config['type'] == 'SegmenterMaskTransformerHead' else 'meta'):
+            parts[part] = MODELS.build(arguments)
+    return parts
 
 
 def shapes_of(backbone: torch.nn.Module) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Conversion of a public checkpoint to the keys of this project's backbones."""
+"""Conversion of a public checkpoint to the keys of this project's backbones, or of mmseg's segmentors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ from torch import Tensor
 
 from mmadv.checkpoints.contents import RECORD, convention_of, record_of, weights_of
 from mmadv.checkpoints.conventions import convention
-from mmadv.checkpoints.families import Source, source
+from mmadv.checkpoints.families import SOURCES, Source, source
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file
-from mmadv.checkpoints.matching import POSITION_EMBEDDING, Account, match
+from mmadv.checkpoints.matching import Account, is_position_embedding, match
 from mmadv.checkpoints.trusted import load_trusted_file
-from mmadv.errors import UserError
-from mmadv.models.backbones.architectures import build_backbone, fresh_parameters, shapes_of
+from mmadv.errors import UserError, nearest
+from mmadv.models.backbones.architectures import (
+    ARCHITECTURES,
+    CLASSES_AXIS,
+    SEGMENTORS,
+    build_backbone,
+    build_parts,
+    fresh_parameters,
+    shapes_of,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,23 +37,26 @@ class Conversion:
     """A converted checkpoint.
 
     Attributes:
-        architecture: name in ARCHITECTURES.
+        architecture: name in ARCHITECTURES or SEGMENTORS.
         input_convention: what the weights were trained with; None where nothing says it.
         who: who says so.
         account: what became of every key.
+        num_classes: of a whole segmentor; None for a backbone.
     """
 
     architecture: str
     input_convention: str | None
     who: str
     account: Account
+    num_classes: int | None = None
 
     def summary(self) -> str:
         """Returns a few lines about the conversion."""
         inputs = (
             f"'{self.input_convention}', {self.who}" if self.input_convention else 'not known; state it in the backbone'
         )
-        return f'{self.architecture}: {self.account.summary()}\ninput convention: {inputs}'
+        classes = '' if self.num_classes is None else f' with {self.num_classes} classes'
+        return f'{self.architecture}{classes}: {self.account.summary()}\ninput convention: {inputs}'
 
 
 def convert_file(
@@ -58,13 +69,13 @@ def convert_file(
     input_convention: str | None = None,
     trust: bool = False,
 ) -> Conversion:
-    """Writes the weights of a public checkpoint under the backbone's keys, and returns what was done.
+    """Writes the weights of a public checkpoint under the network's keys, and returns what was done.
 
     Args:
         path: the published file.
         out: file to write, whole or not at all.
         source_name: a key of ``mmadv.checkpoints.families.SOURCES``.
-        architecture: a key of ARCHITECTURES; by default the source's one that fits.
+        architecture: a key of ARCHITECTURES or SEGMENTORS; by default the source's one that fits.
         image_size: height and width to resize a ViT's position embedding for.
         input_convention: overrules what the file and the source say of mean and std.
         trust: whether to run code that the file may hold, in a process of its own, to read it.
@@ -81,7 +92,7 @@ def convert_file(
         raise UserError(f'the folder {out.parent} of the output does not exist; create it')
     checkpoint = read(path, trust=trust)
     if record_of(checkpoint) is not None:
-        raise UserError(f'{path} is a converted checkpoint already; give it to RobustPretrained as it is')
+        raise UserError(f'{path} is a converted checkpoint already; use it as it is')
     conversion = convert(
         weights_of(checkpoint, str(path)), family, architecture=architecture, image_size=image_size, stated=stated,
         file=str(path),
@@ -92,6 +103,8 @@ def convert_file(
         input_convention=conversion.input_convention,
         sha256=file_sha256(path),
     )
+    if conversion.num_classes is not None:
+        record['num_classes'] = conversion.num_classes
     write({'state_dict': conversion.account.weights, 'meta': {RECORD: record}}, out)
     return conversion
 
@@ -126,31 +139,75 @@ def convert(
     """
     name, who = convention_of(weights, family, stated, file)
     candidates = [architecture] if architecture is not None else family.architectures
-    accounts = _accounts(weights, family, candidates, image_size)
-    nearest, account = min(accounts, key=lambda pair: pair[1].gaps)
-    account.require_complete(file, nearest if architecture is not None else f'the nearest architecture, {nearest}')
+    best, account = _best(weights, family, candidates, image_size)
+    if account.gaps and architecture is None:
+        _refuse_other_family(weights, family, image_size, file)
+    account.require_complete(file, best if architecture is not None else f'the nearest architecture, {best}')
     # Those are the segmentor's, and start anew.
     account.fresh = {key: why for key, why in account.fresh.items() if key.endswith('num_batches_tracked')}
     account.weights = {key: value.detach().clone() for key, value in account.weights.items()}
-    return Conversion(architecture=nearest, input_convention=name, who=who, account=account)
+    return Conversion(
+        architecture=best,
+        input_convention=name,
+        who=who,
+        account=account,
+        num_classes=_num_classes(weights, family) if best in SEGMENTORS else None,
+    )
+
+
+def _best(
+    weights: Mapping[str, Tensor], family: Source, candidates: Iterable[str], image_size: tuple[int, int] | None
+) -> tuple[str, Account]:
+    """Returns the candidate with the fewest gaps, and its account."""
+    return min(_accounts(weights, family, candidates, image_size), key=lambda pair: pair[1].gaps)
+
+
+def _refuse_other_family(
+    weights: Mapping[str, Tensor], family: Source, image_size: tuple[int, int] | None, file: str
+) -> None:
+    """Raises UserError with the source that a file fits without a gap, if there is one."""
+    fitting = []
+    for other in SOURCES.values():
+        with contextlib.suppress(UserError):  # two keys for one: the file is not of that family
+            if other != family and not _best(weights, other, other.architectures, image_size)[1].gaps:
+                fitting.append(other.name)
+    # The other families wrap these networks, so they take bare ones too.
+    likely = [name for name in fitting if name in ('timm', 'torchvision')] or fitting
+    if likely:
+        names = ' or '.join(f"'{name}'" for name in likely)
+        raise UserError(
+            f"{file} is no file of the source '{family.name}': its keys and sizes are those of the source {names}; "
+            'give that as --source'
+        )
 
 
 def _accounts(
     weights: Mapping[str, Tensor], family: Source, candidates: Iterable[str], image_size: tuple[int, int] | None
 ) -> Iterator[tuple[str, Account]]:
     """Yields each candidate with its account, and stops after one without gaps."""
-    embedding = next((value for key, value in weights.items() if family.map_key(key) == POSITION_EMBEDDING), None)
+    embedding = next((value for key, value in weights.items() if is_position_embedding(family.map_key(key))), None)
+    num_classes = _num_classes(weights, family)
     for name in candidates:
-        sized = image_size if name.startswith('vit') else None
-        layout = _layout(name, sized)
+        sized = image_size if 'vit' in name.split('_') else None
+        layout = _layout(name, sized, num_classes if name in SEGMENTORS else None)
         shapes = dict(layout.shapes)
-        if sized is None and embedding is not None and embedding.ndim == 3 and POSITION_EMBEDDING in shapes:
+        position = next(filter(is_position_embedding, shapes), None)
+        if sized is None and embedding is not None and embedding.ndim == 3 and position is not None:
             # Keeps the file's grid; RobustPretrained resizes it to the config's.
-            shapes[POSITION_EMBEDDING] = (1, embedding.shape[1], shapes[POSITION_EMBEDDING][2])
+            shapes[position] = (1, embedding.shape[1], shapes[position][2])
         account = match(weights, family.map_key, shapes, fresh=layout.fresh, grid=layout.grid if sized else None)
         yield name, account
         if not account.gaps:
             return
+
+
+def _num_classes(weights: Mapping[str, Tensor], family: Source) -> int:
+    """Returns the number of classes of a segmentor's file; 3 where it holds no segmentor's head."""
+    for key, value in weights.items():
+        axis = CLASSES_AXIS.get(family.map_key(key))
+        if axis is not None and value.ndim > axis:
+            return value.shape[axis]
+    return 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,9 +220,16 @@ class _Layout:
 
 
 @functools.cache
-def _layout(name: str, image_size: tuple[int, int] | None) -> _Layout:
+def _layout(name: str, image_size: tuple[int, int] | None, num_classes: int | None) -> _Layout:
+    changes = dict(img_size=image_size) if image_size else {}
+    if num_classes is not None:
+        parts = build_parts(name, num_classes, **changes)
+        shapes = {f'{part}.{key}': shape for part, module in parts.items() for key, shape in shapes_of(module).items()}
+        return _Layout(shapes=shapes, fresh={}, grid=getattr(parts['backbone'], 'grid_size', None))
+    if name not in ARCHITECTURES:
+        raise UserError(f"unknown architecture '{name}'{nearest(name, [*ARCHITECTURES, *SEGMENTORS])}")
     with torch.device('meta'):
-        backbone = build_backbone(name, **(dict(img_size=image_size) if image_size else {}))
+        backbone = build_backbone(name, **changes)
     grid = getattr(backbone, 'grid_size', None)
     return _Layout(shapes=shapes_of(backbone), fresh=fresh_parameters(backbone), grid=grid)
 

@@ -1,4 +1,4 @@
-"""RobustPretrained: strict initialisation of a backbone from a public checkpoint."""
+"""RobustPretrained: strict initialisation of a backbone or a segmentor from a public checkpoint."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from mmadv.models.backbones.input_convention import check_preprocessor, preproce
 class RobustPretrained:
     """Loads a classifier's weights into a backbone, every one of them, and checks their input convention.
 
-    For ``init_cfg`` of a backbone. Unlike mmengine's ``Pretrained`` it renames a public checkpoint's keys itself,
-    accepts no gap, runs nothing that the file may hold, and refuses a data preprocessor that contradicts what
-    the weights were trained with.
+    For ``init_cfg`` of a backbone; of a segmentor, if the file holds a whole one. Unlike mmengine's ``Pretrained`` it
+    renames a public checkpoint's keys itself, accepts no gap, runs nothing that the file may hold, and refuses a data
+    preprocessor that contradicts what the weights were trained with.
 
     Args:
         checkpoint: a file, as published or as written by ``mmadv convert``.
@@ -47,7 +47,7 @@ class RobustPretrained:
         self.input_convention = None if input_convention is None else convention(input_convention).name
 
     def __call__(self, module: nn.Module) -> None:
-        """Fills a backbone.
+        """Fills a backbone or a segmentor.
 
         Raises:
             UserError: a checkpoint that cannot be read or does not fit, or a contradicting input convention.
@@ -66,7 +66,7 @@ class RobustPretrained:
             family.map_key,
             shapes_of(module),
             fresh=fresh_parameters(module),
-            grid=getattr(module, 'grid_size', None),
+            grid=getattr(_backbone_of(module), 'grid_size', None),
         )
         account.require_complete(self.checkpoint, type(module).__name__)
         _fill(module, account)
@@ -93,7 +93,8 @@ class RobustPretrained:
         return dataclasses.replace(origin, map_key=converted), record.get('input_convention')
 
     def _check_convention(self, module: nn.Module, name: str | None, who: str) -> None:
-        stated = getattr(module, 'input_convention', None)
+        backbone = _backbone_of(module)
+        stated = getattr(backbone, 'input_convention', None)
         if name is None and stated is None:
             raise UserError(
                 f'nothing says which mean and std the weights in {self.checkpoint} were trained with; state '
@@ -105,7 +106,7 @@ class RobustPretrained:
                 f'inputs, {who}; make input_convention and data_preprocessor ({convention(name).settings()}) agree '
                 'with them'
             )
-        preprocessor = preprocessor_of(module)
+        preprocessor = preprocessor_of(backbone)
         if preprocessor is not None:
             name = name or stated
             check_preprocessor(preprocessor, name, f"the weights in {self.checkpoint} take '{name}' inputs, {who}")
@@ -117,6 +118,11 @@ class RobustPretrained:
         own = [kind in ('RobustPretrained', type(self)) for kind in kinds]
         if any(own) and not own[-1]:
             raise UserError('RobustPretrained must be the last of the init_cfg, or the others overwrite its weights')
+
+
+def _backbone_of(module: nn.Module) -> nn.Module:
+    """Returns the backbone of a segmentor, and a backbone itself."""
+    return getattr(module, 'backbone', module)
 
 
 def _fill(module: nn.Module, account: Account) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmadv.checkpoints.conventions import convention
 from mmadv.errors import UserError
@@ -36,6 +37,7 @@ class TimmVisionTransformer(BaseModule):
         out_indices: the blocks whose features are returned; the final norm applies to the last block's.
         second_order_gradients: whether losses may differentiate input gradients. Fused attention is faster but can
             be differentiated only once, so it is switched off then.
+        norm_eps: of the layer norms; timm has 1e-6, the code of Segmenter 1e-5.
         input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
         init_cfg: mmengine's initialisation config.
 
@@ -55,6 +57,7 @@ class TimmVisionTransformer(BaseModule):
         drop_path_rate: float = 0.0,
         out_indices: Sequence[int] = (11,),
         second_order_gradients: bool = False,
+        norm_eps: float = 1e-6,
         input_convention: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class TimmVisionTransformer(BaseModule):
             drop_path_rate=drop_path_rate,
             num_classes=0,
             global_pool='token',
+            norm_layer=functools.partial(nn.LayerNorm, eps=norm_eps),
         )
         self.input_convention = None if input_convention is None else convention(input_convention).name
         self.out_indices = tuple(out_indices)

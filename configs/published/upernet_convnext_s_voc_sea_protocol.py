@@ -1,0 +1,7 @@
+# The robust UPerNet on ConvNeXt-S for PASCAL VOC,
+# published by SEA's authors (Robust-Segmentation), scored by their protocol.
+_base_ = [
+    '../_base_/models/upernet_convnext_s.py',
+    '../_base_/datasets/voc2012_sea_protocol.py',
+    '../_base_/default_runtime.py',
+]
