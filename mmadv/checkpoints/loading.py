@@ -23,17 +23,18 @@ _CODE = re.compile(
 )
 
 
-def load_checkpoint_file(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
+def load_checkpoint_file(path: str | Path, map_location: Any = 'cpu', *, mmap: bool = False) -> dict[str, Any]:
     """Returns the content of a checkpoint, read without running anything in it.
 
     Args:
         path: a file written by ``torch.save`` or mmengine.
         map_location: as in ``torch.load``.
+        mmap: leave the tensors in the file until they are used, which checks no more than that its end is there.
 
     Raises:
         UserError: the file is missing, cut short, no checkpoint, or holds code.
     """
-    return _read(path, map_location, InertHistory)
+    return _read(path, map_location, InertHistory, mmap)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -149,11 +150,11 @@ def _without_configs(checkpoint: Any) -> Any:
     return checkpoint
 
 
-def _read(path: str | Path, map_location: Any, history: type) -> dict[str, Any]:
+def _read(path: str | Path, map_location: Any, history: type, mmap: bool = False) -> dict[str, Any]:
     _check_exists(path)
     try:
         with torch.serialization.safe_globals(safe_globals(history)):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except OSError as error:
         raise UserError(f'cannot read the checkpoint {path}: {error.strerror or error}') from error
     except Exception as error:  # a damaged file can make the unpickler fail in any way

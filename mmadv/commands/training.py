@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 from mmseg.registry import HOOKS, MODELS, RUNNERS
 from torch import nn
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.checkpoints.resuming import newest_checkpoint
 from mmadv.commands.command_line import Parser, join_processes_on_cpu, load_config, require, set_local_rank, work_dir
+from mmadv.engine.atomic_checkpoint_hook import checkpoint_folder
 from mmadv.engine.attack_val_loop import check_validation_attack
 from mmadv.engine.data import build_dataset
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
@@ -21,6 +26,9 @@ from mmadv.errors import UserError
 from mmadv.models.adv_data_preprocessor import check_trainable
 from mmadv.models.free_adv_data_preprocessor import NOT_REPLAYED, FreeAdvSegDataPreProcessor
 from mmadv.report.results import check_writable
+
+# What AtomicCheckpointHook stands in for.
+STOCK_HOOKS = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
 
 
 def parser() -> Parser:
@@ -61,6 +69,7 @@ def run_train(argv: Sequence[str]) -> None:
     if arguments.amp:
         _use_amp(config)
     use_safe_loading()
+    _use_safe_hooks(config)
     checkpoint = _choose_start(config, arguments)
     model = _check_parts(config)
     if checkpoint is not None:
@@ -69,7 +78,15 @@ def run_train(argv: Sequence[str]) -> None:
     del model
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     _name_unreadable_files(runner)
-    runner.train()
+    try:
+        runner.train()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f'the disk is full ({error.strerror}: {error.filename or config.work_dir}); the checkpoints are as they '
+            'were: make room, and go on with --resume'
+        ) from error
 
 
 def _use_amp(config: Config) -> None:
@@ -80,28 +97,35 @@ def _use_amp(config: Config) -> None:
     config.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
+def _use_safe_hooks(config: Config) -> None:
+    """Gives the run checkpoints that survive a kill and draws that a resumed run repeats, where the config does not."""
+    if config.get('default_hooks') is None:
+        config.default_hooks = {}
+    hooks = config.default_hooks
+    hooks.setdefault('checkpoint', {'type': 'CheckpointHook'})
+    hooks.setdefault('iteration_seed', {'type': 'IterationSeedHook'})
+    for hook in [*hooks.values(), *(config.get('custom_hooks') or [])]:
+        if isinstance(hook, Mapping) and hook.get('type') in STOCK_HOOKS:
+            hook['type'] = 'AtomicCheckpointHook'
+
+
 def _choose_start(config: Config, arguments: Namespace) -> str | None:
     """Sets what the run loads, and returns the checkpoint it resumes from."""
-    if arguments.resume is None:
-        if config.get('load_from') and '://' not in config.load_from:
-            load_checkpoint_file(config.load_from)
-        return _latest(config) if config.get('resume') and not config.get('load_from') else None
-    config.resume = True
-    if arguments.resume == 'auto':
-        config.load_from = None
-        return _latest(config)
-    config.load_from = arguments.resume
-    load_checkpoint_file(arguments.resume)
-    return arguments.resume
-
-
-def _latest(config: Config) -> str | None:
-    if not os.path.isdir(config.work_dir):
+    if arguments.resume is not None:
+        config.resume = True
+        config.load_from = None if arguments.resume == 'auto' else arguments.resume
+    if config.get('load_from'):
+        if '://' in config.load_from:
+            return None
+        load_checkpoint_file(config.load_from)
+        return config.load_from if config.get('resume') else None
+    if not config.get('resume'):
         return None
-    latest = find_latest_checkpoint(config.work_dir)
-    if latest is not None:
-        load_checkpoint_file(latest)
-    return latest
+    hook = config.default_hooks.get('checkpoint') or {}
+    config.load_from, why = newest_checkpoint(config.work_dir, checkpoint_folder(config.work_dir, hook.get('out_dir')))
+    if is_main_process():
+        print(why)
+    return config.load_from
 
 
 def _check_parts(config: Config) -> nn.Module:

@@ -1,19 +1,23 @@
 """Loops and hooks, and what they need of data, memory and processes."""
 
+from mmadv.engine.atomic_checkpoint_hook import AtomicCheckpointHook
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.attack_val_loop import AttackValLoop
 from mmadv.engine.catastrophic_overfitting_hook import CatastrophicOverfittingHook
 from mmadv.engine.channels_last_hook import ChannelsLastHook
 from mmadv.engine.cost_sampler import CostSampler
 from mmadv.engine.free_train_loop import FreeTrainLoop
+from mmadv.engine.iteration_seed_hook import IterationSeedHook
 from mmadv.engine.pag_target_hook import PAGTargetHook
 
 __all__ = [
+    'AtomicCheckpointHook',
     'AttackTestLoop',
     'AttackValLoop',
     'CatastrophicOverfittingHook',
     'ChannelsLastHook',
     'CostSampler',
     'FreeTrainLoop',
+    'IterationSeedHook',
     'PAGTargetHook',
 ]

@@ -174,6 +174,6 @@ def _best_checkpoints(runner: Runner) -> list[str] | None:
     if not hooks:
         return None
     hook = hooks[0]
-    if len(hook.key_indicators) > 1:
-        return [path for path in hook.best_ckpt_path_dict.values() if path]
-    return [hook.best_ckpt_path] if hook.best_ckpt_path else []
+    paths = hook.best_ckpt_path_dict.values() if len(hook.key_indicators) > 1 else [hook.best_ckpt_path]
+    # A work folder may have been copied without them.
+    return [path for path in paths if path and hook.file_backend.isfile(path)]

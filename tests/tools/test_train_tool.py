@@ -1,8 +1,12 @@
 """tools/train.py: training, adversarial training, resuming."""
 
+import errno
+
 import pytest
 import torch
-from refusals import configure
+from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
+from refusals import configure, refused
 
 from mmadv.checkpoints import load_checkpoint_file
 
@@ -19,6 +23,28 @@ def weights(path):
     return load_checkpoint_file(path)['state_dict']
 
 
+@pytest.fixture
+def config_of(train_tool, monkeypatch):
+    """A function that returns the config a command trains with."""
+
+    class Stop(Exception):
+        pass
+
+    def config_of(argv):
+        built = []
+
+        def from_cfg(config):
+            built.append(config)
+            raise Stop
+
+        monkeypatch.setattr(Runner, 'from_cfg', from_cfg)
+        with pytest.raises(Stop):
+            train_tool(argv)
+        return built[0]
+
+    return config_of
+
+
 def test_trains_and_resumes(train_tool, project, capsys):
     assert train_tool(['config.py', '--work-dir', 'work', *SHORT]) == 0
     assert (project / 'work' / 'iter_4.pth').is_file()
@@ -28,8 +54,43 @@ def test_trains_and_resumes(train_tool, project, capsys):
         (project / 'work' / 'last_checkpoint').write_text(str(project / 'work' / 'iter_4.pth'))
         assert train_tool(['config.py', '--work-dir', 'work', *resume, *longer]) == 0
         assert load_checkpoint_file('work/iter_6.pth')['meta']['iter'] == 6
+        said = 'resuming from work/iter_4.pth (4 iterations, saved at '
+        assert (said in capsys.readouterr().out) == (resume[-1] != 'work/iter_4.pth')
     before, after = weights('work/iter_4.pth'), weights('work/iter_6.pth')
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_config_with_the_stock_hook_gets_the_one_that_survives_a_kill(project, config_of):
+    configure(project, "custom_hooks = [dict(type='CheckpointHook', interval=1, by_epoch=False)]\n")
+    config = config_of(['config.py', '--work-dir', 'work'])
+    assert config.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', by_epoch=False, interval=60)
+    assert config.custom_hooks == [dict(type='AtomicCheckpointHook', interval=1, by_epoch=False)]
+    assert config.default_hooks.iteration_seed == dict(type='IterationSeedHook')
+
+
+def test_resuming_where_nothing_is_or_nothing_reads(train_tool, project, capsys):
+    """It begins at iteration 1 in words, never silently and never from another folder."""
+    assert train_tool(['config.py', '--work-dir', 'new', '--resume', *SHORT]) == 0
+    assert 'there is nothing to resume from in new; training begins at iteration 1' in capsys.readouterr().out
+    for path in (project / 'new').glob('*.pth'):
+        path.write_bytes(path.read_bytes()[:2000])
+    sentence = refused(train_tool, ['config.py', '--work-dir', 'new', '--resume', *SHORT], project, capsys)
+    assert 'no checkpoint in new reads whole (iter_2.pth, iter_4.pth)' in sentence
+    for path in (project / 'new').glob('*.pth'):
+        path.unlink()
+    sentence = refused(train_tool, ['config.py', '--work-dir', 'new', '--resume', *SHORT], project, capsys)
+    assert f'new/last_checkpoint names {project}/new/iter_4.pth, and new holds no checkpoint' in sentence
+
+
+def test_full_disk_is_one_sentence(train_tool, project, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device', 'work/scalars.json')
+
+    monkeypatch.setattr(LocalVisBackend, 'add_scalars', full)
+    configure(project, "default_hooks['logger'] = dict(type='LoggerHook', interval=1)\n")
+    assert train_tool(['config.py', '--work-dir', 'work', *SHORT]) == 2
+    errors = capsys.readouterr().err
+    assert errors.splitlines()[-1].startswith('error: the disk is full (No space left on device: work/scalars.json)')
 
 
 def test_adversarial_training_changes_the_weights_but_not_their_names(train_tool, project):
@@ -46,24 +107,11 @@ def test_default_work_folder(train_tool, project):
     assert (project / 'work_dirs' / 'config' / 'iter_4.pth').is_file()
 
 
-def test_amp_sets_the_optimiser_wrapper(train_tool, project, monkeypatch):
-    from mmengine.runner import Runner
-
-    built = []
-
-    class Stop(Exception):
-        pass
-
-    def from_cfg(config):
-        built.append(config)
-        raise Stop
-
-    monkeypatch.setattr(Runner, 'from_cfg', from_cfg)
-    with pytest.raises(Stop):
-        train_tool(['config.py', '--amp', '--work-dir', 'work'])
-    assert built[0].optim_wrapper.type == 'AmpOptimWrapper'
-    assert built[0].optim_wrapper.loss_scale == 'dynamic'
-    assert built[0].launcher == 'none'
+def test_amp_sets_the_optimiser_wrapper(project, config_of):
+    config = config_of(['config.py', '--amp', '--work-dir', 'work'])
+    assert config.optim_wrapper.type == 'AmpOptimWrapper'
+    assert config.optim_wrapper.loss_scale == 'dynamic'
+    assert config.launcher == 'none'
 
 
 WATCHED = """
