@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmadv.attacks.checks import check_images, check_radius
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import content_seeds
@@ -119,7 +120,7 @@ class Attack(ABC):
             labels: (N, H, W) int64, in [0, K) or ``ignore_index``; the classes wanted, for a targeted attack.
             seeds: one integer per image that decides all noise; by default made from each image's content.
             ignore_index: label of pixels that do not count and give no gradient.
-            start: (N, C, h, w) first iterate, projected on the budget, instead of the attack's own choice.
+            start: (N, C, h, w) in [0, 1], first iterate, projected on the budget, instead of the attack's own choice.
 
         Returns:
             AttackResult, on the images' device.
@@ -175,6 +176,9 @@ class Attack(ABC):
         start: Tensor | None,
     ) -> tuple[Found, Problem, Tensor]:
         check_batch(images, labels, seeds)
+        check_radius(self.threat, images)
+        if start is not None:
+            check_images(start, 'start')
         with torch.inference_mode(False), torch.enable_grad():
             images, labels = images.detach().clone(), labels.detach().clone()
             attackable = (labels != ignore_index).flatten(1).any(1)
@@ -233,20 +237,12 @@ class Wrapper(Attack):
 
 def check_batch(images: Tensor, labels: Tensor, seeds: Sequence[int] | None) -> None:
     """Raises UserError when images, labels or seeds are not what an attack takes."""
-    if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
-        raise UserError(
-            'images must be float32 or float64 of shape (N, C, H, W); '
-            f'found {images.dtype} of shape {tuple(images.shape)}'
-        )
+    check_images(images)
     if labels.ndim != 3 or labels.dtype != torch.int64 or len(labels) != len(images):
         raise UserError(
             f'labels must be int64 of shape (N, H, W) with N = {len(images)}; '
             f'found {labels.dtype} of shape {tuple(labels.shape)}'
         )
-    if images.numel():
-        lowest, highest = (float(bound) for bound in torch.aminmax(images.detach()))
-        if not (lowest >= 0 and highest <= 1):
-            raise UserError(f'images must be in [0, 1]; found values from {lowest:g} to {highest:g}')
     if seeds is not None and len(seeds) != len(images):
         raise UserError(f'seeds must hold one integer per image, {len(images)}; found {len(seeds)}')
 

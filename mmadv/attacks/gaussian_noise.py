@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.checks import check_sigma
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import normal_noise
 from mmadv.attacks.result import Found
@@ -25,15 +25,13 @@ class GaussianNoise(Attack):
     (Cohen et al., 2019, who do not clip).
 
     Args:
-        sigma: standard deviation in units of images in [0, 1]; positive.
+        sigma: standard deviation in units of images in [0, 1]; positive, at most 1.
     """
 
     sigma: float
 
     def __post_init__(self) -> None:
-        number = isinstance(self.sigma, (int, float)) and not isinstance(self.sigma, bool)
-        if not (number and math.isfinite(self.sigma) and self.sigma > 0):
-            raise UserError(f'GaussianNoise: sigma must be a positive number; found {self.sigma!r}')
+        check_sigma(self.sigma, 'GaussianNoise')
         object.__setattr__(self, 'sigma', float(self.sigma))
 
     @property

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, build_parts, check_start, check_steps
+from mmadv.attacks.checks import checked_step_size
 from mmadv.attacks.objectives import BalancedCrossEntropy, CosineCrossEntropy, CrossEntropy, Objective
 from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.randomness import uniform_scalars
 from mmadv.attacks.result import Found
-from mmadv.attacks.threat import Threat, parse_radius
+from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS
 
@@ -52,16 +52,7 @@ class PGD(Attack):
         build_parts(self, threat=self.threat, objective=self.objective)
         check_steps(self, self.steps)
         if self.step_size is not None:
-            step_size = parse_radius(self.step_size, what='step_size')
-            if step_size == 0:
-                raise UserError(f'{type(self).__name__}: step_size 0 moves nothing; give a positive one, or None')
-            if step_size > 2 * self.threat.radius:
-                warnings.warn(
-                    f'{type(self).__name__}: step_size {step_size:g} is more than twice the radius '
-                    f'{self.threat.radius:g}, so every step leads across the whole budget; is one of them mistyped?',
-                    stacklevel=2,
-                )
-            object.__setattr__(self, 'step_size', step_size)
+            object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, type(self).__name__))
         check_start(self, self.objective, self.random_start)
         if self.keep not in KEEP:
             raise UserError(f"{type(self).__name__}: unknown keep '{self.keep}'{nearest(str(self.keep), KEEP)}")

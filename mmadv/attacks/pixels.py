@@ -8,6 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmadv.attacks.checks import check_statistics
 from mmadv.errors import UserError
 
 
@@ -21,8 +22,11 @@ class FromPixels(nn.Module):
     Args:
         model: any module from (N, C, h, w) to logits.
         mean: of the normalisation, one per channel, for images in [0, 1].
-        std: likewise.
+        std: likewise. Statistics of 8-bit images have to be divided by 255.
         align_corners: of the resizing of the logits; as the model was trained.
+
+    Raises:
+        UserError: mean and std are not those of images in [0, 1], or the output is no logits.
 
     >>> import torch
     >>> model = FromPixels(nn.Conv2d(3, 2, 2, stride=2), mean=[0.5] * 3, std=[0.25] * 3)
@@ -39,8 +43,7 @@ class FromPixels(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if len(mean) != len(std) or min(std, default=0) <= 0:
-            raise UserError(f'FromPixels: mean and std need one positive std per mean; found {mean} and {std}')
+        check_statistics(mean, std, 'FromPixels')
         self.model = model
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)

@@ -106,12 +106,18 @@ class Threat(ABC):
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
         """Returns the norm of ``images - centre`` per image, (N,)."""
 
+    @abstractmethod
+    def whole_range(self, images: Tensor) -> float:
+        """Returns the radius from which on the ball around any of ``images`` (N, C, H, W) holds all of [0, 1]."""
+
+    @abstractmethod
+    def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Returns per image whether it is in the ball; (N,) bool."""
+
     def contains(self, images: Tensor, centre: Tensor) -> Tensor:
-        """Returns per image whether it is in the ball and in [0, 1], up to rounding; (N,) bool."""
-        tolerance = 8 * torch.finfo(images.dtype).eps * max(1.0, self.radius)
-        inside = self.distance(images, centre) <= self.radius + tolerance
+        """Returns per image whether it is in the ball and in [0, 1]; (N,) bool."""
         in_range = ((images >= 0) & (images <= 1)).flatten(1).all(1)
-        return inside & in_range
+        return self.in_ball(images, centre) & in_range
 
 
 @THREATS.register
@@ -140,35 +146,87 @@ class Linf(Threat):
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
         return (images - centre).abs().flatten(1).amax(1)
 
+    def whole_range(self, images: Tensor) -> float:
+        return 1.0
+
+    def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Returns per image whether it is in the ball, up to the rounding of one value; (N,) bool."""
+        return self.distance(images, centre) <= self.radius + 8 * torch.finfo(images.dtype).eps
+
 
 @THREATS.register
 @dataclass(frozen=True, kw_only=True)
 class L2(Threat):
-    """The Euclidean norm of an image's change is at most ``radius``."""
+    """The Euclidean norm of an image's change is at most ``radius``, in exact arithmetic.
+
+    Rounding moves every value of an image a little, so the error grows with their number. Projected images are
+    therefore measured again after rounding, and shrunk where rounding led out of the ball.
+    """
 
     def project(self, images: Tensor, centre: Tensor) -> Tensor:
         difference = images - centre
-        norm = _per_image(_l2(difference))
-        factor = (self.radius / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
-        return (centre + difference * factor).clamp_(0, 1)
+        norm = _l2(difference)
+        step = difference * self._factor(norm, images.dtype)
+        rounded = (centre + step).clamp_(0, 1)
+        # Twice, because the second rounding may lead out again; towards the centre, no value can.
+        norm_again = _l2(rounded - centre)
+        shrunk = (centre + step * self._factor(norm_again, images.dtype)).clamp_(0, 1)
+        candidates = (
+            (self._is_within(norm, images.dtype), images.clamp(0, 1)),
+            (self._is_within(norm_again, images.dtype), rounded),
+            (self._is_within(_l2(shrunk - centre), images.dtype), shrunk),
+        )
+        # Everything is computed, needed or not: to ask would wait for the device.
+        projected = _rounded_towards(centre, step).clamp_(0, 1)
+        for inside, candidate in reversed(candidates):
+            projected = torch.where(_per_image(inside), candidate, projected)
+        return projected
 
     def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
         # The largest entry is divided out first: squares of tiny gradients underflow in float32.
         largest = _per_image(gradient.abs().flatten(1).amax(1)).clamp_min(torch.finfo(gradient.dtype).tiny)
         direction = gradient / largest
-        norm = _per_image(_l2(direction)).clamp_min(torch.finfo(gradient.dtype).tiny)
+        norm = _per_image(_l2(direction).to(gradient.dtype)).clamp_min(torch.finfo(gradient.dtype).tiny)
         return images + step_size * direction / norm
 
     def random_start(self, centre: Tensor, seeds: Sequence[int]) -> Tensor:
         direction = normal_noise(centre, seeds)
-        direction = direction / _per_image(_l2(direction))
+        direction = direction / _per_image(_l2(direction).to(centre.dtype))
         share = uniform_scalars(centre, [derive_seed(seed, 'radius') for seed in seeds])
         length = self.radius * share ** (1 / centre[0].numel())
         return self.project(centre + length * direction, centre)
 
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
-        return _l2(images - centre)
+        return _l2(images - centre).to(images.dtype)
+
+    def whole_range(self, images: Tensor) -> float:
+        return math.sqrt(images[0].numel()) if len(images) else math.inf
+
+    def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
+        return _l2(images - centre) <= self.radius
+
+    def _factor(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
+        """Returns what brings a change of that norm (N,) into the ball, (N, 1, 1, 1), at most 1."""
+        wanted = self.radius * (1 - _margin(dtype))
+        return _per_image((wanted / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0).to(dtype))
+
+    def _is_within(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
+        """Returns whether a change of that measured norm (N,) is in the ball, however it was measured; (N,) bool."""
+        return norm <= self.radius * (1 - _margin(dtype) / 4)
+
+
+def _margin(dtype: torch.dtype) -> float:
+    """Returns the share of the radius that covers the rounding of a factor, a product and a norm."""
+    # Norms are added up in float64, with a relative error far below 1e-10 for any image.
+    return max(4 * torch.finfo(dtype).eps, 1e-10)
+
+
+def _rounded_towards(centre: Tensor, step: Tensor) -> Tensor:
+    """Returns ``centre + step`` with every value rounded towards the centre."""
+    moved = centre + step
+    return torch.where((moved - centre).abs() > step.abs(), torch.nextafter(moved, centre), moved)
 
 
 def _l2(difference: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(difference.flatten(1).double(), dim=1).to(difference.dtype)
+    """Returns the norm per image, (N,) float64."""
+    return torch.linalg.vector_norm(difference.flatten(1).double(), dim=1)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, build_parts, check_batch, check_steps, frozen
+from mmadv.attacks.checks import check_range, checked_step_size
 from mmadv.attacks.objectives import CrossEntropy, Objective
 from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import derive_seed, uniform_noise
 from mmadv.attacks.result import Found
-from mmadv.attacks.threat import Threat, parse_radius
+from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
 
@@ -67,10 +68,7 @@ class Universal(Attack):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f'Universal: {name} must be a positive integer; found {value!r}')
         if self.step_size is not None:
-            step_size = parse_radius(self.step_size, what='step_size')
-            if step_size == 0:
-                raise UserError('Universal: step_size 0 moves nothing; give a positive one, or None')
-            object.__setattr__(self, 'step_size', step_size)
+            object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, 'Universal'))
         object.__setattr__(self, '_perturbation', None)
 
     @property
@@ -94,7 +92,12 @@ class Universal(Attack):
         return dataclasses.replace(self, steps=steps)
 
     def with_perturbation(self, perturbation: Tensor) -> Universal:
-        """Returns the attack with a perturbation (C, h, w) of its budget."""
+        """Returns the attack with a perturbation (C, h, w), projected on its budget.
+
+        Raises:
+            UserError: values outside [-1, 1], the range of a change of images in [0, 1].
+        """
+        check_range(perturbation.abs(), 'the magnitudes of a universal perturbation')
         attack = dataclasses.replace(self)
         object.__setattr__(attack, '_perturbation', self._in_ball(perturbation.detach()[None])[0])
         return attack

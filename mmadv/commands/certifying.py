@@ -23,12 +23,13 @@ from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.command_line import Parser, command_text
 from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.provenance import hardware, versions
-from mmadv.engine.data import Selection, build_dataset, check_not_scaled, evenly_spaced
+from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.progress import Progress
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_areas, to_counts
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.batches import check_not_scaled, sample_names
 from mmadv.report.certificates import certificate_table, draw_certificate
 from mmadv.report.results import staged
 from mmadv.robustness import Certificate, Certifier, certified_counts, count, metrics, worst_iou
@@ -273,7 +274,7 @@ class CertificationRun:
     def _read(self, index: int) -> tuple[Tensor, np.ndarray, SegDataSample]:
         data = self.dataset[self.dataset.indexes.index(index)]
         inputs, sample = data['inputs'], data['data_samples']
-        check_not_scaled(inputs, sample)
+        check_not_scaled([inputs], sample_names([sample]))
         images, labels = stack_images([inputs], [sample]), stack_labels([sample])
         model = SegmentorAdapter(self.segmentor, [sample])
         if model.num_classes != self.num_classes:

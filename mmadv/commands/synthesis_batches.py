@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmadv.attacks import derive_seed
-from mmadv.engine.data import Selection, build_dataset, check_not_scaled
+from mmadv.engine.data import Selection, build_dataset
 from mmadv.engine.pag_bank import raw_pictures
 from mmadv.errors import UserError, nearest
 from mmadv.models.adapter import stack_images, stack_labels
+from mmadv.models.batches import check_not_scaled, sample_names
 from mmadv.models.pag_targets import BankRequest, collect_bank
 from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, target
 from mmadv.synthesis.descent import Watcher
@@ -155,8 +156,7 @@ def _read(dataset: Any, words: Sequence[str]) -> tuple[list[SegDataSample], Tens
             raise UserError(f"'{word}' is no index of a test image; give numbers from 0 to {len(dataset) - 1}")
     read = [Selection(dataset, [int(word)])[0] for word in words]
     samples, inputs = [data['data_samples'] for data in read], [data['inputs'] for data in read]
-    for image, sample in zip(inputs, samples, strict=True):
-        check_not_scaled(image, sample)
+    check_not_scaled(inputs, sample_names(samples))
     return samples, stack_images(inputs, samples), stack_labels(samples)
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mmadv.attacks.checks import check_sigma
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.commands.command_line import Parser, command_text, load_config, require
 from mmadv.commands.provenance import hardware, versions
@@ -31,7 +32,6 @@ from mmadv.models.adapter import SegmentorAdapter
 from mmadv.report.results import check_writable, staged
 from mmadv.report.sheet import draw_sheet
 from mmadv.robustness import SmoothedModel
-from mmadv.robustness.smoothing import check_sigma
 from mmadv.synthesis import Descent, ball, mean_absolute_error, psnr, ssim
 
 SCHEMA, SCHEMA_VERSION, FILE_NAME = 'mmadv/synthesis', 1, 'synthesis.json'
@@ -165,7 +165,7 @@ def given_models(arguments: Namespace) -> list[Given]:
         models.append(Given(words[0], words[1], sigma))
     for model in models:
         if model.sigma is not None:
-            check_sigma(model.sigma)
+            check_sigma(model.sigma, '--smooth')
     return models
 
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mmadv.attacks import Attack, NonFiniteLogits
-from mmadv.engine.data import check_not_scaled
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, geometry, stack_images, stack_labels
-from mmadv.models.batches import label_maps, sample_names
+from mmadv.models.batches import check_not_scaled, label_maps, sample_names
 
 
 @dataclass
@@ -56,9 +55,9 @@ def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> 
     Raises:
         UserError: a sample without labels, or an image that was scaled already.
     """
+    check_not_scaled(inputs, sample_names(samples))
     groups: dict[tuple, list[int]] = {}
     for i, (image, label, sample) in enumerate(zip(inputs, label_maps(samples), samples, strict=True)):
-        check_not_scaled(image, sample)
         groups.setdefault((image.shape, label.shape, geometry(sample)), []).append(i)
     return list(groups.values())
 

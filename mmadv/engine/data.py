@@ -164,20 +164,6 @@ def evenly_spaced(size: int, limit: int | None) -> list[int]:
     return [i * size // limit for i in range(limit)]
 
 
-def check_not_scaled(image: Any, sample: Any) -> None:
-    """Raises UserError for a float image that was divided by 255 already: its radii would be off by that factor.
-
-    Args:
-        image: (C, h, w) tensor from the pipeline.
-        sample: its SegDataSample.
-    """
-    if image.is_floating_point() and image.max() <= 1 and bool((image != image.round()).any()):
-        raise UserError(
-            f'{sample.metainfo.get("img_path", "an image")}: pixels must be in [0, 255]; found values from '
-            f'{float(image.min()):g} to {float(image.max()):g}; take scaling and normalisation out of the pipeline'
-        )
-
-
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

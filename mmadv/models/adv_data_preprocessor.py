@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from mmadv.attacks import Attack, NonFiniteLogits, derive_seed
 from mmadv.errors import UserError
 from mmadv.models.adapter import FAITHFUL_PREPROCESSORS, TrainingAdapter
-from mmadv.models.batches import check_labels, check_pixels, label_maps, sample_names
+from mmadv.models.batches import check_labels, check_not_scaled, check_pixels, label_maps, sample_names
 from mmadv.models.iteration_key import IterationKey
 from mmadv.registry import ATTACKS, build
 
@@ -114,8 +114,8 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
             training: whether this is a training step.
 
         Raises:
-            UserError: pixels outside [0, 255], labels outside the classes or of another size than the image,
-                NaN or infinite logits, or a model that cannot be attacked.
+            UserError: pixels outside [0, 255] or scaled to [0, 1], labels outside the classes or of another size than
+                the image, NaN or infinite logits, or a model that cannot be attacked.
         """
         if not training or data.get('data_samples') is None:
             return super().forward(data, training)
@@ -155,6 +155,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         names = sample_names(data['data_samples'])
         labels = label_maps(data['data_samples'])
         check_pixels(data['inputs'], names)
+        check_not_scaled(data['inputs'], names)
         check_sizes(data['inputs'], labels, names)
         check_labels(labels, names, model.num_classes, model.ignore_index)
         data = dict(self.cast_data(data))

@@ -32,6 +32,21 @@ def check_pixels(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
             )
 
 
+def check_not_scaled(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raises UserError naming the first float image that was divided by 255 already: radii would be off by that factor.
+
+    Args:
+        inputs: (C, h, w) tensors from the pipeline.
+        names: what to call them.
+    """
+    for image, name in zip(inputs, names, strict=True):
+        if image.is_floating_point() and image.max() <= 1 and bool((image != image.round()).any()):
+            raise UserError(
+                f'{name}: pixels must be in [0, 255]; found values from {float(image.min()):g} to '
+                f'{float(image.max()):g}; take scaling and normalisation out of the pipeline'
+            )
+
+
 def check_labels(labels: Sequence[Tensor], names: Sequence[str], num_classes: int, ignore_index: int) -> None:
     """Raises UserError naming the first image with a label that is neither a class nor ``ignore_index``."""
     for label, name in zip(labels, names, strict=True):

@@ -11,7 +11,8 @@ from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmadv.attacks.threat import Linf, parse_radius
+from mmadv.attacks.checks import checked_step_size
+from mmadv.attacks.threat import Linf
 from mmadv.errors import UserError
 from mmadv.models.adapter import FAITHFUL_PREPROCESSORS
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
@@ -71,9 +72,9 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
             test_cfg=test_cfg,
         )
         self.radius = Linf(radius=radius).radius  # type: ignore[arg-type]
-        self.step_size = self.radius if step_size is None else parse_radius(step_size, what='step_size')
-        if self.step_size == 0:
-            raise UserError('data_preprocessor.step_size 0 moves nothing; give a positive one, or leave it out')
+        self.step_size = self.radius
+        if step_size is not None:
+            self.step_size = checked_step_size(step_size, Linf(radius=self.radius), 'data_preprocessor')
         self.slot: int | None = None
         self.perturbations: dict[int, Tensor] = {}
 

@@ -17,7 +17,7 @@ from mmadv.attacks import derive_seed
 from mmadv.errors import UserError, nearest
 from mmadv.models.adapter import TrainingAdapter
 from mmadv.models.batch_statistics import without_dropout
-from mmadv.models.batches import label_maps
+from mmadv.models.batches import check_not_scaled, check_pixels, label_maps, sample_names
 from mmadv.models.iteration_key import IterationKey
 from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
 from mmadv.robustness.aligned_gradients import OVER
@@ -68,6 +68,7 @@ class PAGMixin:
         _check_settings(settings.get('weight'), self.pag_classes_per_step, len(self.pag_classes), self.pag_over)
         self._pag_loss = PAGLoss(weight=settings['weight'], num_classes=len(self.pag_classes))
         self._pag_key = IterationKey()
+        self._pag_units_checked = False
         self._pag_target: tuple[GradientTarget, ...] = ()
 
     def set_pag_target(self, target: GradientTarget) -> None:
@@ -90,7 +91,7 @@ class PAGMixin:
         gradients' energy above a quarter of a cycle per pixel.
 
         Raises:
-            UserError: no target was set, or it is of another image size.
+            UserError: no target was set, it is of another image size, or the first batch holds no images in [0, 255].
         """
         if not self._pag_target:
             raise UserError(
@@ -106,7 +107,11 @@ class PAGMixin:
 
     def _pag_losses(self, inputs: Tensor, labels: Tensor, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
         model = TrainingAdapter(self, tuple(inputs.shape[2:]))
-        pixels = self._pixels(inputs).requires_grad_()
+        pixels = self._pixels(inputs)
+        if not self._pag_units_checked:
+            check_units(pixels, data_samples)
+            self._pag_units_checked = True
+        pixels.requires_grad_()
         classes = self._draw_classes(len(inputs)).to(inputs.device)
         scores = class_scores(model(pixels), classes, labels, over=self.pag_over, ignore_index=model.ignore_index)
         (target,) = self._pag_target
@@ -151,6 +156,22 @@ def unpadded(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Tensor:
         left, right, top, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
         row[:, top : height - bottom, left : width - right] = True
     return mask
+
+
+def check_units(pixels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
+    """Raises UserError naming the first image that was no image in [0, 255] before the data preprocessor.
+
+    Args:
+        pixels: (N, C, H, W) of a training batch, divided by 255, with its padding.
+        data_samples: of the batch.
+    """
+    inside = unpadded(pixels, data_samples)
+    # Normalising and back rounds.
+    raw = (pixels * 255).round(decimals=2)
+    images = [image[:, mask[0]][:, :, None] for image, mask in zip(raw, inside, strict=True)]
+    names = sample_names(data_samples)
+    check_pixels(images, names)
+    check_not_scaled(images, names)
 
 
 def _check_settings(weight: Any, classes_per_step: Any, classes: int, over: Any) -> None:

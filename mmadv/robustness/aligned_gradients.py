@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import frozen
+from mmadv.attacks.checks import check_images, warn_of_probabilities
 
 # Gradients of so many classes are held at once where they are only measured.
 CLASSES_AT_ONCE = 8
@@ -205,17 +206,23 @@ def measure_gradients(
 
     Args:
         model: images -> logits; in eval mode for the while if it is a module.
-        images: (N, C, H, W).
+        images: (N, C, H, W) in [0, 1].
         labels: (N, H, W) of a segmentor, None for a classifier.
         classes: (N, T) int64.
         target: g, as of ``GradientTarget``.
         over: pixels of the score, as in ``class_scores``.
         ignore_index: label of pixels that are in no score.
+
+    Raises:
+        UserError: images that are not in [0, 1].
     """
+    check_images(images)
     cosines, shares = [], []
     with frozen(model):
         inputs = images.detach().requires_grad_()
-        scores = class_scores(model(inputs), classes, labels, over=over, ignore_index=ignore_index)
+        logits = model(inputs)
+        warn_of_probabilities(logits)
+        scores = class_scores(logits, classes, labels, over=over, ignore_index=ignore_index)
         for some, scored in zip(classes.split(CLASSES_AT_ONCE, 1), scores.split(CLASSES_AT_ONCE, 1), strict=True):
             gradients = input_gradients(scored, inputs).detach()
             cosines.append(cosine_similarity(gradients, target(images.detach(), some, labels)))

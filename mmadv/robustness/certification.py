@@ -1,4 +1,4 @@
-"""The statistics of randomized smoothing: bounds, radii, and many pixels at once. Pure numpy and SciPy.
+"""The statistics of randomized smoothing: bounds, radii, and many pixels at once, in numpy and SciPy.
 
 A pixel's *share* is the mean over n draws of a number in [0, 1]: whether the draw predicts the class (hard smoothing),
 or the probability it gives it (soft smoothing). Its expectation is p.
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import betainc, betaincinv
 from scipy.stats import norm
 
+from mmadv.attacks.checks import check_sigma
 from mmadv.robustness.counts import Counts, count
 
 # The bounds that hold for each kind of smoothing; the first is the default.
@@ -129,7 +130,11 @@ def certified_radius(lower: np.ndarray | float, sigma: float, upper: np.ndarray 
         lower: bound on the largest share p_A.
         sigma: of the noise.
         upper: bound on every other share; 1 - lower if it is left out, which gives σ Φ⁻¹(p_A).
+
+    Raises:
+        UserError: σ is not positive, or more than the range of images in [0, 1].
     """
+    check_sigma(sigma, 'certified_radius')
     lower = np.asarray(lower, dtype=np.float64)
     other = 1 - lower if upper is None else np.asarray(upper, dtype=np.float64)
     radius = sigma / 2 * (norm.ppf(lower) - norm.ppf(other))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmadv.attacks.checks import check_range
 from mmadv.robustness.aligned_gradients import class_scores, input_gradients
 
 
@@ -22,7 +23,7 @@ class ClassBank:
     """A limited set of examples of every class.
 
     Attributes:
-        examples: (K, M, *S), uint8 or float; rows beyond a class' count mean nothing.
+        examples: (K, M, *S), uint8 or float, of images (C, H, W) in [0, 1]; rows beyond a class' count mean nothing.
         counts: (K,) int64, how many examples each class has.
     """
 
@@ -37,6 +38,9 @@ class ClassBank:
             )
         if bool((self.counts > self.examples.shape[1]).any()):
             raise ValueError(f'a class counts more than the {self.examples.shape[1]} examples that the bank holds')
+        if self.examples.ndim == 5 and self.examples.is_floating_point():
+            for examples, count in zip(self.examples, self.counts.tolist(), strict=True):
+                check_range(examples[:count], 'the examples of a bank')
 
     @property
     def num_classes(self) -> int:

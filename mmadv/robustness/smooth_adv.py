@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.checks import check_radius, check_sigma
 from mmadv.attacks.pgd import PGD
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import derive_seed, normal_noise
@@ -15,7 +16,7 @@ from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
-from mmadv.robustness.smoothing import SmoothedModel, check_sigma
+from mmadv.robustness.smoothing import SmoothedModel
 
 
 @ATTACKS.register
@@ -41,7 +42,7 @@ class SmoothAdv(Attack):
         build_parts(self, attack=self.attack)
         if not isinstance(self.attack, PGD) or self.attack.keep == 'lowest_accuracy':
             raise UserError(f"SmoothAdv: attack must be PGD that keeps the 'last' iterate; found {self.attack!r}")
-        check_sigma(self.sigma)
+        check_sigma(self.sigma, 'SmoothAdv')
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
             raise UserError(f'SmoothAdv: samples must be a positive integer; found {self.samples!r}')
 
@@ -68,6 +69,7 @@ class SmoothAdv(Attack):
         return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+        check_radius(self.attack.threat, problem.images)
         smoothed = SmoothedModel(
             problem.model, sigma=self.sigma, samples=self.samples, noise='fixed', image_seeds=problem.seeds
         )

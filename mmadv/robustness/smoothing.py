@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadv.attacks.attack import frozen
+from mmadv.attacks.checks import check_images, check_range, check_sigma, warn_of_probabilities
 from mmadv.attacks.randomness import derive_seed, normal_noise
 from mmadv.errors import UserError, nearest
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, certified_radius
@@ -59,7 +60,7 @@ class SmoothedModel(nn.Module):
         image_seeds: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        check_sigma(sigma)
+        check_sigma(sigma, 'SmoothedModel')
         for name, value in (('samples', samples), ('draws_per_pass', draws_per_pass)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f'SmoothedModel: {name} must be a positive integer; found {value!r}')
@@ -75,13 +76,19 @@ class SmoothedModel(nn.Module):
         self.draws_per_pass = draws_per_pass
         self.image_seeds = image_seeds
         self.passes = 0
+        self._outputs_are_new = True
 
     def reset(self) -> None:
         """Starts the sequence of fresh noise again."""
         self.passes = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns scores whose arg max is the smoothed prediction, of the model's output size."""
+        """Returns scores whose arg max is the smoothed prediction, of the model's output size.
+
+        Raises:
+            UserError: images that are not in [0, 1].
+        """
+        check_range(images)
         key = 'fixed' if self.noise == 'fixed' else self.passes
         self.passes += 1
         # Probabilities are added as logarithms: they may underflow, their logarithms do not.
@@ -91,6 +98,9 @@ class SmoothedModel(nn.Module):
             draws = range(start, min(start + self.draws_per_pass, self.samples))
             noisy = images[None] + self.sigma * torch.stack([self._noise(images, key, draw) for draw in draws])
             logits = self.model(noisy.flatten(0, 1)).unflatten(0, noisy.shape[:2])
+            if self._outputs_are_new:
+                warn_of_probabilities(logits.flatten(0, 1))
+                self._outputs_are_new = False
             part = self._summed(logits)
             total = part if total is None else add(total, part)
         assert total is not None
@@ -156,7 +166,7 @@ class Certifier:
     batch: int = 16
 
     def __post_init__(self) -> None:
-        check_sigma(self.sigma)
+        check_sigma(self.sigma, 'Certifier')
         for name in ('n0', 'n', 'batch'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name} must be positive; found {getattr(self, name)}')
@@ -201,8 +211,10 @@ class Certifier:
             seed: of the noise, another one for every image.
 
         Raises:
-            UserError: too few draws for the number of pixels, or NaN or infinite logits.
+            UserError: an image that is not in [0, 1], too few draws for the number of pixels, or NaN or infinite
+                logits.
         """
+        check_images(image[None], 'image')
         with torch.no_grad(), frozen(model):
             selection = self._selected(model, image, derive_seed('select', seed))
             pixels = selection.numel()
@@ -250,8 +262,11 @@ class Certifier:
             count = min(self.batch, draws - start)
             noise = torch.stack([torch.randn(image.shape, generator=generator) for _ in range(count)])
             logits = model(image[None] + self.sigma * noise.to(image))
-            if not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(logits)):
+            lowest, highest = torch.stack(torch.aminmax(logits)).tolist()
+            if not (math.isfinite(lowest) and math.isfinite(highest)):
                 raise UserError('the model returns NaN or infinite logits for noisy images; check the weights')
+            if start == 0:
+                warn_of_probabilities(logits, lowest=lowest, highest=highest)
             yield logits
 
 
@@ -266,12 +281,6 @@ class Certificate:
 
     classes: np.ndarray
     certified: np.ndarray
-
-
-def check_sigma(sigma: float) -> None:
-    """Raises UserError unless σ is a positive number."""
-    if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < math.inf:
-        raise UserError(f'sigma must be a positive number, in units of images in [0, 1]; found {sigma!r}')
 
 
 def _shares(logits: Tensor, kind: str) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmadv.attacks.checks import check_images
 from mmadv.attacks.randomness import derive_seed
 from mmadv.errors import UserError
 
@@ -29,11 +30,12 @@ class ClassGaussian:
 
     @classmethod
     def fit(cls, images: Tensor) -> ClassGaussian:
-        """Returns the Gaussian of images (M, C, h, w), at least two.
+        """Returns the Gaussian of images (M, C, h, w) in [0, 1], at least two.
 
         Raises:
-            UserError: fewer than two images.
+            UserError: fewer than two images, or values outside [0, 1].
         """
+        check_images(images)
         if len(images) < 2:
             raise UserError(f'a Gaussian needs at least two images of the class; found {len(images)}')
         mean = images.mean(0)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks import L2, Linf, Threat, parse_radius
+from mmadv.attacks import L2, Linf, Threat
 from mmadv.attacks.attack import frozen
+from mmadv.attacks.checks import check_images, check_radius, checked_step_size, warn_of_probabilities
 from mmadv.errors import UserError
 
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -36,10 +37,7 @@ class Descent:
     def __post_init__(self) -> None:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise UserError(f'steps must be a positive integer; found {self.steps!r}')
-        step_size = parse_radius(self.step_size, what='step_size')
-        if step_size == 0:
-            raise UserError('step_size 0 moves nothing; give a positive one')
-        object.__setattr__(self, 'step_size', step_size)
+        object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, 'Descent'))
 
     def __call__(
         self,
@@ -56,25 +54,35 @@ class Descent:
             model: images -> logits; frozen and in eval mode for the while if it is a module.
             loss: (images, logits) -> (N,) what is minimised, each image by itself.
             start: (N, C, h, w) in [0, 1].
-            centre: of the ball; the start by default.
+            centre: (N, C, h, w) in [0, 1], of the ball; the start by default.
             watch: called with the step, the images and their losses (N,) before every step.
 
         Raises:
-            UserError: a loss that is not finite.
+            UserError: images that are not in [0, 1], or a loss or gradient that is not finite.
         """
-        centre = start if centre is None else centre
+        check_images(start, 'start')
+        if centre is None:
+            centre = start
+        else:
+            check_images(centre, 'centre')
         # Without a ball: one that holds all of [0, 1] from any of its points.
         threat = self.threat or L2(radius=math.sqrt(start[0].numel()))
+        check_radius(threat, start)
         images = threat.project(start, centre)
         with frozen(model), torch.enable_grad():
             for step in range(self.steps):
                 images = images.detach().requires_grad_()
-                losses = loss(images, model(images))
-                if not bool(torch.isfinite(losses).all()):
-                    raise UserError(f'the loss is not finite at step {step}; check the checkpoint')
+                logits = model(images)
+                if step == 0:
+                    warn_of_probabilities(logits)
+                losses = loss(images, logits)
+                (gradient,) = torch.autograd.grad(losses.sum(), images)
+                finite = torch.stack([torch.isfinite(losses).all(), torch.isfinite(gradient).all()]).tolist()
+                for what, fine in zip(('loss', 'gradient'), finite, strict=True):
+                    if not fine:
+                        raise UserError(f'the {what} is not finite at step {step}; check the checkpoint')
                 if watch is not None:
                     watch(step, images.detach(), losses.detach())
-                (gradient,) = torch.autograd.grad(losses.sum(), images)
                 images = threat.project(threat.step(images.detach(), -gradient, float(self.step_size)), centre)
         return images.detach()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmadv.attacks.checks import check_images, check_range
 from mmadv.errors import UserError
 from mmadv.robustness import class_scores
 from mmadv.synthesis.descent import Descent, Watcher
@@ -27,8 +28,9 @@ def corrupt(images: Tensor, mask: Tensor) -> Tensor:
         mask: (N, 1, h, w) bool, True where a pixel is corrupted.
 
     Raises:
-        UserError: a mask of another size, or one that covers nothing.
+        UserError: images that are not in [0, 1], a mask of another size, or one that covers nothing.
     """
+    check_images(images)
     check_mask(images, mask)
     return torch.where(mask, images.mean((2, 3), keepdim=True), images)
 
@@ -86,13 +88,14 @@ def generate(
 
     Args:
         model: images -> logits (N, K, H, W).
-        means: (N, C) value of each channel at the start.
+        means: (N, C) value of each channel at the start, in [0, 1].
         labels: (N, H, W) int64.
         size: height and width of the images.
         descent: the steps.
         ignore_index: label of pixels that do not count.
         watch: as of ``Descent``.
     """
+    check_range(means, 'means')
     start = means[:, :, None, None].expand(-1, -1, *size).contiguous()
     return descent(model, lambda _, logits: segmentation_loss(logits, labels, ignore_index), start, watch=watch)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmadv.attacks.checks import check_images
 from mmadv.synthesis.painting import check_mask
 
 WINDOW, DEVIATION, K1, K2 = 11, 1.5, 0.01, 0.03
@@ -18,12 +19,17 @@ def psnr(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
         images: (N, C, h, w) in [0, 1].
         reference: likewise.
         mask: (N, 1, h, w) bool.
+
+    Raises:
+        UserError: images that are not in [0, 1], or a mask that does not fit.
     """
+    _check(images, reference)
     return -10 * torch.log10(_mean_inside((images - reference).square(), mask))
 
 
 def mean_absolute_error(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
-    """Returns the mean absolute error inside the mask, (N,); arguments as of ``psnr``."""
+    """Returns the mean absolute error inside the mask, (N,); arguments and errors as of ``psnr``."""
+    _check(images, reference)
     return _mean_inside((images - reference).abs(), mask)
 
 
@@ -33,6 +39,7 @@ def ssim(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     Wang et al. (2004): Gaussian windows of 11x11 with deviation 1.5, K₁ = 0.01, K₂ = 0.03, channel by channel. Each
     window around a masked pixel counts; at the image's border the image is mirrored.
     """
+    _check(images, reference)
     offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     line = torch.exp(-(offsets**2) / (2 * DEVIATION**2))
     kernel = torch.outer(line, line) / line.sum() ** 2
@@ -48,6 +55,11 @@ def ssim(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     luminance = (2 * mean * other + K1**2) / (mean**2 + other**2 + K1**2)
     structure = (2 * covariance + K2**2) / (variance + other_variance + K2**2)
     return _mean_inside(luminance * structure, mask)
+
+
+def _check(images: Tensor, reference: Tensor) -> None:
+    check_images(images)
+    check_images(reference, 'reference')
 
 
 def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:

@@ -309,7 +309,7 @@ def test_gaussian_noise_has_its_deviation_and_asks_nothing_of_the_model():
     assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
     tail = float((noise.abs() > 0.196).float().mean())
     assert tail == pytest.approx(0.05, abs=0.005)
-    wide = GaussianNoise(sigma=5.0).perturb(model, images, labels, seeds=range(4))
+    wide = GaussianNoise(sigma=1.0).perturb(model, images, labels, seeds=range(4))
     assert wide.min() == 0 and wide.max() == 1
     result = GaussianNoise(sigma=0.1)(conv_net(0, dtype=torch.float32), images, labels)
     assert result.forward_passes.tolist() == [1] * 4 and not result.backward_passes.any()
@@ -456,8 +456,8 @@ def test_float32_results_stay_in_range_and_dtype():
             "'b' must be a number from 0 up; found -1",
         ),
         (lambda m, x, y: RandomChoice(attacks=TWO, weights={'a': 0, 'b': 0}), 'all weights are 0'),
-        (lambda m, x, y: GaussianNoise(sigma=0), 'sigma must be a positive number; found 0'),
-        (lambda m, x, y: GaussianNoise(sigma='8/255'), "sigma must be a positive number; found '8/255'"),
+        (lambda m, x, y: GaussianNoise(sigma=0), 'GaussianNoise: sigma must be a positive number.*; found 0'),
+        (lambda m, x, y: GaussianNoise(sigma='8/255'), "sigma must be a positive number.*; found '8/255'"),
         (lambda m, x, y: GaussianNoise(sigma=0.1).with_radius(0.1), 'GaussianNoise has no radius'),
         (lambda m, x, y: GaussianNoise(sigma=0.1).with_steps(2), 'takes no steps; found steps=2'),
         (lambda m, x, y: FGSM(threat=LINF, objective=KullbackLeibler()), 'no gradient at the clean image'),

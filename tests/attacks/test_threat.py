@@ -1,11 +1,13 @@
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmadv.attacks import L2, Linf, parse_radius
+from mmadv.attacks import APGD, L2, Linf, parse_radius
 from mmadv.errors import UserError
 from mmadv.registry import THREATS, build
 
@@ -142,6 +144,78 @@ def test_contains_finds_violations():
     assert L2(radius=0.1).contains(outside, centre).tolist() == [True, False, True]
     negative = centre - centre.clamp_max(0.05) - 1e-3
     assert not Linf(radius=0.1).contains(negative, centre).any()
+
+
+def change(kind, shape, generator):
+    """Returns a change of an image: of all values alike, in size or altogether, or of few values."""
+    if kind == 'normal':
+        return torch.randn(shape, generator=generator)
+    signs = torch.randint(2, shape, generator=generator) * 2.0 - 1
+    return {'signs': signs, 'same': torch.ones(shape), 'few': signs * (torch.rand(shape, generator=generator) < 1e-3)}[
+        kind
+    ]
+
+
+def exact_ratio(images, centre, radius):
+    """Returns the norm of a change of float32 images as a multiple of the radius.
+
+    Differences of float32 numbers in [0, 1] that are near each other are exact in long double, and the sum of a million
+    squares has a relative error below 1e-12.
+    """
+    change = images.numpy().astype(np.longdouble) - centre.numpy().astype(np.longdouble)
+    return float(np.sqrt(np.square(change).sum()) / np.longdouble(radius))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    kind=st.sampled_from(['normal', 'signs', 'same', 'few']),
+    radius=st.floats(-6, 2).map(lambda power: 10.0**power),
+    size=st.sampled_from([(5, 4), (48, 64), (96, 128)]),
+    levels=st.booleans(),
+)
+def test_l2_projection_is_inside_the_ball_after_rounding(seed, kind, radius, size, levels):
+    assert_inside(seed, kind, radius, size, levels)
+
+
+@pytest.mark.parametrize(('kind', 'radius'), [('normal', 3e-3), ('signs', 3e-5), ('same', 0.5), ('few', 3e-3)], ids=str)
+def test_l2_projection_is_inside_the_ball_on_images_of_2048x1024(kind, radius):
+    assert_inside(7, kind, radius, (1024, 2048), levels=True)
+
+
+def assert_inside(seed, kind, radius, size, levels):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, 3, *size)
+    centre = torch.randint(256, shape, generator=generator) / 255 if levels else torch.rand(shape, generator=generator)
+    far = centre + 0.1 * change(kind, shape, generator)
+    threat = L2(radius=radius)
+    projected = threat.project(far, centre)
+    assert exact_ratio(projected, centre, radius) <= 1 - 1e-12
+    assert threat.contains(projected, centre).all()
+    assert torch.equal(threat.project(projected, centre), projected)
+    if kind == 'normal' and size == (1024, 2048):
+        assert exact_ratio(projected, centre, radius) > 0.98  # rounding takes hardly anything of the budget
+
+
+def test_l2_projection_of_float64_images_is_inside_the_ball_in_fractions():
+    generator = torch.Generator().manual_seed(1)
+    centre = torch.rand((1, 3, 6, 5), dtype=torch.float64, generator=generator)
+    for radius in (1e-13, 3e-7, 0.2):
+        projected = L2(radius=radius).project(centre + torch.randn(centre.shape, generator=generator).double(), centre)
+        pairs = zip(projected.flatten().tolist(), centre.flatten().tolist(), strict=True)
+        assert sum((Fraction(value) - Fraction(origin)) ** 2 for value, origin in pairs) <= Fraction(radius) ** 2
+        assert L2(radius=radius).contains(projected, centre).all()
+
+
+def test_attack_of_a_tiny_l2_radius_stays_in_its_budget_on_a_large_image():
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 3, 3, padding=1)
+    images = torch.randint(256, (1, 3, 384, 512), generator=generator) / 255
+    labels = torch.randint(3, (1, 384, 512), generator=generator)
+    for radius in (3e-3, 3e-5):
+        found = APGD(threat=L2(radius=radius), steps=4)(model, images, labels).images
+        assert 0.5 < exact_ratio(found, images, radius) <= 1
 
 
 def test_scaled():

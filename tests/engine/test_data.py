@@ -4,14 +4,12 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, RepeatDataset
-from mmseg.structures import SegDataSample
 
-from mmadv.engine.data import NamedErrors, Selection, build_dataset, check_not_scaled, evenly_spaced, leaves
+from mmadv.engine.data import NamedErrors, Selection, build_dataset, evenly_spaced, leaves
 from mmadv.errors import UserError
 
 
@@ -46,12 +44,3 @@ def test_named_errors_pass_other_errors_on(tiny):
         NamedErrors(broken)({'img_path': str(tiny / 'data/images/0.png'), 'seg_map_path': str(tiny / 'none.png')})
     assert NamedErrors(dict)({'a': 1}) == {'a': 1}
     assert pickle.loads(pickle.dumps(NamedErrors(dict)))({'a': 1}) == {'a': 1}
-
-
-def test_scaled_images_are_refused():
-    sample = SegDataSample(metainfo={'img_path': 'x.png'})
-    check_not_scaled(torch.ones(3, 2, 2, dtype=torch.uint8), sample)
-    check_not_scaled(torch.ones(3, 2, 2), sample)
-    check_not_scaled(torch.full((3, 2, 2), 7.5), sample)
-    with pytest.raises(UserError, match=r'x.png: pixels must be in \[0, 255\]; found values from 0.5 to 0.5'):
-        check_not_scaled(torch.full((3, 2, 2), 0.5), sample)

@@ -71,6 +71,19 @@ def test_clean_samples_are_mmsegs_bit_for_bit(build_model, make_batch, padding):
         assert ours.metainfo == theirs.metainfo
 
 
+@pytest.mark.parametrize('kind', ['AdvSegDataPreProcessor', 'FreeAdvSegDataPreProcessor'])
+@pytest.mark.parametrize(('low', 'high'), [(0, 1), (-1, 1)])
+def test_images_scaled_in_the_pipeline_are_refused(build_model, make_batch, kind, low, high):
+    own = adversarial() if kind == 'AdvSegDataPreProcessor' else dict(type=kind, radius='8/255')
+    model = build_model('fcn', {**own, 'size_divisor': 1})
+    model.data_preprocessor.slot = 0
+    batch = make_batch([(40, 40)] * 2)
+    run(model, batch)
+    batch['inputs'] = [image / 255 * (high - low) + low for image in batch['inputs']]
+    with pytest.raises(UserError, match=r'pixels must be in \[0, 255\]; found values from .* of the pipeline'):
+        run(model, batch)
+
+
 def test_testing_is_mmsegs_bit_for_bit(build_model, make_batch):
     model = build_model('fcn', adversarial(test_cfg=dict(size_divisor=32)))
     batch = make_batch([(37, 45)] * 2)

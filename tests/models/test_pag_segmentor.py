@@ -47,6 +47,14 @@ def copied(batch):
     return dict(inputs=list(batch['inputs']), data_samples=[sample.clone() for sample in batch['data_samples']])
 
 
+@pytest.mark.parametrize(('low', 'high'), [(0, 1), (-1, 1)])
+def test_images_scaled_in_the_pipeline_are_refused(build_pag, make_batch, low, high):
+    model, batch = build_pag('fcn'), make_batch([(16, 16)] * 2)
+    batch['inputs'] = [image / 255 * (high - low) + low for image in batch['inputs']]
+    with pytest.raises(UserError, match=r'pixels must be in \[0, 255\]; found values from .* of the pipeline'):
+        losses_of(model, batch)
+
+
 def test_the_loss_is_the_naive_one(build_pag, make_batch):
     model, batch = build_pag('fcn'), make_batch([(16, 16)] * 2)
     for sample in batch['data_samples']:

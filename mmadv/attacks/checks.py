@@ -1,0 +1,142 @@
+"""Range and unit of images, radii, noise and step sizes: one definition of each check, for every public entry."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.threat import Linf, Threat, parse_radius
+from mmadv.errors import UserError
+
+# Sums of probabilities are rounded to the precision of the model, float16 at worst.
+SUM_TOLERANCE = 5e-3
+
+
+def check_images(images: Tensor, what: str = 'images') -> None:
+    """Raises UserError unless ``images`` are (N, C, H, W), float32 or float64, with all values in [0, 1].
+
+    Args:
+        images: the tensor.
+        what: what the message calls it.
+    """
+    if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
+        raise UserError(
+            f'{what} must be float32 or float64 of shape (N, C, H, W); '
+            f'found {images.dtype} of shape {tuple(images.shape)}'
+        )
+    check_range(images, what)
+
+
+def check_range(images: Tensor, what: str = 'images') -> None:
+    """Raises UserError unless all values of a float tensor of any shape lie in [0, 1], NaN included."""
+    if not images.numel():
+        return
+    lowest, highest = torch.stack(torch.aminmax(images.detach())).tolist()
+    if not (lowest >= 0 and highest <= 1):
+        raise UserError(f'{what} must be in [0, 1]; found values from {lowest:g} to {highest:g}')
+
+
+def check_radius(threat: Threat, images: Tensor) -> None:
+    """Raises UserError for a ball that holds every image: its radius is hardly in units of images in [0, 1]."""
+    largest = threat.whole_range(images)
+    if threat.radius > largest * (1 + 1e-6):
+        size = 'x'.join(map(str, images.shape[1:]))
+        raise UserError(
+            f'the radius {threat.radius:g} of {type(threat).__name__} is more than the whole range of images of {size} '
+            f'values in [0, 1], {largest:g}; radii are in units of images in [0, 1]'
+        )
+
+
+def check_sigma(sigma: Any, owner: str = '') -> None:
+    """Raises UserError unless σ is a positive number, at most the whole range of images in [0, 1].
+
+    Args:
+        sigma: standard deviation of noise.
+        owner: what has it, for the message.
+    """
+    name = f'{owner}: sigma' if owner else 'sigma'
+    if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < math.inf:
+        raise UserError(f'{name} must be a positive number, in units of images in [0, 1]; found {sigma!r}')
+    if sigma > 1:
+        raise UserError(
+            f'{name} must be at most 1, the whole range of images in [0, 1]; found {sigma:g}; '
+            'divide a deviation of 8-bit values by 255'
+        )
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float], owner: str) -> None:
+    """Raises UserError unless mean and std, one of each per channel, are those of images in [0, 1].
+
+    Args:
+        mean: of a normalisation.
+        std: likewise.
+        owner: what normalises, for the message.
+    """
+    values = [*mean, *std]
+    if len(mean) != len(std) or not all(math.isfinite(value) for value in values) or min(std, default=0) <= 0:
+        raise UserError(f'{owner}: mean and std need one positive std per mean; found {mean} and {std}')
+    if max(values) > 1 or min(mean) < -1:
+        raise UserError(
+            f'{owner}: mean and std must be those of images in [0, 1]; found {mean} and {std}; '
+            'divide statistics of 8-bit images by 255'
+        )
+
+
+def checked_step_size(step_size: Any, threat: Threat | None, owner: str) -> float:
+    """Returns a step size as a float, from a number or a text such as '1/255'.
+
+    A step of more than twice the radius is warned of.
+
+    Args:
+        step_size: in the threat's norm.
+        threat: the budget; None for L2 without a ball.
+        owner: what takes the steps, for the message.
+
+    Raises:
+        UserError: it is no positive number, or more than the whole range of images under Linf.
+    """
+    value = parse_radius(step_size, what='step_size')
+    if value == 0:
+        raise UserError(f'{owner}: step_size 0 moves nothing; give a positive one')
+    if isinstance(threat, Linf) and value > 1:
+        raise UserError(
+            f"{owner}: step_size {value:g} is more than the whole range [0, 1]; write it as '1/255', not 1, "
+            'in units of images in [0, 1]'
+        )
+    if threat is not None and value > 2 * threat.radius:
+        warnings.warn(
+            f'{owner}: step_size {value:g} is more than twice the radius {threat.radius:g}, so every step leads across '
+            'the whole budget; is one of them mistyped?',
+            stacklevel=3,
+        )
+    return value
+
+
+def warn_of_probabilities(logits: Tensor, *, lowest: float | None = None, highest: float | None = None) -> bool:
+    """Warns where a model returns probabilities of classes in place of logits; returns whether it does.
+
+    Args:
+        logits: (N, K, ...) what the model returned.
+        lowest: the lowest of them, where it is known; else it is measured.
+        highest: the highest of them, likewise.
+    """
+    logits = logits.detach()
+    if logits.shape[1] < 2 or not logits.numel():
+        return False
+    if lowest is None or highest is None:
+        lowest, highest = torch.stack(torch.aminmax(logits)).tolist()
+    if lowest < 0 or highest > 1 + SUM_TOLERANCE:
+        return False
+    if float((logits.float().sum(1) - 1).abs().max()) > SUM_TOLERANCE:
+        return False
+    warnings.warn(
+        'the outputs of the model are not negative and sum to 1 over the classes, so they seem to be probabilities; '
+        'attacks and certificates take logits, and are too weak or wrong on probabilities: leave out the softmax',
+        stacklevel=2,
+    )
+    return True
