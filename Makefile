@@ -1,6 +1,7 @@
 # make demo: train a segmentor with and without adversarial training, attack both, write a report.
 # make test: lint, types, doctests and tests.
 # make benchmark: what attacks and training steps cost over the bare model, beside the stored ratios.
+# make docs: the documentation site, in site/; open site/index.html.
 # All first install the project into .venv, again only when setup.py or pyproject.toml changed.
 
 PYTHON ?= python3
@@ -9,12 +10,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmadv-installed
 PURE := mmadv/attacks mmadv/robustness mmadv/synthesis mmadv/reproduction mmadv/registry.py mmadv/errors.py
 
-.PHONY: demo test benchmark setup lint types pytest clean
+.PHONY: demo test docs benchmark setup lint types pytest clean
 
 demo: setup
 	$(BIN)/python -W ignore -m mmadv demo
 
 test: lint types pytest
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore -m mkdocs build --strict --quiet
 
 benchmark: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/attack_cost.py --compare
@@ -42,4 +46,4 @@ pytest: setup
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile --durations=15
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo_output
+	rm -rf $(VENV) build dist site *.egg-info demo_output

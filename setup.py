@@ -8,6 +8,9 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmadv' / '__init__.py').read_text(encoding='utf-8')).group(1)
 
+# What builds the documentation site. mkdocs 2 takes no plugins.
+DOCS = ['mkdocs<2', 'mkdocs-material', 'mkdocstrings[python]']
+
 setup(
     name='mmadv',
     version=VERSION,
@@ -48,6 +51,7 @@ setup(
         'coco': ['pycocotools'],
         # What benchmarks/against_peers.py compares with; its docstring says what adv-lib's visdom needs.
         'peers': ['adv-lib', 'torchattacks'],
-        'dev': ['hypothesis', 'mypy', 'pre-commit', 'pycocotools', 'pytest', 'pytest-xdist', 'ruff'],
+        'docs': DOCS,
+        'dev': [*DOCS, 'hypothesis', 'mypy', 'pre-commit', 'pycocotools', 'pytest', 'pytest-xdist', 'ruff'],
     },
 )

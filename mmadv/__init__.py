@@ -11,7 +11,7 @@ import warnings
 
 from mmadv.config_paths import cfg, is_importable, mend_package_names
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = ['__version__', 'cfg']
 
 if is_importable('mmseg'):

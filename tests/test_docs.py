@@ -26,14 +26,13 @@ def run(command, tmp_path):
 
 
 def test_the_site_builds_and_every_link_leads_somewhere(tmp_path):
-    pytest.importorskip('mkdocs')
     done = run(
         ['-m', 'mkdocs', 'build', '--strict', '-q', '-f', ROOT / 'mkdocs.yml', '-d', tmp_path / 'site'], tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
     commands = (tmp_path / 'site' / 'commands.html').read_text(encoding='utf-8')
     assert all(f'usage: mmadv {name}' in commands for name in COMMANDS)
-    # Every page is in the navigation of every other one, and none loads anything from elsewhere.
+    # Every page was built, and none loads anything from elsewhere.
     pages = {path.stem for path in DOCS.glob('*.md')}
     assert {path.stem for path in (tmp_path / 'site').glob('*.html')} == pages | {'404'}
     start = (tmp_path / 'site' / 'index.html').read_text(encoding='utf-8')

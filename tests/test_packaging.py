@@ -1,3 +1,6 @@
+"""Wheel and sdist: what they hold, and that the command works from each."""
+
+import re
 import shutil
 import subprocess
 import sys
@@ -9,22 +12,47 @@ import pytest
 import mmadv
 
 ROOT = Path(__file__).parents[1]
-BUILD = 'from setuptools.build_meta import build_wheel; import sys; print(build_wheel(sys.argv[1]))'
+BUILD = 'from setuptools.build_meta import build_{0} as build; import sys; print(build(sys.argv[1]))'
+INSTALL = ('-m', 'pip', 'install', '--quiet', '--no-index', '--no-deps', '--no-build-isolation', '--target')
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    """The wheel of a copy of the source, so that the build leaves nothing behind here."""
+def built(tmp_path_factory):
+    """Returns the files that are built from a copy of the source, so that the build leaves nothing behind here."""
     source = tmp_path_factory.mktemp('source')
-    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'):
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'Makefile'):
         shutil.copy(ROOT / name, source)
     for name in ('mmadv', 'configs', 'tools', 'tests'):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
-    out = tmp_path_factory.mktemp('wheel')
-    subprocess.run([sys.executable, '-c', BUILD, str(out)], cwd=source, check=True, capture_output=True, timeout=120)
-    (path,) = out.glob('*.whl')
-    with zipfile.ZipFile(path) as archive:
+    out = tmp_path_factory.mktemp('dist')
+    for kind in ('wheel', 'sdist'):
+        command = [sys.executable, '-c', BUILD.format(kind), str(out)]
+        subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    (wheel,), (sdist,) = out.glob('*.whl'), out.glob('*.tar.gz')
+    return {'wheel': wheel, 'sdist': sdist}
+
+
+@pytest.fixture(scope='module')
+def wheel(built):
+    with zipfile.ZipFile(built['wheel']) as archive:
         yield archive
+
+
+@pytest.mark.parametrize('kind', ['wheel', 'sdist'])
+def test_the_command_runs_from_what_was_built(built, kind, tmp_path):
+    site = tmp_path / 'site'
+    subprocess.run([sys.executable, *INSTALL, site, built[kind]], check=True, capture_output=True, timeout=300)
+    environment = {'PYTHONPATH': str(site), 'PATH': '/usr/bin:/bin'}
+    command = [sys.executable, site / 'bin' / 'mmadv', 'train', 'demo/pspnet_clean_digit.py']
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert (
+        "mmadv has no config 'demo/pspnet_clean_digit.py'; did you mean 'demo/pspnet_clean_digits.py'?" in done.stderr
+    )
+    assert (site / 'mmadv' / 'py.typed').is_file()
+    # mmengine's installer looks for the tools here.
+    tools = {path.name for path in (ROOT / 'tools').glob('*.py')}
+    assert {path.name for path in (site / 'mmadv' / '.mim' / 'tools').glob('*.py')} == tools
 
 
 def test_wheel_holds_every_config(wheel):
@@ -54,4 +82,6 @@ def test_wheel_states_version_and_dependencies(wheel):
 
 
 def test_changelog_has_this_version():
-    assert f'\n## {mmadv.__version__}\n' in (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+    changelog = (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+    newest = re.search(r'^## (.+)$', changelog, re.MULTILINE)
+    assert newest is not None and re.fullmatch(re.escape(mmadv.__version__) + r' \(\d{4}-\d\d-\d\d\)', newest[1])

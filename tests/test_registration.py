@@ -139,4 +139,4 @@ def test_an_installed_distribution_keeps_its_name(monkeypatch):
 
 
 def test_version():
-    assert mmadv.__version__ == '0.1.0'
+    assert mmadv.__version__ == '0.2.0'
