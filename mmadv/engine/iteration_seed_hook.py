@@ -1,37 +1,53 @@
-"""A hook that makes the random draws of a training step a function of seed, process and iteration."""
+"""A hook that makes the random draws of training a function of seed, process and iteration."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
 
 from mmadv.attacks import derive_seed
+from mmadv.engine.seeded_data import SeededDataset, seed_generators, seeded
 
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
-    """Seeds the global generators before every training iteration, so that a resumed run draws what it would have.
+    """Seeds the global generators, so that a resumed run draws what it would have drawn without the interruption.
 
-    Dropout, stochastic depth and whatever else a network draws in training come from torch's global generator, which
-    no checkpoint holds. With this hook their draws follow from the run's seed, the process and the iteration.
+    No checkpoint holds the state of the generators. With this hook, dropout, stochastic depth and whatever else a
+    network draws in training follow from the run's seed, the process and the iteration; random transforms of the data
+    follow from the seed, the process, the epoch and the place of the sample in it, with any number of workers.
+
+    Data of an iterable dataset, or with a batch sampler of its own kind, are left as they are, with a warning.
     """
 
     priority = 'VERY_HIGH'
 
+    def before_run(self, runner: Runner) -> None:
+        """Seeds the samples of the training data."""
+        loop = runner._train_loop
+        if not isinstance(loop, BaseLoop) or isinstance(loop.dataloader.dataset, SeededDataset):
+            return
+        loader = seeded(loop.dataloader, runner.seed)
+        if loader is None:
+            runner.logger.warning(
+                'IterationSeedHook cannot seed the samples of this train_dataloader: random transforms of a resumed '
+                'run differ from those of an uninterrupted one'
+            )
+            return
+        loop.dataloader = loader
+        if hasattr(loop, 'dataloader_iterator'):
+            loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
+
+    def before_train(self, runner: Runner) -> None:
+        """Takes over the seed, which is that of the checkpoint in a resumed run."""
+        dataset = runner.train_loop.dataloader.dataset
+        if isinstance(dataset, SeededDataset):
+            dataset.seed = runner.seed
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seeds the generators of torch, numpy and Python."""
         seed_generators(derive_seed('iteration', runner.seed, get_rank(), runner.iter))
-
-
-def seed_generators(seed: int) -> None:
-    """Seeds the global generators of torch, on every device, of numpy and of Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)

@@ -71,6 +71,7 @@ class Pictures(torch.utils.data.Dataset):
 def train(build_model, make_batch, tmp_path, monkeypatch):
     def train(name, iterations, preprocessor=ADVERSARIAL, kind=None, **options):
         model = build_model('fcn', preprocessor, kind=kind)
+        model.decode_head.dropout = torch.nn.Dropout2d(options.pop('dropout', 0.0))
         drawn = []
         if isinstance(model.data_preprocessor, AdvSegDataPreProcessor):
             draw = model.data_preprocessor._key.next
@@ -115,6 +116,15 @@ def test_resumed_run_is_the_run_that_was_not_interrupted(train):
     assert first + resumed == straight
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, msg=key)
+
+
+@pytest.mark.parametrize('preprocessor', [ADVERSARIAL, None], ids=['adversarial', 'clean'])
+def test_resumed_run_with_dropout_is_the_run_that_was_not_interrupted(train, preprocessor):
+    options = dict(custom_hooks=[dict(type='IterationSeedHook')], dropout=0.5)
+    _, expected, _ = train('straight', 4, preprocessor, **options)
+    _, _, checkpoint = train('first', 2, preprocessor, **options)
+    _, found, _ = train('resumed', 4, preprocessor, load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def test_trains_as_the_stock_preprocessor_does_except_for_the_attack(train):
