@@ -10,7 +10,7 @@ most pixels within a radius. They are given their own goal, and read in two ways
 what they return lies within the radius (its clean accuracy else), or what they return is projected to the radius, and
 the lower of that and the clean accuracy counts, which is never the higher reading. Our attacks and torchattacks' PGD
 stay within the radius by themselves. What a library or an attack says when it does not run is put into the table.
-Writes docs/evidence.md, docs/images/against_peers.png and benchmarks/results/.
+Writes docs/evidence_attacks.md, docs/images/against_peers.png and benchmarks/results/.
 
 The checkpoints are those of ``make demo`` and of benchmarks/camvid.py; a case without its checkpoint is left out.
 """
@@ -315,7 +315,7 @@ def main() -> None:
                 stored = [row for row in stored if (row['case'], row['attack'], row['budget']) != same]
                 stored.append({'case': name, 'radius': case.radius, 'checkpoint': sha256, **record})
                 content = json.loads(store('against_peers', stored).read_text(encoding='utf-8'))
-                write_section(ROOT / 'docs/evidence.md', 'benchmarks/against_peers.py', section(content))
+                write_section(ROOT / 'docs/evidence_attacks.md', 'benchmarks/against_peers.py', section(content))
     if stored:
         draw(json.loads(file.read_text(encoding='utf-8')), FIGURE)
 

@@ -4,7 +4,7 @@
 
 Every stage is one of the project's own commands, printed before it runs; what has run already is not run again, so an
 interrupted study goes on. The data lies in data/camvid (images/ and annotations/, each with train/ and val/). The
-table, with config, seed, hardware, date and commands, goes to docs/evidence.md, between the marks of this study, its
+table, with config, seed, hardware, date and commands, goes to docs/evidence_attacks.md, between the marks of this study, its
 numbers to benchmarks/results/camvid.json.
 """
 
@@ -150,7 +150,7 @@ def main() -> None:
     text = f'{table(results)}\n\n{provenance(results, training)}'
     if missing:
         text += f'\n\nNot measured yet: {", ".join(missing)}.'
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/camvid.py', text)
+    write_section(ROOT / 'docs/evidence_attacks.md', 'benchmarks/camvid.py', text)
     print(text)
 
 

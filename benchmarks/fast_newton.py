@@ -5,7 +5,7 @@
 In the form of figures 3 and 4 of 'Single-step adversarial training for semantic segmentation': every model under FGSM
 and under BIM with ten steps of 0.004. On the digit scenes (PSPNet, 64x64) and on CamVid (UPerNet with a ResNet-18,
 80x60; the data lies in data/camvid), three seeds each. Only what has not run yet is run. Records go to
-benchmarks/results/fast_newton.json, the tables to docs/evidence.md, the curves to docs/images/.
+benchmarks/results/fast_newton.json, the tables to docs/evidence_training.md, the curves to docs/images/.
 """
 
 from __future__ import annotations
@@ -203,7 +203,9 @@ def main() -> None:
         f'```bash\n{content["command"]}\n```'
     )
     write_section(
-        ROOT / 'docs/evidence.md', 'benchmarks/fast_newton.py', f'{tables(content["records"], names)}\n\n{notes}'
+        ROOT / 'docs/evidence_training.md',
+        'benchmarks/fast_newton.py',
+        f'{tables(content["records"], names)}\n\n{notes}',
     )
 
 

@@ -5,7 +5,7 @@
 The images (16x16, made at random) and a small network with random weights are written to the work folder. The resident
 memory of the command is sampled while it runs, beside the number of images in its store. What is measured is how much
 it grows from the first twentieth of the images to the last, and how far above that the end of the run goes, when the
-numbers are made of all counts. Writes benchmarks/results/long_run.json and the section of docs/evidence.md.
+numbers are made of all counts. Writes benchmarks/results/long_run.json and the section of docs/evidence_attacks.md.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def main() -> int:
     print(json.dumps({key: value for key, value in record.items() if key != 'samples'}, indent=1))
     if not arguments.dry:
         content = json.loads(store('long_run', [record]).read_text(encoding='utf-8'))
-        write_section(ROOT / 'docs/evidence.md', 'benchmarks/long_run.py', text_of(record, content))
+        write_section(ROOT / 'docs/evidence_attacks.md', 'benchmarks/long_run.py', text_of(record, content))
     return 0 if record['flat'] and record['nothing_lost'] else 1
 
 

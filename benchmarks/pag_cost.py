@@ -6,7 +6,7 @@ A class of a PAG step is differentiated twice, so a step should grow by a consta
 pass in eval mode. The ways of training take turns, round by round; numbers are medians of processor seconds over a
 clean step of the same model. A certificate of n draws is held against n forward passes in the same batches. Random
 weights and images: time does not depend on them. Writes benchmarks/results/pag_cost.json and the section of
-docs/evidence.md.
+docs/evidence_gradients.md.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def main() -> None:
         f'{overhead:+.1f} %. Batch {arguments.batch_size}, steps as medians of {arguments.rounds} rounds of '
         f'processor time; {provenance(content)}\n\n```bash\npython benchmarks/pag_cost.py\n```'
     )
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/pag_cost.py', text)
+    write_section(ROOT / 'docs/evidence_gradients.md', 'benchmarks/pag_cost.py', text)
     print(text)
 
 

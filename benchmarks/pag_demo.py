@@ -4,7 +4,7 @@
 
 Both go on from the demo's standard model for as many iterations, with and without the PAG loss, three seeds each. Every
 stage is one of the project's own commands, and what has run already is not run again. Writes
-benchmarks/results/pag_demo.json and the section of docs/evidence.md.
+benchmarks/results/pag_demo.json and the section of docs/evidence_gradients.md.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def main() -> None:
         f'{table(content["records"])}\n\n{images} scenes, gradients of six of them; mean ± standard deviation over '
         f'{len(SEEDS)} seeds of the training. {provenance(content)}\n\n```bash\npython benchmarks/pag_demo.py\n```'
     )
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/pag_demo.py', text)
+    write_section(ROOT / 'docs/evidence_gradients.md', 'benchmarks/pag_demo.py', text)
     print(text)
 
 

@@ -5,7 +5,7 @@
 Vanilla, one image, class mean, nearest neighbour, and distillation from an l_inf and an l_2 robust teacher, 3 seeds
 each, under PGD-20 in both norms; and the class mean at several λ. All train a small network on the same images for as
 long, with all ten classes as targets in every step (equation 1 as it stands). What is stored in
-benchmarks/results/pag_digits.json is not run again. Writes the section of docs/evidence.md.
+benchmarks/results/pag_digits.json is not run again. Writes the section of docs/evidence_gradients.md.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def main() -> None:
         f'clean / L∞ / L2: {"; ".join(teachers)}. {seconds:.0f} s of processor time in all; {provenance(content)}\n\n'
         '```bash\npython benchmarks/pag_digits.py\n```'
     )
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/pag_digits.py', text)
+    write_section(ROOT / 'docs/evidence_gradients.md', 'benchmarks/pag_digits.py', text)
     print(text)
 
 

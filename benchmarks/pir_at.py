@@ -7,7 +7,7 @@ small: UPerNet starts from a ConvNeXt that was trained on single digits, clean o
 is adversarially trained for several numbers of iterations, and attacked by SEA with 20 iterations for each loss. On the
 digit scenes at 8/255, and on CamVid at 80x60 and 4/255 (the data lies in data/camvid), from the same classifiers. Three
 seeds of the fine-tuning. Only what has not run yet is run. Records go to benchmarks/results/pir_at.json, the tables to
-docs/evidence.md, the curves to docs/images/pir_at.png.
+docs/evidence_training.md, the curves to docs/images/pir_at.png.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def main() -> None:
         f'```bash\n{content["command"]}\n```'
     )
     blocks = [text for data in names for text in (table(content['records'], data), speed_up(content['records'], data))]
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/pir_at.py', '\n\n'.join([*blocks, notes]))
+    write_section(ROOT / 'docs/evidence_training.md', 'benchmarks/pir_at.py', '\n\n'.join([*blocks, notes]))
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@
 Every run is a command of tools/test.py in a folder of its own, resumed where it was cut short; what has run is not run
 again. A run of fewer iterations is no part of a longer one, as APGD's checkpoints and the phases of the radius are
 shares of the budget: each has to run. The comparison is made of the counts per image that they leave, and goes to
-docs/evidence.md, docs/images/ and benchmarks/results/. The checkpoints are those of ``make demo`` and of
+docs/evidence_attacks.md, docs/images/ and benchmarks/results/. The checkpoints are those of ``make demo`` and of
 benchmarks/camvid.py.
 """
 
@@ -124,7 +124,7 @@ def main() -> None:
     notes = f'Paired 95 % intervals: every draw takes the same images for both runs. {made}'
     command = '```bash\npython benchmarks/sea_iterations.py\n```'
     text = '\n\n'.join([*(text for text, _ in parts.values()), notes, command])
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/sea_iterations.py', text)
+    write_section(ROOT / 'docs/evidence_attacks.md', 'benchmarks/sea_iterations.py', text)
     print(text)
 
 

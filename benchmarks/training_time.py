@@ -4,7 +4,7 @@
 
 The demo's PSPNet on digit scenes goes on from standard training at 8/255, two seeds for each method, and is attacked
 with SEA and with AMA. Time is processor time of the training command. Only what has not run yet is run. Records go to
-benchmarks/results/training_time.json, the table to docs/evidence.md, the figure to docs/images/.
+benchmarks/results/training_time.json, the table to docs/evidence_training.md, the figure to docs/images/.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def main() -> None:
         f'{ATTACKS["AMA"][1]}. {provenance(content)}\n\n![mIoU against training time](images/training_time.png)\n\n'
         f'```bash\n{content["command"]}\n```'
     )
-    write_section(ROOT / 'docs/evidence.md', 'benchmarks/training_time.py', f'{table(content["records"])}\n\n{notes}')
+    write_section(
+        ROOT / 'docs/evidence_training.md', 'benchmarks/training_time.py', f'{table(content["records"])}\n\n{notes}'
+    )
 
 
 if __name__ == '__main__':

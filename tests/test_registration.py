@@ -136,7 +136,3 @@ def test_an_installed_distribution_keeps_its_name(monkeypatch):
     monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'numpy')
     mend_package_names()
     assert MODULE2PACKAGE['mmseg'] == 'numpy'
-
-
-def test_version():
-    assert mmadv.__version__ == '0.2.0'
