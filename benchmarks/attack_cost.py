@@ -28,7 +28,8 @@ from mmseg.registry import MODELS
 from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 
 from mmadv.attacks import APGD, PGD, AnnealedMargin, Linf, ama
-from mmadv.attacks.attack import Attack, frozen
+from mmadv.attacks.attack import Attack
+from mmadv.attacks.freezing import frozen
 from mmadv.attacks.presets import SEA_OBJECTIVES
 from mmadv.models.adapter import TrainingAdapter
 

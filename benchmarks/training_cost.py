@@ -39,7 +39,7 @@ from mmseg.structures import SegDataSample
 from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 from torch import nn
 
-from mmadv.attacks.attack import frozen
+from mmadv.attacks.freezing import frozen
 from mmadv.models.adapter import TrainingAdapter
 from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
 

@@ -26,7 +26,7 @@ from mmadv.attacks.objectives import (
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
 from mmadv.attacks.pixels import FromPixels
 from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
-from mmadv.attacks.problem import NonFiniteLogits
+from mmadv.attacks.problem import NonFinite, NonFiniteGradient, NonFiniteLogits
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.random_choice import RandomChoice
 from mmadv.attacks.randomness import derive_seed
@@ -65,6 +65,8 @@ __all__ = [
     'MaskedBalancedCrossEntropy',
     'MaskedCrossEntropy',
     'MaskedSpherical',
+    'NonFinite',
+    'NonFiniteGradient',
     'NonFiniteLogits',
     'Objective',
     'RadiusReduction',

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmadv.attacks.checks import check_images, check_radius
+from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import content_seeds
@@ -25,31 +25,6 @@ from mmadv.attacks.schedules import Schedule
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, OBJECTIVES, SCHEDULES, THREATS, Registry, build
-
-
-@contextmanager
-def frozen(model: Model) -> Iterator[None]:
-    """Puts a module into eval mode without parameter gradients, and gives back every flag as it was.
-
-    Flags are set directly, not through ``train()``, which some modules override. A model that is not a
-    ``torch.nn.Module`` is left alone: whoever wraps a module in a function puts it into eval mode himself.
-    """
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    training = [(module, module.training) for module in model.modules()]
-    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for module, _ in training:
-            module.training = False
-        for parameter, _ in required:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module, flag in training:
-            module.training = flag
-        for parameter, flag in required:
-            parameter.requires_grad_(flag)
 
 
 class Attack(ABC):
@@ -114,8 +89,8 @@ class Attack(ABC):
         """Attacks a batch and evaluates the result.
 
         Args:
-            model: images -> logits (N, K, H, W) at label size. A ``torch.nn.Module`` is attacked in eval mode
-                with parameters that need no gradient, and left as it was.
+            model: images -> logits (N, K, H, W) at label size. A ``torch.nn.Module``, or those that a function or
+                method runs, are attacked in eval mode with parameters that need no gradient, and left as they were.
             images: (N, C, h, w) float32 or float64 in [0, 1].
             labels: (N, H, W) int64, in [0, K) or ``ignore_index``; the classes wanted, for a targeted attack.
             seeds: one integer per image that decides all noise; by default made from each image's content.
@@ -126,7 +101,7 @@ class Attack(ABC):
             AttackResult, on the images' device.
 
         Raises:
-            UserError: images, labels, seeds or logits that do not fit.
+            UserError: images, labels, seeds or logits that do not fit, or a gradient that is not finite.
         """
         found, problem, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
         with frozen(model), torch.inference_mode(False):
@@ -191,11 +166,7 @@ class Attack(ABC):
                 start = self.start_threat.project(start.detach().clone()[attackable].to(clean), clean)
             with frozen(model):
                 found = self.run(problem, start) if len(problem) else Found(clean, problem.valid_pixels, problem.labels)
-        inside = self.threat.contains(found.images, clean)
-        if not bool(inside.all()):
-            raise AssertionError(
-                f'{type(self).__name__} left its budget {self.threat} or [0, 1]: this is a defect of it'
-            )
+        problem.check_result(found.images, self.threat, type(self).__name__)
         return found, problem, attackable
 
 

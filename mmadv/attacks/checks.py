@@ -32,11 +32,19 @@ def check_images(images: Tensor, what: str = 'images') -> None:
     check_range(images, what)
 
 
-def check_range(images: Tensor, what: str = 'images') -> None:
-    """Raises UserError unless all values of a float tensor of any shape lie in [0, 1], NaN included."""
+def check_range(images: Tensor, what: str = 'images', *, takes_nan: bool = False) -> None:
+    """Raises UserError unless all values of a float tensor of any shape lie in [0, 1].
+
+    Args:
+        images: the tensor.
+        what: what the message calls it.
+        takes_nan: let NaN pass, where it shows in what is computed next.
+    """
     if not images.numel():
         return
     lowest, highest = torch.stack(torch.aminmax(images.detach())).tolist()
+    if takes_nan and math.isnan(lowest):
+        return
     if not (lowest >= 0 and highest <= 1):
         raise UserError(f'{what} must be in [0, 1]; found values from {lowest:g} to {highest:g}')
 

@@ -66,7 +66,9 @@ class PixelScores:
             logits = logits.float()
         # Differences of two logits must not overflow. No trained network comes near this bound.
         bound = torch.finfo(logits.dtype).max / 8
-        if (largest_magnitude(logits) if magnitude is None else magnitude) > bound:
+        if magnitude is None:
+            magnitude = largest_magnitude(*torch.stack(extremes(logits)).tolist())
+        if magnitude > bound:
             logits = logits.clamp(-bound, bound)
         self.logits = logits
         self._expendable = expendable or logits is not given
@@ -174,10 +176,14 @@ def by_rows(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return torch.cat([function(*part) for part in parts], dim=-2)
 
 
-def largest_magnitude(logits: Tensor) -> float:
-    """Returns the largest absolute value, nan where one is nan: one wait for the device."""
+def extremes(logits: Tensor) -> list[Tensor]:
+    """Returns the lowest and the highest value, as scalars on the device."""
     logits = logits.detach()
     # aminmax would copy logits whose channels lie last.
-    lowest, highest = torch.stack([logits.amin(), logits.amax()]).tolist()
+    return [logits.amin(), logits.amax()]
+
+
+def largest_magnitude(lowest: float, highest: float) -> float:
+    """Returns the largest absolute value of numbers between two, nan where one is nan."""
     # The comparison that max makes would lose a nan in its second argument.
     return math.nan if math.isnan(lowest) or math.isnan(highest) else max(-lowest, highest)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmadv.attacks.checks import warn_of_probabilities
 from mmadv.attacks.objectives import Objective
-from mmadv.attacks.pixel_scores import PixelScores, check_labels, largest_magnitude
+from mmadv.attacks.pixel_scores import PixelScores, check_labels, extremes, largest_magnitude
 from mmadv.attacks.randomness import derive_seed
 from mmadv.attacks.result import Evaluation, Found
+from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 
 Model = Callable[[Tensor], Any]
@@ -30,21 +32,76 @@ READ_INPUTS_ALONE = {
 VIEWS = {'AliasBackward0', 'SliceBackward0', 'ViewBackward0'}
 
 
-class NonFiniteLogits(UserError):
-    """The model returned NaN or infinite logits.
+class NonFinite(UserError):
+    """The model computed NaN or infinite numbers.
 
     Args:
         index: position in the batch of the first such image.
         iteration: forward passes that the attack had made on it before.
+
+    Attributes:
+        finding: what happened, for other messages.
     """
+
+    finding: str
+    advice: str
 
     def __init__(self, index: int, iteration: int) -> None:
         super().__init__(
-            f'the model returned NaN or infinite logits for image {index} of the batch at iteration {iteration} of the '
-            'attack; check the weights, the normalisation and the precision'
+            f'{self.finding} for image {index} of the batch at iteration {iteration} of the attack; {self.advice}'
         )
         self.index = index
         self.iteration = iteration
+
+
+class NonFiniteLogits(NonFinite):
+    """The model returned NaN or infinite logits."""
+
+    finding = 'the model returns NaN or infinite logits'
+    advice = 'check the weights, the normalisation and the precision'
+
+
+class NonFiniteGradient(NonFinite):
+    """The logits are finite, but their gradient with respect to the image is not."""
+
+    finding = 'the model has a NaN or infinite gradient'
+    advice = (
+        'no attack can follow it, and one that is not told looks harmless; look for roots, divisions and logarithms of '
+        'zero in the model, and check the precision'
+    )
+
+
+class GradientCheck:
+    """Whether gradients are finite: measured at once, but read only when the host waits for the device anyway."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, gradient: Tensor, positions: Tensor, iterations: Tensor) -> None:
+        """Takes a gradient (n, C, h, w), the images' positions (n,) in the batch, and the iterations (n,) it is of."""
+        largest = torch.maximum(gradient.amax((1, 2, 3)), -gradient.amin((1, 2, 3)))
+        self._waiting.append((torch.isfinite(largest), positions, iterations))
+
+    def flags(self) -> list[Tensor]:
+        """Returns scalars on the device, each True where gradients that were not read yet are finite."""
+        return [finite.all() for finite, _, _ in self._waiting]
+
+    def settle(self, flags: Sequence[float]) -> None:
+        """Takes what ``flags`` were on the device.
+
+        Raises:
+            NonFiniteGradient: at the first image whose gradient is not finite.
+        """
+        for fine, (finite, positions, iterations) in zip(flags, self._waiting, strict=True):
+            if not fine:
+                first = int((~finite).nonzero()[0])
+                self._waiting.clear()
+                raise NonFiniteGradient(int(positions[first]), int(iterations[first]))
+        self._waiting.clear()
+
+    def read(self) -> None:
+        """Waits for the device, and raises as ``settle`` does."""
+        self.settle([bool(flag) for flag in self.flags()])
 
 
 class Root(torch.autograd.Function):
@@ -121,6 +178,7 @@ class Problem:
         self.backward_passes = torch.zeros(len(images), dtype=torch.int64)
         self._clean_logits: Tensor | None = None
         self._labels_checked = False
+        self.gradients = GradientCheck()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -145,9 +203,16 @@ class Problem:
         """Returns the same problem with other labels (N, H, W), and with counters at zero."""
         return self._anew(labels, self.seeds)
 
+    def of_model(self, model: Model) -> Problem:
+        """Returns the same problem with another model, and with counters at zero."""
+        same = Problem(model, self.images, self.labels, self.seeds, self.ignore_index, self.positions)
+        same.gradients = self.gradients
+        return same
+
     def _anew(self, labels: Tensor, seeds: Sequence[int]) -> Problem:
         same = Problem(self.model, self.images, labels, seeds, self.ignore_index, self.positions)
         same._clean_logits = self._clean_logits
+        same.gradients = self.gradients
         return same
 
     def count_passes_of(self, part: Problem, keep: Tensor | None = None) -> None:
@@ -178,6 +243,7 @@ class Problem:
 
         Raises:
             NonFiniteLogits: at the first image whose logits are not finite.
+            NonFiniteGradient: the gradient of the evaluation before was not finite.
             UserError: the model's output is no logits of the labels' size, or does not depend on the images.
         """
         scores, graph = self._forward(candidates, objective, gradient=gradient, scale=scale)
@@ -249,11 +315,30 @@ class Problem:
         )
         return scores, Graph(candidates, logits) if gradient else None
 
+    def check_result(self, images: Tensor, threat: Threat, owner: str) -> None:
+        """Raises unless an attack stayed in its budget and had finite gradients: one wait for the device.
+
+        Args:
+            images: (N, C, h, w) its result.
+            threat: its budget.
+            owner: what the attack is called.
+
+        Raises:
+            NonFiniteGradient: at the first image whose gradient was not finite.
+            AssertionError: the attack left its budget, which is a defect of it.
+        """
+        inside = threat.contains(images, self.images).all()
+        stays, *finite_gradients = torch.stack([inside, *(flag.to(inside) for flag in self.gradients.flags())]).tolist()
+        self.gradients.settle(finite_gradients)
+        if not stays:
+            raise AssertionError(f'{owner} left its budget {threat} or [0, 1]: this is a defect of it')
+
     def _differentiate(self, graph: Graph) -> Tensor:
         gradient = graph.gradient()
         if gradient is None:  # the weights may need a gradient where the images get none
             raise UserError(NOT_DIFFERENTIABLE)
         self.backward_passes[self.rows] += 1
+        self.gradients.add(gradient, self.positions, self.forward_passes[self.rows] - 1)
         # Differentiating the sum and dividing here keeps half-precision models from underflowing.
         return gradient / self.valid_pixels.view(-1, 1, 1, 1)
 
@@ -265,7 +350,7 @@ class Problem:
         return self._clean_logits
 
     def _logits(self, candidates: Tensor) -> tuple[Tensor, float]:
-        """Returns the logits, and the largest of their magnitudes."""
+        """Returns the logits, and the largest of their magnitudes: one wait for the device."""
         logits = self.model(candidates)
         if isinstance(logits, Mapping) and 'out' in logits:
             logits = logits['out']
@@ -277,13 +362,17 @@ class Problem:
                 f"the model must return logits (N, K, H, W) of the labels' size (N, H, W) = {expected}; "
                 f'found {tuple(logits.shape)}; resize the logits or the labels'
             )
-        magnitude = largest_magnitude(logits)
+        flags = [flag.to(logits) for flag in self.gradients.flags()]
+        lowest, highest, *finite_gradients = torch.stack([*extremes(logits), *flags]).tolist()
+        self.gradients.settle(finite_gradients)
+        magnitude = largest_magnitude(lowest, highest)
         if not math.isfinite(magnitude):
             finite = torch.isfinite(logits.detach()).flatten(1).all(1).cpu()
             first = int((~finite).nonzero()[0])
             raise NonFiniteLogits(int(self.positions[first]), int(self.forward_passes[self.rows[first]]))
         if not self._labels_checked:
             check_labels(self.labels, logits.shape[1], self.ignore_index, self.positions)
+            warn_of_probabilities(logits, lowest=lowest, highest=highest)
             self._labels_checked = True
         self.forward_passes[self.rows] += 1
         return logits, magnitude

@@ -93,8 +93,7 @@ class RandomChoice(Attack):
             begin = start if start is None else attack.start_threat.project(start[mine], part.images)
             found = attack.run(part, begin)
             problem.count_passes_of(part, mine)
-            if not bool(attack.threat.contains(found.images, part.images).all()):
-                raise AssertionError(f"'{name}' left its budget {attack.threat} or [0, 1]: this is a defect of it")
+            part.check_result(found.images, attack.threat, f"'{name}'")
             images[mine] = found.images
         # Not evaluated here, even where an attack did it: what an image costs must not depend on its company.
         return Found(images)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts, check_batch, check_steps, frozen
+from mmadv.attacks.attack import Attack, build_parts, check_batch, check_steps
 from mmadv.attacks.checks import check_range, checked_step_size
+from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import CrossEntropy, Objective
 from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import derive_seed, uniform_noise
@@ -157,6 +158,7 @@ class Universal(Attack):
                 problem = Problem(model, images, labels, [0] * len(images), ignore_index)
                 moved = images + perturbation
                 gradient, _ = problem.gradient(moved.clamp(0, 1), self.objective, progress)
+                problem.gradients.read()
             # Where the sum leaves [0, 1] a change of the perturbation changes nothing.
             total += torch.where((moved >= 0) & (moved <= 1), gradient, 0).sum(0, keepdim=True)
         return total / sum(len(part.images) for part in parts)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadv.attacks import Attack, NonFiniteLogits
+from mmadv.attacks import Attack, NonFinite
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, geometry, stack_images, stack_labels
 from mmadv.models.batches import check_not_scaled, label_maps, sample_names
@@ -75,7 +75,7 @@ def attack_batch(
         seeds: one per image.
 
     Raises:
-        UserError: data that do not fit the model, or NaN or infinite logits.
+        UserError: data that do not fit the model, or NaN or infinite logits or gradients.
     """
     parameter = next(segmentor.parameters())
     # Attacks compute in float32 at least, whatever the precision of the model.
@@ -89,9 +89,9 @@ def attack_batch(
         images, labels = images.to(parameter.device, dtype), labels.to(parameter.device)
         try:
             result = attack(model, images, labels, seeds=[seeds[i] for i in group], ignore_index=model.ignore_index)
-        except NonFiniteLogits as error:
+        except NonFinite as error:
             raise UserError(
-                f'{sample_names(mine)[error.index]}: the model returns NaN or infinite logits at iteration '
+                f'{sample_names(mine)[error.index]}: {error.finding} at iteration '
                 f'{error.iteration} of {type(attack).__name__}; lower the learning rate, and check the weights'
             ) from error
         valid = labels != model.ignore_index

@@ -11,7 +11,7 @@ import torch
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
-from mmadv.attacks import Attack, NonFiniteLogits, WorstCase, derive_seed
+from mmadv.attacks import Attack, NonFinite, WorstCase, derive_seed
 from mmadv.engine.targets import Target
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
@@ -202,11 +202,11 @@ class GroupPredictor:
         seeds = [derive_seed(self.seed, names[row]) for row in rows]
         try:
             result = attack(model, images[rows], labels[rows], seeds=seeds, ignore_index=model.ignore_index)
-        except NonFiniteLogits as error:
+        except NonFinite as error:
             position = rows[error.index]
             raise ImageFailed(
                 position,
-                f'the model returns NaN or infinite logits for the image {names[position]} at iteration '
+                f'{error.finding} for the image {names[position]} at iteration '
                 f'{error.iteration} of {self.title} with radius {radius}; check the checkpoint and the precision',
             ) from error
 

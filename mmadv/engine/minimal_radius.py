@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks import Attack, derive_seed, parse_radius
-from mmadv.attacks.problem import NonFiniteLogits
+from mmadv.attacks.problem import NonFinite
 from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
 from mmadv.engine.supplements import Supplement
 from mmadv.errors import UserError
@@ -140,11 +140,11 @@ class MinimalRadius(Supplement):
         attack = self.attack.with_radius(radius)
         try:
             result = attack(model, images, labels, seeds=seeds, ignore_index=group.ignore_index)
-        except NonFiniteLogits as error:
+        except NonFinite as error:
             position = rows[error.index]
             raise ImageFailed(
                 position,
-                f'the model returns NaN or infinite logits for the image {names[position]} at iteration '
+                f'{error.finding} for the image {names[position]} at iteration '
                 f'{error.iteration} of the bisection at radius {radius:g}; check the checkpoint and the precision',
             ) from error
         for n, row in enumerate(rows):

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 
-from mmadv.attacks import Attack, NonFiniteLogits, TrainingBatch, Universal, derive_seed
+from mmadv.attacks import Attack, NonFinite, TrainingBatch, Universal, derive_seed
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.attacked_batches import groups_of_one_geometry
 from mmadv.engine.attacked_group import GroupPredictor
@@ -128,10 +128,10 @@ class UniversalTraining:
         seed = derive_seed(self.loop.seed, 'universal')
         try:
             trained = attack.train(self._batches(attack, predictor), seed=seed, ignore_index=_ignore_index(predictor))
-        except NonFiniteLogits as error:
+        except NonFinite as error:
             names = ', '.join(name for part in self._names for name in part)
             raise UserError(
-                f'the model returns NaN or infinite logits while a universal perturbation is trained on {names}; '
+                f'{error.finding} while a universal perturbation is trained on {names}; '
                 'check the checkpoint and the precision'
             ) from error
         assert trained.perturbation is not None

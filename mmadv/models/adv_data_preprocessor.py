@@ -16,7 +16,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from mmadv.attacks import Attack, NonFiniteLogits, derive_seed
+from mmadv.attacks import Attack, NonFinite, derive_seed
 from mmadv.errors import UserError
 from mmadv.models.adapter import FAITHFUL_PREPROCESSORS, TrainingAdapter
 from mmadv.models.batches import check_labels, check_not_scaled, check_pixels, label_maps, sample_names
@@ -115,7 +115,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
 
         Raises:
             UserError: pixels outside [0, 255] or scaled to [0, 1], labels outside the classes or of another size than
-                the image, NaN or infinite logits, or a model that cannot be attacked.
+                the image, NaN or infinite logits or gradients, or a model that cannot be attacked.
         """
         if not training or data.get('data_samples') is None:
             return super().forward(data, training)
@@ -172,9 +172,9 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         with torch.autocast(images.device.type, enabled=False):
             try:
                 adversarial = self.attack.perturb(model, images, labels, seeds=seeds, ignore_index=model.ignore_index)
-            except NonFiniteLogits as error:
+            except NonFinite as error:
                 raise UserError(
-                    f'{names[chosen[error.index]]}: the model returned NaN or infinite logits at iteration '
+                    f'{names[chosen[error.index]]}: {error.finding} at iteration '
                     f'{error.iteration} of the attack in training iteration {key[1]}; lower the learning rate, '
                     'and check the weights and the normalisation'
                 ) from error

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import frozen
 from mmadv.attacks.checks import check_images, warn_of_probabilities
+from mmadv.attacks.freezing import frozen
 
 # Gradients of so many classes are held at once where they are only measured.
 CLASSES_AT_ONCE = 8

@@ -73,7 +73,7 @@ class SmoothAdv(Attack):
         smoothed = SmoothedModel(
             problem.model, sigma=self.sigma, samples=self.samples, noise='fixed', image_seeds=problem.seeds
         )
-        part = Problem(smoothed, problem.images, problem.labels, problem.seeds, problem.ignore_index, problem.positions)
+        part = problem.of_model(smoothed)
         adversarial = self.attack.run(part, start).images
         problem.forward_passes[problem.rows] += self.samples * part.forward_passes
         problem.backward_passes[problem.rows] += self.samples * part.backward_passes

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmadv.attacks.attack import frozen
 from mmadv.attacks.checks import check_images, check_range, check_sigma, warn_of_probabilities
+from mmadv.attacks.freezing import frozen
 from mmadv.attacks.randomness import derive_seed, normal_noise
 from mmadv.errors import UserError, nearest
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, certified_radius
@@ -88,7 +88,8 @@ class SmoothedModel(nn.Module):
         Raises:
             UserError: images that are not in [0, 1].
         """
-        check_range(images)
+        # An attack follows a NaN to the logits, where it can name the image.
+        check_range(images, takes_nan=True)
         key = 'fixed' if self.noise == 'fixed' else self.passes
         self.passes += 1
         # Probabilities are added as logarithms: they may underflow, their logarithms do not.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks import FGSM, PGD, Attack, CrossEntropy, Linf, RandomNoise, Square, ama
-from mmadv.attacks.attack import frozen
+from mmadv.attacks.freezing import frozen
 from mmadv.attacks.problem import Model
 from mmadv.errors import UserError
 

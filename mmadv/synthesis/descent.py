@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks import L2, Linf, Threat
-from mmadv.attacks.attack import frozen
 from mmadv.attacks.checks import check_images, check_radius, checked_step_size, warn_of_probabilities
+from mmadv.attacks.freezing import frozen
 from mmadv.errors import UserError
 
 Watcher = Callable[[int, Tensor, Tensor], None]

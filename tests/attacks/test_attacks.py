@@ -26,6 +26,7 @@ from mmadv.attacks import (
     Linf,
     MaskedCrossEntropy,
     MaskedSpherical,
+    NonFiniteGradient,
     NonFiniteLogits,
     RadiusReduction,
     RandomChoice,
@@ -42,6 +43,7 @@ from mmadv.attacks.problem import Problem
 from mmadv.attacks.universal import TrainingBatch
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
+from mmadv.robustness import SmoothAdv
 
 LINF, EUCLID = Linf(radius='8/255'), L2(radius=0.5)
 ALL = [
@@ -486,6 +488,84 @@ def test_non_finite_logits_name_image_and_iteration(value):
     with pytest.raises(NonFiniteLogits, match='for image 1 of the batch at iteration 3') as caught:
         APGD(threat=LINF, steps=8)(sick, images, labels)
     assert (caught.value.index, caught.value.iteration) == (1, 3)
+
+
+class Sick(nn.Module):
+    """A model with finite logits whose gradient, from some forward pass on, is not finite for one image."""
+
+    def __init__(self, net, images, index, value, fine=0):
+        super().__init__()
+        self.net, self.image, self.value, self.fine, self.calls = net, images[index], value, fine, 0
+
+    def forward(self, x):
+        self.calls += x.requires_grad
+        marked = (x.detach() - self.image).abs().flatten(1).amax(1) <= 0.6
+        bad = (marked & (self.calls > self.fine)).view(-1, 1, 1, 1)
+        if x.requires_grad:
+            x.register_hook(lambda gradient: torch.where(bad & (torch.arange(10) == 3), self.value, gradient))
+        return self.net(x)
+
+
+DIFFERENTIATE = [attack for attack in ALL if not isinstance(attack, GaussianNoise)]
+
+
+@pytest.mark.parametrize('attack', DIFFERENTIATE, ids=lambda a: f'{type(a).__name__}-{ALL.index(a)}')
+@pytest.mark.parametrize('value', [float('nan'), float('-inf')])
+def test_non_finite_gradients_name_the_image(attack, value):
+    model, (images, labels) = conv_net(20).eval(), batch(20, n=4)
+    labels[0] = 255
+    labels[1] = (model(images)[1].argmax(0) + 1) % 4  # fooled already
+    for call in (attack, attack.perturb):
+        with pytest.raises(
+            NonFiniteGradient, match='NaN or infinite gradient for image 3 of the batch at iteration [01]'
+        ):
+            call(Sick(model, images, 3, value), images, labels, seeds=[1, 2, 3, 5])
+
+
+@pytest.mark.parametrize(
+    'attack',
+    [PGD(threat=threat, steps=6, keep=keep) for threat in (LINF, EUCLID) for keep in ('last', 'lowest_accuracy')]
+    + [APGD(threat=LINF, steps=6), APGD(threat=EUCLID, steps=6), ama('8/255', passes=6)],
+    ids=repr,
+)
+def test_non_finite_gradients_name_the_iteration(attack):
+    model, (images, labels) = conv_net(21).eval(), batch(21)
+    for fine in (1, 3, 5):
+        with pytest.raises(NonFiniteGradient, match=f'for image 1 of the batch at iteration {fine}') as caught:
+            attack(Sick(model, images, 1, torch.nan, fine), images, labels)
+        assert (caught.value.index, caught.value.iteration) == (1, fine)
+
+
+def test_gradient_of_a_root_at_zero_is_refused_where_signs_would_hide_it():
+    """Logits are finite, and the sign of NaN is 0: the attack would leave the image as it is."""
+    model, (images, labels) = conv_net(22).eval(), batch(22)
+    sick = nn.Sequential(model, RootOfZero())
+    assert torch.isfinite(sick(images)).all()
+    for attack in (FGSM(threat=LINF), FastNewton(), RandomFGSM(threat=EUCLID), Restarts(attack=PGD(threat=LINF))):
+        with pytest.raises(NonFiniteGradient, match='for image 0 of the batch at iteration 0 of the attack; no'):
+            attack(sick, images, labels)
+    universal = preset('universal', '8/255', 3)
+    with pytest.raises(NonFiniteGradient, match='for image 0'):
+        universal.train(3 * [[TrainingBatch(sick, images, labels)]])
+    noise = SmoothAdv(attack=PGD(threat=EUCLID, steps=2), sigma=0.1)
+    with pytest.raises(NonFiniteGradient, match='for image 0'):
+        noise.perturb(sick, images, labels)
+
+
+class RootOfZero(nn.Module):
+    def forward(self, logits):
+        return logits + (logits * 0).square().sum(1, keepdim=True).sqrt()
+
+
+def test_probabilities_in_place_of_logits_are_warned_of():
+    model, (images, labels) = conv_net(23).eval(), batch(23)
+    probabilities = nn.Sequential(model, nn.Softmax(1))
+    for attack in (FGSM(threat=LINF), sea('8/255', iterations=3), preset('square', '8/255', 2)):
+        with pytest.warns(UserWarning, match='seem to be probabilities; attacks and certificates take logits'):
+            attack(probabilities, images, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            attack(model, images, labels)
 
 
 @every_attack
