@@ -30,7 +30,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 from torch import Tensor
 
@@ -64,6 +63,7 @@ from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset
 from mmadv.engine.targets import aimed
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.building import build_segmentor
 from mmadv.report import load_results
 
 ROOT = Path(__file__).parents[1]
@@ -402,7 +402,7 @@ class Loaded:
 def load(case: Case) -> Loaded:
     """Returns the model and images of a case, in the faster memory format."""
     config = Config.fromfile(ROOT / case.config)
-    model = MODELS.build(config.model).eval()
+    model = build_segmentor(config).eval()
     load_weights(model, ROOT / case.checkpoint)
     dataset = Selection(build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset'), case.images)
     batch = pseudo_collate([dataset[i] for i in range(len(dataset))])

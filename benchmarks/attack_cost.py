@@ -23,8 +23,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmseg.registry import MODELS
 from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 
 from mmadv.attacks import APGD, PGD, AnnealedMargin, Linf, ama
@@ -32,6 +30,7 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.presets import SEA_OBJECTIVES
 from mmadv.models.adapter import TrainingAdapter
+from mmadv.models.building import build_segmentor
 
 CONFIG = 'configs/clean/upernet_r18_clean_camvid.py'
 RADIUS = '4/255'
@@ -64,11 +63,10 @@ class Workload:
     """
 
     def __init__(self, classes: int, size: tuple[int, int], batch_size: int, device: str, memory_format: str) -> None:
-        settings = Config.fromfile(ROOT / CONFIG).model
-        settings.decode_head.num_classes = classes
+        settings = Config.fromfile(ROOT / CONFIG)
+        settings.model.decode_head.num_classes = classes
         torch.manual_seed(0)
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            model = MODELS.build(settings)
+        model = build_segmentor(settings)
         model.to(device, memory_format=FORMATS[memory_format])
         self.model = TrainingAdapter(model, size)
         generator = torch.Generator().manual_seed(0)

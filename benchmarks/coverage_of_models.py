@@ -24,8 +24,6 @@ from typing import Any
 import mmseg
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 from torch import nn
@@ -33,6 +31,7 @@ from torch import nn
 from mmadv.attacks import PGD, CrossEntropy, Linf
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, caveats
+from mmadv.models.building import build_segmentor
 
 ROOT = Path(__file__).parents[1]
 SIZE = 64
@@ -116,8 +115,7 @@ def small_model(model: Mapping[str, Any], gain: float | None = 1.2) -> nn.Module
     if preprocessor is not None and preprocessor.get('test_cfg', {}).get('size'):
         preprocessor.test_cfg.size = (SIZE, SIZE)
     torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        built = MODELS.build(config)
+    built = build_segmentor({'model': config})
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.ndim > 1 and gain is not None:

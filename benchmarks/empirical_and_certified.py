@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
-from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 from studies import RESULTS, ROOT, Run, Stage, provenance, run, store, write_section
 from torch import Tensor
@@ -32,6 +31,7 @@ from mmadv.attacks import derive_seed, sea
 from mmadv.checkpoints.loading import load_weights
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.building import build_segmentor
 from mmadv.robustness import Certifier, Counts, SmoothedModel, certified_counts, count, metrics, worst_iou
 
 STUDY = 'empirical_and_certified'
@@ -52,7 +52,7 @@ def load(weights: Path, number: int) -> tuple[SegmentorAdapter, Tensor, Tensor, 
     """Returns the model, and images (N, C, h, w), labels (N, H, W) and names from its test data."""
     register_all_modules()
     config = Config.fromfile(ROOT / CONFIG)
-    segmentor = MODELS.build(config.model)
+    segmentor = build_segmentor(config)
     load_weights(segmentor, str(weights))
     dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
     read = list(Selection(dataset, evenly_spaced(len(dataset), number)))

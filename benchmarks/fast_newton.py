@@ -21,13 +21,13 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
-from mmseg.registry import MODELS
 from studies import CAMVID_80X60, ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
 
 from mmadv.attacks import FastNewton
 from mmadv.checkpoints.loading import load_weights
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.building import build_segmentor
 
 SEEDS = (0, 1, 2)
 RADII = ('0.01', '0.02', '0.03', '0.04')
@@ -118,7 +118,7 @@ def newton_step(item: Run) -> float:
     weights = item.stages[0].done
     config = Config.fromfile(weights.parent / Path(settings['configs'][item.facts['method']]).name)  # as it was trained
     with DefaultScope.overwrite_default_scope('mmseg'):
-        model = MODELS.build(config.model).eval()
+        model = build_segmentor(config).eval()
         load_weights(model, weights)
         dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
     chosen = Selection(dataset, evenly_spaced(len(dataset), settings['images']))

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 from PIL import Image
 from studies import ROOT, provenance, store, write_section
 
 from mmadv.evaluation.result_store import read_records
+from mmadv.models.building import build_segmentor
 from mmadv.report import load_results
 
 SIZE, CLASSES, BATCH = 16, 4, 50
@@ -78,7 +78,7 @@ def write_project(folder: Path, images: int) -> None:
     config.write_text(CONFIG.format(root=str(folder / 'data'), size=SIZE, classes=CLASSES), encoding='utf-8')
     register_all_modules()
     torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(str(config)).model)
+    model = build_segmentor(Config.fromfile(str(config)))
     torch.save({'state_dict': model.state_dict()}, folder / 'weights.pth')
 
 

@@ -20,15 +20,14 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from studies import ROOT, provenance, store, write_section
 from torch import nn
 
 from mmadv.models.adapter import SegmentorAdapter
+from mmadv.models.building import build_segmentor
 from mmadv.robustness import Certifier, ClassBank, OneImage
 
 CONFIGS = {name: f'configs/pag/{name}_neighbour_digits.py' for name in ('pspnet', 'upernet', 'segmenter')}
@@ -39,8 +38,7 @@ SIDE, DRAWS, CERTIFICATES = 64, 128, 12
 def build(config: str) -> nn.Module:
     """Returns a model with random weights, and targets."""
     torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        model = MODELS.build(Config.fromfile(ROOT / config).model)
+    model = build_segmentor(Config.fromfile(ROOT / config))
     bank = torch.randint(0, 256, (model.num_classes, 1, 3, SIDE, SIDE), dtype=torch.uint8)
     model.set_pag_target(OneImage(ClassBank(bank, torch.ones(model.num_classes, dtype=torch.int64))))
     return model

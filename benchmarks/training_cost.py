@@ -32,15 +32,14 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 from torch import nn
 
 from mmadv.attacks.freezing import frozen
 from mmadv.models.adapter import TrainingAdapter
+from mmadv.models.building import build_segmentor
 from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
 
 RADIUS = dict(type='Linf', radius='4/255')
@@ -73,7 +72,7 @@ class Method:
         settings.data_preprocessor.update(self.preprocessor or kind)
         settings.update(self.segmentor)
         torch.manual_seed(0)
-        built = MODELS.build(settings).to(device, memory_format=torch.channels_last).train()
+        built = build_segmentor({'model': settings}).to(device, memory_format=torch.channels_last).train()
         if isinstance(built.data_preprocessor, FreeAdvSegDataPreProcessor):
             built.data_preprocessor.slot = 0  # FreeTrainLoop's part
         return built
@@ -120,8 +119,7 @@ class Workload:
     ) -> None:
         self.device = torch.device(device)
         model = Config.fromfile(ROOT / config).model
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            self.models = {name: METHODS[name].build(model, self.device) for name in methods}
+        self.models = {name: METHODS[name].build(model, self.device) for name in methods}
         # One state of the optimiser at a time would do; a model of its own keeps each method's steps apart.
         self.optim_wrappers = {
             name: OptimWrapper(torch.optim.AdamW(built.parameters(), lr=1e-5)) for name, built in self.models.items()

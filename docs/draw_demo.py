@@ -10,12 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import DATASETS
 from mmseg.utils import register_all_modules
 
 from mmadv.attacks import sea
 from mmadv.checkpoints.loading import load_weights
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.building import build_segmentor
 from mmadv.report import load_results
 from mmadv.report.curve import curve_points
 
@@ -28,7 +29,7 @@ COLOURS = {'standard training': '#0072B2', 'adversarial training': '#D55E00'}
 def attacked(results: dict) -> dict[str, np.ndarray]:
     """Returns what a run's model sees and says on the shown scenes: arrays with one entry per scene."""
     config = Config.fromfile(results['config']['file'])
-    model = MODELS.build(config.model).eval()
+    model = build_segmentor(config).eval()
     load_weights(model, results['checkpoint']['file'])
     dataset = DATASETS.build(config.test_dataloader.dataset)
     batch = pseudo_collate([dataset[index] for index in SCENES])

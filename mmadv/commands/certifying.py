@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
@@ -25,11 +24,13 @@ from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.progress import Progress
+from mmadv.engine.scoring import scored_ignore_index
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_areas, to_counts
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
 from mmadv.models.batches import check_not_scaled, sample_names
+from mmadv.models.building import build_segmentor, model_settings
 from mmadv.report.certificates import certificate_table, draw_certificate
 from mmadv.report.results import staged
 from mmadv.robustness import Certificate, Certifier, certified_counts, count, metrics, worst_iou
@@ -97,11 +98,19 @@ def run_certify(argv: Sequence[str]) -> None:
     config = opened(arguments, out)
     dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
     indexes = evenly_spaced(len(dataset), arguments.limit)
-    segmentor = MODELS.build(config.model)
+    config.model = model_settings(config)
+    segmentor = build_segmentor(config)
     load_weights(segmentor, arguments.checkpoint)
     segmentor.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
     loaded_rgb = bool((config.model.get('data_preprocessor') or {}).get('rgb_to_bgr'))
-    run = CertificationRun(segmentor, Selection(dataset, indexes), certifier, arguments.seed, loaded_rgb)
+    run = CertificationRun(
+        segmentor,
+        Selection(dataset, indexes),
+        certifier,
+        arguments.seed,
+        loaded_rgb,
+        ignore_index=scored_ignore_index(config),
+    )
     shown = {indexes[i] for i in evenly_spaced(len(indexes), arguments.show)} if arguments.show else set()
     store = ResultStore(out / UNFINISHED, _settings(config, arguments, certifier, run.dataset, len(dataset)))
     if not arguments.resume:
@@ -166,10 +175,17 @@ class CertificationRun:
         certifier: how.
         seed: of all noise.
         loaded_rgb: whether the dataset gives RGB images, as OpenMMLab's loaders do not.
+        ignore_index: label of the pixels that are in no number.
     """
 
     def __init__(
-        self, segmentor: Any, dataset: Selection, certifier: Certifier, seed: int, loaded_rgb: bool = False
+        self,
+        segmentor: Any,
+        dataset: Selection,
+        certifier: Certifier,
+        seed: int,
+        loaded_rgb: bool = False,
+        ignore_index: int = 255,
     ) -> None:
         self.segmentor = segmentor
         self.dataset = dataset
@@ -178,7 +194,7 @@ class CertificationRun:
         self.loaded_rgb = loaded_rgb
         self.seconds = 0.0
         self.num_classes = len(dataset.metainfo['classes'])
-        self.ignore_index = 255
+        self.ignore_index = ignore_index
         self.records: dict[int, dict[str, Any]] = {}
 
     def over(self, store: ResultStore, shown: set[int]) -> None:
@@ -276,11 +292,10 @@ class CertificationRun:
         inputs, sample = data['inputs'], data['data_samples']
         check_not_scaled([inputs], sample_names([sample]))
         images, labels = stack_images([inputs], [sample]), stack_labels([sample])
-        model = SegmentorAdapter(self.segmentor, [sample])
+        model = SegmentorAdapter(self.segmentor, [sample], self.ignore_index)
         if model.num_classes != self.num_classes:
             raise UserError(f'the model predicts {model.num_classes} classes, the dataset has {self.num_classes}')
         model.check_labels(labels, [sample])
-        self.ignore_index = model.ignore_index
         return images[0], labels[0].numpy(), sample
 
     def _certify(self, image: Tensor, sample: SegDataSample) -> Certificate:
@@ -288,7 +303,7 @@ class CertificationRun:
         name = sample.metainfo['image_name']
         start = time.perf_counter()
         try:
-            model = SegmentorAdapter(self.segmentor, [sample])
+            model = SegmentorAdapter(self.segmentor, [sample], self.ignore_index)
             return self.certifier(model, image.to(device), seed=derive_seed('certify', self.seed, name))
         except UserError as error:
             raise UserError(f'{name}: {error}') from error

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
 from mmadv.engine.data import build_dataset
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter
+from mmadv.models.building import build_segmentor, model_settings
 from mmadv.report.results import check_writable, staged
 from mmadv.report.sheet import draw_sheet
 from mmadv.robustness import SmoothedModel
@@ -198,7 +198,7 @@ class Watch:
 def _load_models(configs: Sequence[Config], given: Sequence[Given]) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
     for config, each in zip(configs, given, strict=True):
-        segmentor = MODELS.build(config.model)
+        segmentor = build_segmentor(config)
         load_weights(segmentor, each.checkpoint)
         first = next(iter(models.values()), segmentor)
         if segmentor.num_classes != first.num_classes:
@@ -229,7 +229,7 @@ def _adapted(
 
 
 def _to_rgb(config: Config) -> Callable[[Tensor], np.ndarray]:
-    loaded_rgb = bool((config.model.get('data_preprocessor') or {}).get('rgb_to_bgr'))
+    loaded_rgb = bool((model_settings(config).get('data_preprocessor') or {}).get('rgb_to_bgr'))
 
     def convert(image: Tensor) -> np.ndarray:
         pixels = image.permute(1, 2, 0).numpy()

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
-from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmadv.attacks import Universal, WorstCase, parse_radius
@@ -28,8 +27,10 @@ from mmadv.commands.supplement_options import check_supplements, chosen_suppleme
 from mmadv.commands.testing_options import check_numbers, chosen_attack, default_out, parser
 from mmadv.commands.trust_check import check_trust, trust_text
 from mmadv.engine.attack_test_loop import AttackTestLoop, attacks_by_radius, unwrap
+from mmadv.engine.scoring import evaluator_notes, loop_notes, scored_ignore_index
 from mmadv.engine.universal import UniversalTraining, check_universal
 from mmadv.evaluation.result_store import ResultStore, write_records
+from mmadv.models.building import build_segmentor, model_settings
 from mmadv.report.breakdown import write_breakdowns
 from mmadv.report.gradients import gradients_text
 from mmadv.report.html import write_report
@@ -73,6 +74,7 @@ def run_test(argv: Sequence[str]) -> int:
     attacks_by_radius(attack, arguments.eps)
     out = Path(arguments.out) if arguments.out else default_out(arguments)
     config = opened(arguments, out)
+    notes = [*evaluator_notes(config.get('test_evaluator')), *loop_notes(config.get('test_cfg'))]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix='mmadv-test-') as scratch:
         testing = config_for_testing(config, arguments, attack, scratch)
@@ -82,6 +84,7 @@ def run_test(argv: Sequence[str]) -> int:
         if arguments.precision == 'float64':
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
+        loop.notes += notes
         source = load_source(arguments, loop, next(runner.model.parameters()))
         loop.supplements = chosen_supplements(arguments, loop, out)
         study = GradientStudy(loop, config, arguments.gradients) if arguments.gradients else None
@@ -129,10 +132,7 @@ def load_source(arguments: Namespace, loop: AttackTestLoop, like: Tensor) -> dic
     path, checkpoint = arguments.source
     config = load_config(path, what='source config')
     require(config, path, ['model'])
-    model = config.model.to_dict()
-    if config.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', config.data_preprocessor.to_dict())
-    segmentor = unwrap(MODELS.build(ConfigDict(model)))
+    segmentor = unwrap(build_segmentor(config))
     load_weights(segmentor, checkpoint)
     loop.source = segmentor.to(like).eval()
     loop.title = f'{loop.title} on {Path(path).stem}, transferred'
@@ -152,6 +152,7 @@ def run_settings(config: Config, arguments: Namespace, attack: Attack | None, lo
         'target': arguments.target,
         'supplements': {extra.name: extra.settings for extra in loop.supplements} or None,
         'dataset': loop.describe_dataset(),
+        'ignore_index': loop.ignore_index,
         'config': {
             **{key: settings.get(key) for key in DECISIVE_KEYS},
             'test_dataloader': {'dataset': settings['test_dataloader'].get('dataset')},
@@ -210,6 +211,7 @@ def config_for_testing(config: Config, arguments: Namespace, attack: Attack | No
         scratch: folder for what the runner writes.
     """
     config = config.copy()
+    config.model = model_settings(config)
     config.launcher = arguments.launcher
     config.work_dir = scratch
     config.log_level = 'WARNING'
@@ -234,7 +236,7 @@ def config_for_testing(config: Config, arguments: Namespace, attack: Attack | No
         'target': arguments.target,
     }
     metric = 'SEAMetric' if isinstance(attack, WorstCase) else 'AttackMetric'
-    config.test_evaluator = {'type': metric, 'collect_device': 'gpu'}
+    config.test_evaluator = {'type': metric, 'collect_device': 'gpu', 'ignore_index': scored_ignore_index(config)}
     if arguments.batch_size is not None:
         config.test_dataloader.batch_size = arguments.batch_size
     return config

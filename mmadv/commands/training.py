@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
-from mmseg.registry import HOOKS, MODELS, RUNNERS
+from mmseg.registry import HOOKS, RUNNERS
 from torch import nn
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
@@ -24,6 +24,7 @@ from mmadv.engine.data import build_dataset
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError
 from mmadv.models.adv_data_preprocessor import check_trainable
+from mmadv.models.building import build_segmentor, model_settings
 from mmadv.models.free_adv_data_preprocessor import NOT_REPLAYED, FreeAdvSegDataPreProcessor
 from mmadv.report.results import check_writable
 
@@ -63,6 +64,7 @@ def run_train(argv: Sequence[str]) -> None:
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper'])
     config.launcher = arguments.launcher
+    config.model = model_settings(config)
     join_processes_on_cpu(config)
     config.work_dir = work_dir(config, arguments.config, arguments.work_dir)
     check_writable(config.work_dir)
@@ -138,10 +140,7 @@ def _check_parts(config: Config) -> nn.Module:
     for checkpoint in pretrained(config.model):
         if '://' not in checkpoint and not os.path.isfile(checkpoint):
             raise UserError(f'checkpoint {checkpoint}, which the model starts from, does not exist; download it first')
-    model = config.model.to_dict()
-    if config.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', config.data_preprocessor.to_dict())
-    built = MODELS.build(model)
+    built = build_segmentor(config)
     check_trainable(built)
     _check_methods(config, built)
     return built

@@ -21,11 +21,12 @@ from mmadv.engine.examples import Examples, loads_rgb
 from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.progress import Progress
+from mmadv.engine.scoring import disagreement, metrics_ignore_index
 from mmadv.engine.supplements import Supplement
 from mmadv.engine.targets import aimed, parse_target
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation import AttackMetric, ResultStore
-from mmadv.models.adapter import caveats, unwrap
+from mmadv.models.adapter import caveats, head_ignore_index, unwrap
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import Example
 
@@ -38,7 +39,8 @@ class AttackTestLoop(TestLoop):
 
     Every data sample gets ``pred_sem_seg``, the clean prediction; ``adversarial``, radius -> member -> (H, W)
     prediction, where a single attack has the one member 'attack'; and ``attack``, a dict of ``title``,
-    ``ignore_index`` and ``passes``, radius -> (forward, backward).
+    ``ignore_index``, ``void``, the labels that are neither a class nor ignored, and ``passes``, radius -> (forward,
+    backward).
     The evaluator needs ``AttackMetric`` or, for ensembles, ``SEAMetric``.
 
     Noise is keyed by ``seed`` and the image's name, so that results depend neither on batch size nor on order
@@ -65,6 +67,8 @@ class AttackTestLoop(TestLoop):
     Attributes:
         source: a segmentor that is attacked in place of the runner's, which is shown the result; None for the runner's.
         supplements: measurements beside the attack's own, in the images' records and in the evaluation.
+        ignore_index: label of the pixels that are in no score: that of the evaluator's metrics.
+        notes: sentences about the run that are printed and stored with the caveats of the model.
     """
 
     def __init__(
@@ -117,6 +121,9 @@ class AttackTestLoop(TestLoop):
         self.dataloader_config = in_order({**dataloader, 'dataset': self.selection}, round_up=False)
         super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])
+        head = head_ignore_index(unwrap(runner.model))
+        self.ignore_index = metrics_ignore_index(self.evaluator.metrics, head)
+        self.notes = disagreement(head, self.ignore_index)
 
     def keep_results(self, store: ResultStore) -> int:
         """Makes the run write to a store as it goes and leave out the images it holds; returns the number of those.
@@ -168,6 +175,7 @@ class AttackTestLoop(TestLoop):
             seed=self.seed,
             title=self.title,
             num_classes=self.num_classes,
+            ignore_index=self.ignore_index,
             source=self.source,
             target=self.target,
             supplements=self.supplements,
@@ -178,7 +186,7 @@ class AttackTestLoop(TestLoop):
         self.progress = Progress(
             self.done + len(self.dataloader.dataset), self.title, self.done, len(self.dataloader.sampler)
         )
-        self.caveats = caveats(self.predict.segmentor)
+        self.caveats = [*caveats(self.predict.segmentor), *self.notes]
         if is_main_process():
             for caveat in self.caveats:
                 self.progress.say(f'note: {caveat}')
@@ -261,6 +269,7 @@ class AttackTestLoop(TestLoop):
             sample.pred_sem_seg = PixelData(data=prediction[None])
             sample.set_field({}, 'adversarial')
             attack = {'title': self.title, 'ignore_index': predicted.ignore_index, 'passes': {}, 'reached': {}}
+            attack['void'] = list(predicted.void)
             attack['supplements'] = {name: values[n] for name, values in predicted.supplements.items()}
             sample.set_field(attack, 'attack')
         self._count('clean', predicted.clean, predicted)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.runner import ValLoop
 from mmengine.runner.amp import autocast
 from mmengine.structures import PixelData
@@ -15,8 +16,9 @@ from mmadv.attacks import Attack, derive_seed
 from mmadv.engine.attack_test_loop import attacks_by_radius
 from mmadv.engine.attacked_batches import attack_batch, in_order
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.scoring import disagreement, metrics_ignore_index
 from mmadv.errors import UserError
-from mmadv.models.adapter import unwrap
+from mmadv.models.adapter import head_ignore_index, unwrap
 
 
 def check_validation_attack(attack: Attack | Mapping[str, Any] | None) -> Attack:
@@ -73,6 +75,10 @@ class AttackValLoop(ValLoop):
         super().__init__(runner, in_order({**dataloader, 'dataset': selection}, round_up=True), evaluator, fp16)
         self.robust_evaluator = runner.build_evaluator(evaluator)
         self.robust_evaluator.dataset_meta = self.evaluator.dataset_meta
+        head = head_ignore_index(unwrap(runner.model))
+        self.ignore_index = metrics_ignore_index(self.evaluator.metrics, head)
+        for note in disagreement(head, self.ignore_index):
+            print_log(f'note: {note}', logger='current')
 
     def run(self) -> dict:
         """Returns the metrics of the whole dataset, the attacked ones as ``robust/...``."""
@@ -95,7 +101,7 @@ class AttackValLoop(ValLoop):
         inputs, samples = list(data_batch['inputs']), data_batch['data_samples']
         seeds = [derive_seed(self.seed, sample.metainfo['image_name']) for sample in samples]
         # Before the prediction, which writes into the data samples.
-        attacked = attack_batch(unwrap(self.runner.model), self.attack, inputs, samples, seeds)
+        attacked = attack_batch(unwrap(self.runner.model), self.attack, inputs, samples, seeds, self.ignore_index)
         with autocast(enabled=self.fp16):
             outputs = self.runner.model.val_step(data_batch)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)

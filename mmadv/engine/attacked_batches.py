@@ -63,7 +63,12 @@ def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> 
 
 
 def attack_batch(
-    segmentor: nn.Module, attack: Attack, inputs: Sequence[Tensor], samples: Sequence[Any], seeds: Sequence[int]
+    segmentor: nn.Module,
+    attack: Attack,
+    inputs: Sequence[Tensor],
+    samples: Sequence[Any],
+    seeds: Sequence[int],
+    ignore_index: int | None = None,
 ) -> list[Attacked]:
     """Returns what an attack makes of the images of a batch, whose sizes may differ.
 
@@ -73,6 +78,7 @@ def attack_batch(
         inputs: (C, h, w) images in [0, 255].
         samples: their data samples, with labels.
         seeds: one per image.
+        ignore_index: label of the pixels that are in no score; None for that of the segmentor's head.
 
     Raises:
         UserError: data that do not fit the model, or NaN or infinite logits or gradients.
@@ -83,8 +89,8 @@ def attack_batch(
     attacked: dict[int, Attacked] = {}
     for group in groups_of_one_geometry(inputs, samples):
         mine = [samples[i] for i in group]
-        model = SegmentorAdapter(segmentor, mine)
-        images, labels = stack_images([inputs[i] for i in group], mine), stack_labels(mine)
+        model = SegmentorAdapter(segmentor, mine, ignore_index)
+        images, labels = stack_images([inputs[i] for i in group], mine), model.attackable(stack_labels(mine))
         model.check_labels(labels, mine)
         images, labels = images.to(parameter.device, dtype), labels.to(parameter.device)
         try:

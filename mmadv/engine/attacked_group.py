@@ -64,12 +64,14 @@ class PredictedGroup:
 
     Attributes:
         images: (n, C, h, w) in [0, 1], as the model's preprocessor got them.
-        labels: (n, H, W) int64, on the CPU.
+        labels: (n, H, W) int64, on the CPU, ``ignore_index`` where there is nothing to attack.
         ignore_index: label of the pixels that are in no count.
         clean: (n, H, W) int64, on the CPU.
         clean_seconds: what the clean predictions took.
         attacked: radius -> outcome.
         supplements: name of a supplement -> its value for each image.
+        scored_labels: (n, H, W) int64, on the CPU, as they are in the data.
+        void: labels among them that are no class and not ``ignore_index``.
     """
 
     images: Tensor
@@ -79,6 +81,8 @@ class PredictedGroup:
     clean_seconds: float
     attacked: dict[str, AttackedAtRadius] = field(default_factory=dict)
     supplements: dict[str, list[Any]] = field(default_factory=dict)
+    scored_labels: Tensor = field(default_factory=lambda: torch.empty(0))
+    void: tuple[int, ...] = ()
 
 
 class GroupPredictor:
@@ -90,6 +94,7 @@ class GroupPredictor:
         seed: of all noise, which is keyed by it and the image's name.
         title: of the attack, for messages.
         num_classes: of the dataset.
+        ignore_index: label of the pixels that are in no score; None for that of the segmentor's head.
         source: another model, unwrapped, that is attacked instead; what that gives is shown to the segmentor.
         target: what the attack wants, None for anything but the labels.
         supplements: measurements of every group beside the attack's own.
@@ -103,6 +108,7 @@ class GroupPredictor:
         seed: int,
         title: str,
         num_classes: int,
+        ignore_index: int | None = None,
         source: EncoderDecoder | None = None,
         target: Target | None = None,
         supplements: Sequence[Supplement] = (),
@@ -115,6 +121,7 @@ class GroupPredictor:
         self.seed = seed
         self.title = title
         self.num_classes = num_classes
+        self.ignore_index = ignore_index
         attack = next(filter(None, attacks.values()), None)
         self.members = list(attack.attacks) if isinstance(attack, WorstCase) else ['attack']
 
@@ -130,7 +137,7 @@ class GroupPredictor:
             UserError: model, images and labels do not fit together.
         """
         model, images, labels = self.prepared(inputs, samples)
-        attacked = model if self.source is None else SegmentorAdapter(self.source, samples)
+        attacked = model if self.source is None else SegmentorAdapter(self.source, samples, model.ignore_index)
         if attacked.num_classes != self.num_classes:
             raise UserError(f'the source predicts {attacked.num_classes} classes, the dataset has {self.num_classes}')
         names = [sample.metainfo['image_name'] for sample in samples]
@@ -138,6 +145,7 @@ class GroupPredictor:
         clean = self._predict_clean(model, images, names)
         seconds = time.perf_counter() - start
         result = PredictedGroup(images, labels.cpu(), model.ignore_index, clean.cpu(), seconds)
+        result.scored_labels, result.void = stack_labels(samples).cpu(), model.void
         for radius, attack in self.attacks.items():
             result.attacked[radius] = self._attack(radius, attack, attacked, images, labels, clean, names)
             if self.source is not None and attack is not None:
@@ -153,13 +161,13 @@ class GroupPredictor:
 
         Arguments and errors are those of a call.
         """
-        model = SegmentorAdapter(self.segmentor, samples)
+        model = SegmentorAdapter(self.segmentor, samples, self.ignore_index)
         if model.num_classes != self.num_classes:
             raise UserError(
                 f'the model predicts {model.num_classes} classes, the dataset has {self.num_classes}; '
                 'make num_classes of the decode head and the classes of the dataset agree'
             )
-        images, labels = stack_images(inputs, samples), stack_labels(samples)
+        images, labels = stack_images(inputs, samples), model.attackable(stack_labels(samples))
         model.check_labels(labels, samples)
         parameter = next(self.segmentor.parameters())
         # Attacks compute in float32 at least, whatever the precision of the model.

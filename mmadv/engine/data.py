@@ -44,9 +44,22 @@ def build_dataset(config: Any, where: str) -> Any:
         problem = _folder_problem(config) if isinstance(config, Mapping) else None
         raise UserError(f'{where}: {problem or "holds no images; check its folders and suffixes"}')
     for part in leaves(dataset):
+        _check_zero_label(part, where)
         if callable(getattr(part, 'pipeline', None)) and not isinstance(part.pipeline, NamedErrors):
             part.pipeline = NamedErrors(part.pipeline)
     return dataset
+
+
+def _check_zero_label(dataset: Any, where: str) -> None:
+    """Raises UserError where dataset and pipeline disagree on label 0, on which mmseg's loader stops."""
+    reduced = getattr(dataset, 'reduce_zero_label', None)
+    for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ():
+        loaded = getattr(transform, 'reduce_zero_label', None)
+        if reduced is not None and loaded is not None and loaded != reduced:
+            raise UserError(
+                f'{where}: reduce_zero_label is {reduced} in the dataset and {loaded} in {type(transform).__name__}; '
+                'take it out of the pipeline, which follows the dataset'
+            )
 
 
 def leaves(dataset: Any) -> Iterator[Any]:

@@ -62,7 +62,11 @@ class SavedImages(Supplement):
             for n, name in enumerate(names):
                 self._save(levels[n], file_name(radius, name))
                 counts = count(
-                    predictions[n : n + 1], group.labels[n : n + 1], predictor.num_classes, group.ignore_index
+                    predictions[n : n + 1],
+                    group.scored_labels[n : n + 1],
+                    predictor.num_classes,
+                    group.ignore_index,
+                    group.void,
                 )
                 found[n][radius] = to_areas(counts)
         return found

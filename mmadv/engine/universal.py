@@ -88,6 +88,7 @@ class UniversalTraining:
             seed=self.loop.seed,
             title=self.loop.title,
             num_classes=self.loop.num_classes,
+            ignore_index=self.loop.ignore_index,
         )
         for radius, attack in self.loop.attacks.items():
             if not isinstance(attack, Universal):
@@ -127,7 +128,7 @@ class UniversalTraining:
         self._names: list[list[str]] = []
         seed = derive_seed(self.loop.seed, 'universal')
         try:
-            trained = attack.train(self._batches(attack, predictor), seed=seed, ignore_index=_ignore_index(predictor))
+            trained = attack.train(self._batches(attack, predictor), seed=seed, ignore_index=self.loop.ignore_index)
         except NonFinite as error:
             names = ', '.join(name for part in self._names for name in part)
             raise UserError(
@@ -209,9 +210,3 @@ def _with_pipeline(dataset: Mapping[str, Any], pipeline: Sequence[Any]) -> dict[
 
 def _array_name(radius: str) -> str:
     return f'universal-{radius.replace("/", "_")}'
-
-
-def _ignore_index(predictor: GroupPredictor) -> int:
-    head = predictor.segmentor.decode_head
-    head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
-    return int(getattr(head, 'ignore_index', 255))

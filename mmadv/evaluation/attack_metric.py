@@ -35,6 +35,7 @@ class AttackMetric(BaseMetric):
         collect_device: 'cpu' (through files) or 'gpu' (through the process group).
         prefix: of the metrics' names.
         collect_dir: shared folder for ``collect_device='cpu'``.
+        ignore_index: label of the pixels that are in no number, as of IoUMetric.
 
     Attributes:
         store: where the counts of every image are written as they are made; None for nowhere.
@@ -48,8 +49,10 @@ class AttackMetric(BaseMetric):
         collect_device: str = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
+        ignore_index: int = 255,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        self.ignore_index = ignore_index
         self.evaluation: dict[str, Any] = {}
         self.per_image: list[dict[str, Any]] = []
         self.records: Sequence[dict[str, Any]] = []

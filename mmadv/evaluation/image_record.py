@@ -82,9 +82,10 @@ def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
         num_classes: K.
     """
     label, ignore_index = sample['gt_sem_seg']['data'].squeeze(0), int(sample['attack']['ignore_index'])
+    void = tuple(sample['attack'].get('void', ()))
 
     def areas(prediction: torch.Tensor) -> Areas:
-        return to_areas(count(prediction.long()[None], label[None], num_classes, ignore_index))
+        return to_areas(count(prediction.long()[None], label[None], num_classes, ignore_index, void))
 
     reached = sample['attack'].get('reached')
     return {
@@ -99,10 +100,17 @@ def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
             radius: {name: areas(one) for name, one in predictions.items()}
             for radius, predictions in sample['adversarial'].items()
         },
-        'objects': objects_of(sample, label, ignore_index),
+        'objects': objects_of(sample, _without(void, label, ignore_index), ignore_index),
         **({'reached': reached} if reached else {}),
         **sample['attack'].get('supplements', {}),
     }
+
+
+def _without(void: Sequence[int], label: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    if not void:
+        return label
+    label = label.long()
+    return torch.where(torch.isin(label, label.new_tensor(void)), ignore_index, label)
 
 
 def objects_of(sample: Mapping[str, Any], label: torch.Tensor, ignore_index: int) -> dict[str, Any]:

@@ -68,6 +68,12 @@ def unwrap(model: nn.Module) -> EncoderDecoder:
     return model
 
 
+def head_ignore_index(segmentor: EncoderDecoder) -> int:
+    """Returns the label that the loss of a segmentor's last head ignores."""
+    head = segmentor.decode_head
+    return int(getattr(head[-1] if isinstance(head, nn.ModuleList) else head, 'ignore_index', 255))
+
+
 def caveats(segmentor: nn.Module) -> list[str]:
     """Returns a sentence for each part of a segmentor that an attack does not see through as it is."""
     kinds = {type(module) for module in segmentor.modules()}
@@ -92,7 +98,7 @@ class PixelModel(nn.Module):
 
     Attributes:
         num_classes: K of the logits, 2 for a model with one output channel.
-        ignore_index: label that the segmentor's head ignores.
+        ignore_index: label that the segmentor's head ignores, unless another one was given.
         gives_up_logits: nothing but the caller keeps the logits, which an attack may overwrite with their gradient.
 
     Raises:
@@ -110,11 +116,13 @@ class PixelModel(nn.Module):
                 f'the data preprocessor must be a SegDataPreProcessor; found {type(preprocessor).__name__}, '
                 'which mmadv cannot replace'
             )
+        if hasattr(preprocessor, 'check_settings'):
+            preprocessor.check_settings()
         head = segmentor.decode_head
         self.segmentor = segmentor
         self._head = (head[-1] if isinstance(head, nn.ModuleList) else head,)  # a tuple: not a second submodule
         self.num_classes = 2 if segmentor.out_channels == 1 else segmentor.num_classes
-        self.ignore_index = getattr(self._head[0], 'ignore_index', 255)
+        self.ignore_index = head_ignore_index(segmentor)
 
     def check_labels(self, labels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
         """Raises UserError naming the first image with a label that is no class of the model."""
@@ -161,13 +169,23 @@ class SegmentorAdapter(PixelModel):
     Args:
         model: a segmentor of mmseg, wrapped or not.
         data_samples: samples of one geometry. The adapter then takes any number of images of that geometry.
+        ignore_index: label of the pixels that are in no score; None for that of the segmentor's head.
+
+    Attributes:
+        void: labels that are no class, though neither are they ``ignore_index``: 255 and that of the head. As in a
+            test of mmseg, predictions on such pixels count against the IoU.
 
     Raises:
         UserError: samples of different geometry, or a model that cannot be attacked.
     """
 
-    def __init__(self, model: nn.Module, data_samples: Sequence[SegDataSample]) -> None:
+    def __init__(
+        self, model: nn.Module, data_samples: Sequence[SegDataSample], ignore_index: int | None = None
+    ) -> None:
         super().__init__(model)
+        marked = {255, self.ignore_index}
+        self.ignore_index = self.ignore_index if ignore_index is None else ignore_index
+        self.void = tuple(sorted(marked - {self.ignore_index} - set(range(self.num_classes))))
         kind = type(self.segmentor)
         if (
             kind.predict is not EncoderDecoder.predict
@@ -195,6 +213,12 @@ class SegmentorAdapter(PixelModel):
         """Height and width of the logits."""
         height, width = self._meta['ori_shape'][:2]
         return int(height), int(width)
+
+    def attackable(self, labels: Tensor) -> Tensor:
+        """Returns labels (N, H, W) with ``ignore_index`` in the place of what is void."""
+        if not self.void:
+            return labels
+        return torch.where(torch.isin(labels, labels.new_tensor(self.void)), self.ignore_index, labels)
 
     def check_labels(self, labels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
         """Raises UserError where labels (N, H, W) are not of the logits' size, or are no classes of the model."""

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import MessageHub
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
@@ -101,6 +103,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         self.prob = float(prob)
         self._segmentor: weakref.ref[BaseSegmentor] | None = None
         self._key = IterationKey()
+        self._settings_checked = False
 
     def bind(self, segmentor: BaseSegmentor) -> None:
         """Makes ``segmentor`` the model that is attacked; building a segmentor with this preprocessor does so."""
@@ -117,6 +120,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
             UserError: pixels outside [0, 255] or scaled to [0, 1], labels outside the classes or of another size than
                 the image, NaN or infinite logits or gradients, or a model that cannot be attacked.
         """
+        self.check_settings()
         if not training or data.get('data_samples') is None:
             return super().forward(data, training)
         if not self._trains_on_pairs():
@@ -129,6 +133,25 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         clean = super().forward({**data, 'data_samples': [sample.clone() for sample in data['data_samples']]}, True)
         paired = super().forward(self._attacked(data), True)
         return {**paired, 'inputs': torch.cat([clean['inputs'], paired['inputs']])}
+
+    def check_settings(self) -> None:
+        """Raises UserError where MMEngine has dropped the normalisation of a top-level ``data_preprocessor``.
+
+        Commands of mmadv merge the two. A runner of MMEngine's own takes this one as it stands; a runner's hooks leave
+        the text of its config in the message hub.
+        """
+        if self._settings_checked or self._enable_normalize:
+            return
+        text = MessageHub.get_current_instance().runtime_info.get('cfg')
+        config = Config.fromstring(text, '.py') if text else {}
+        own = (config.get('model') or {}).get('data_preprocessor') or {}
+        outer = config.get('data_preprocessor') or {}
+        if own.get('type') == type(self).__name__ and own.get('mean') is None and outer.get('mean') is not None:
+            raise UserError(
+                'model.data_preprocessor has no mean and std, and MMEngine drops those of the top-level '
+                'data_preprocessor; give them under model too, or use the tools of mmadv, which merge the two'
+            )
+        self._settings_checked = True
 
     def _attacked(self, data: dict) -> dict:
         """Returns a training batch with adversarial examples in the place of the samples that are drawn."""

@@ -88,6 +88,7 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
         Raises:
             UserError: pixels or labels out of range, or a train loop that does not replay its batches.
         """
+        self.check_settings()
         if training and data.get('data_samples') is not None:
             if self.slot is None:
                 raise UserError(NOT_REPLAYED)

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmadv.checkpoints.loading import load_weights
 from mmadv.errors import UserError
 from mmadv.models.adapter import TrainingAdapter
+from mmadv.models.building import build_segmentor
 from mmadv.robustness import ClassBank, ClassMean, GradientTarget, NearestNeighbour, OneImage
 
 # Fewer pixels of a class do not make an image of it.
@@ -115,11 +114,12 @@ def load_teacher(config: str, checkpoint: str, num_classes: int) -> Teacher:
         UserError: a config that cannot be read, weights that do not fit, or another number of classes.
     """
     try:
-        model = Config.fromfile(config).model
-    except (OSError, SyntaxError, AttributeError) as error:
+        settings = Config.fromfile(config)
+    except (OSError, SyntaxError) as error:
         raise UserError(f'the teacher config {config} cannot be read ({error}); check the path') from error
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        segmentor = MODELS.build(model)
+    if settings.get('model') is None:
+        raise UserError(f"the teacher config {config} has no 'model'; give the config that the teacher was trained by")
+    segmentor = build_segmentor(settings)
     load_weights(segmentor, checkpoint)
     if segmentor.num_classes != num_classes:
         raise UserError(

@@ -75,7 +75,7 @@ class Counts:
         )
 
 
-def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 255) -> Counts:
+def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 255, void: Sequence[int] = ()) -> Counts:
     """Returns the counts of a batch of predictions.
 
     Args:
@@ -83,6 +83,8 @@ def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 2
         labels: (N, H, W) integers in [0, num_classes), or ``ignore_index`` where the pixel is in no count.
         num_classes: K.
         ignore_index: the label of pixels that do not count.
+        void: labels of pixels that are no class though their predictions count: the IoU of what is predicted there
+            falls, as in MMSegmentation's IoUMetric.
 
     Raises:
         ValueError: shapes differ, or a value lies outside its range.
@@ -95,7 +97,8 @@ def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 2
     if predicted.shape != labelled.shape or predicted.ndim != 3:
         raise ValueError(f'predictions {predicted.shape} and labels {labelled.shape} must be of one shape (N, H, W)')
     valid = labelled != ignore_index
-    for name, values in (('labels', labelled[valid]), ('predictions', predicted[valid])):
+    known = valid & ~np.isin(labelled, list(void)) if void else valid
+    for name, values in (('labels', labelled[known]), ('predictions', predicted[valid])):
         if values.size and (values.min() < 0 or values.max() >= num_classes):
             raise ValueError(
                 f'{name} must lie in [0, {num_classes}), found values from {values.min()} to {values.max()}'
@@ -106,7 +109,7 @@ def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 2
         bins = images[mask] * num_classes + values[mask]
         return np.bincount(bins, minlength=len(labelled) * num_classes).reshape(len(labelled), num_classes)
 
-    return Counts(areas(labelled, valid & (predicted == labelled)), areas(predicted, valid), areas(labelled, valid))
+    return Counts(areas(labelled, known & (predicted == labelled)), areas(predicted, valid), areas(labelled, known))
 
 
 def metrics(counts: Counts) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""The one way from a config to a segmentor, and the settings that a model is built from."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmadv.errors import UserError
+from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
+
+# Two ways to say one thing: a preprocessor that states one does not inherit the other.
+ALTERNATIVES = {
+    'size': 'size_divisor',
+    'size_divisor': 'size',
+    'bgr_to_rgb': 'rgb_to_bgr',
+    'rgb_to_bgr': 'bgr_to_rgb',
+}
+
+
+def build_segmentor(config: Mapping[str, Any]) -> nn.Module:
+    """Returns the segmentor that a config describes, with random weights or those of its ``init_cfg``.
+
+    Args:
+        config: whole config, with ``model``, and perhaps ``data_preprocessor`` and ``default_scope``.
+
+    Raises:
+        UserError: a data preprocessor that cannot inherit the top-level one.
+    """
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmseg'):
+        return MODELS.build(model_settings(config))
+
+
+def model_settings(config: Mapping[str, Any]) -> ConfigDict:
+    """Returns the ``model`` of a config with the data preprocessor that counts.
+
+    MMEngine takes a top-level ``data_preprocessor`` only if the model has none. A preprocessor of mmadv under ``model``
+    inherits from the top-level one whatever it does not state itself, as it would inherit it under ``model``.
+
+    Args:
+        config: as of ``build_segmentor``; it stays as it is.
+
+    Raises:
+        UserError: the preprocessor under ``model`` has no type, or it cannot take a setting of the top-level one.
+    """
+    model = ConfigDict(copy.deepcopy(dict(config['model'])))
+    outer, own = config.get('data_preprocessor'), model.get('data_preprocessor')
+    if outer is None or isinstance(own, nn.Module):
+        return model
+    outer = copy.deepcopy(outer)
+    if own is None:
+        model.data_preprocessor = outer
+        return model
+    if own.get('type') is None:
+        raise UserError(
+            'model.data_preprocessor has no type, and MMEngine drops the top-level data_preprocessor where the model '
+            "has one; give model.data_preprocessor.type, such as 'AdvSegDataPreProcessor'"
+        )
+    kind = _preprocessor_class(own, config)
+    if kind is not None and issubclass(kind, AdvSegDataPreProcessor) and isinstance(outer, Mapping):
+        model.data_preprocessor = {**_inherited(own, outer, kind), **own}
+    return model
+
+
+def _preprocessor_class(settings: Mapping[str, Any], config: Mapping[str, Any]) -> type | None:
+    if not isinstance(settings['type'], str):
+        return settings['type']
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmseg'):
+        return MODELS.get(settings['type'])
+
+
+def _inherited(own: Mapping[str, Any], outer: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Returns the settings of the top-level preprocessor that one of mmadv does not state itself."""
+    known = inspect.signature(kind).parameters  # type: ignore[arg-type]
+    inherited = {}
+    for key, value in outer.items():
+        if key in ('type', '_scope_') or key in own or ALTERNATIVES.get(key) in own:
+            continue
+        if key not in known:
+            raise UserError(
+                f"{own['type']} under model cannot inherit '{key}' of the top-level data_preprocessor, which is a "
+                f'{outer.get("type", "data preprocessor without a type")}; it replaces a SegDataPreProcessor'
+            )
+        inherited[key] = value
+    return inherited
