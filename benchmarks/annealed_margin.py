@@ -314,7 +314,7 @@ ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
     'cospgd': lambda threat, steps: CosPGD(threat=threat, steps=steps, keep='lowest_accuracy'),
     'pgd': lambda threat, steps: PGD(threat=threat, steps=steps, keep='lowest_accuracy'),
 }
-SEA = {'sea': sea('1/255', preset='paper'), 'sea-eccv': sea('1/255', preset='eccv')}
+SEA = {'sea': sea('1/255', preset='paper'), 'sea-eccv': sea('1/255', preset='eccv-image')}
 
 
 def build_attack(name: str, threat: Threat, steps: int) -> Attack:

@@ -43,7 +43,7 @@ FORMATS = {'contiguous': torch.contiguous_format, 'channels last': torch.channel
 def attacks() -> dict[str, Attack]:
     """Returns the attacks to measure, few steps of each."""
     threat = Linf(radius=RADIUS)
-    losses = {**SEA_OBJECTIVES['paper'], **SEA_OBJECTIVES['eccv']}
+    losses = {**SEA_OBJECTIVES['paper'], **SEA_OBJECTIVES['eccv-image']}
     found: dict[str, Attack] = {'PGD, last iterate': PGD(threat=threat, steps=STEPS)}
     found |= {f'APGD, {name}': APGD(threat=threat, steps=STEPS, objective=loss) for name, loss in losses.items()}
     found['APGD, annealed margin'] = APGD(threat=threat, steps=STEPS, objective=AnnealedMargin())

@@ -20,6 +20,7 @@ from mmadv.attacks.objectives import (
     LogitMargin,
     MaskedBalancedCrossEntropy,
     MaskedCrossEntropy,
+    MaskedImageBalancedCrossEntropy,
     MaskedSpherical,
     Objective,
 )
@@ -64,6 +65,7 @@ __all__ = [
     'LogitMargin',
     'MaskedBalancedCrossEntropy',
     'MaskedCrossEntropy',
+    'MaskedImageBalancedCrossEntropy',
     'MaskedSpherical',
     'NonFinite',
     'NonFiniteGradient',

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmadv.attacks.class_weights import DATASET, PUBLISHED, checked_class_weights
 from mmadv.attacks.pixel_scores import PixelScores, by_rows, check_labels
 from mmadv.errors import UserError
 from mmadv.registry import OBJECTIVES
@@ -292,7 +294,47 @@ class MaskedCrossEntropy(WeightedCrossEntropy):
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
 class MaskedBalancedCrossEntropy(WeightedCrossEntropy):
-    """Masked CE with inverse-frequency class weights (the third loss of SEA's later version).
+    """Masked CE times a constant of the label's class in the data set (the third loss of SEA's later version).
+
+    Nothing divides by the sum of the weights. Like the other masked losses it is tracked by the plain cross-entropy.
+
+    Args:
+        class_weights: one number for each class; or 'voc_21' or 'ade20k_151', the published constants; or 'dataset',
+            which an evaluation replaces by the weights of its data set. An attack with 'dataset' does not run.
+    """
+
+    class_weights: str | Sequence[float] = DATASET
+
+    uses_predictions = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'class_weights', checked_class_weights(self.class_weights, type(self).__name__))
+
+    def _weight(self, scores: PixelScores, progress: float) -> Tensor:
+        weights = scores.label_logit.new_tensor(self._constants(scores.num_classes))[scores.indices.squeeze(1)]
+        return torch.where(self.pending(scores), weights, 0)
+
+    def _constants(self, num_classes: int) -> Sequence[float]:
+        weights = self.class_weights
+        if weights == DATASET:
+            raise UserError(
+                "MaskedBalancedCrossEntropy needs the class weights of the data set: give class_weights='voc_21', "
+                "'ade20k_151' or one number for each class"
+            )
+        constants = PUBLISHED[weights] if isinstance(weights, str) else weights
+        if len(constants) != num_classes:
+            name = f" ('{weights}')" if isinstance(weights, str) else ''
+            raise UserError(
+                f'MaskedBalancedCrossEntropy has {len(constants)} class weights{name}, but the model has {num_classes} '
+                'classes; give one number for each class'
+            )
+        return constants
+
+
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class MaskedImageBalancedCrossEntropy(WeightedCrossEntropy):
+    """Masked CE with inverse-frequency class weights of each image, which need no knowledge of the data set.
 
     The weight of class c in an image is (valid pixels) / (present classes · pixels of c), so that each
     class present weighs the same and the mean weight over the image's valid pixels is 1.

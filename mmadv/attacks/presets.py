@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from mmadv.attacks.annealed_margin import AnnealedMargin
 from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.cascade import Cascade, shared_out
+from mmadv.attacks.class_weights import DATASET, with_class_weights
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.furthest_class import FurthestClass
 from mmadv.attacks.objectives import (
@@ -16,6 +18,7 @@ from mmadv.attacks.objectives import (
     JensenShannon,
     MaskedBalancedCrossEntropy,
     MaskedCrossEntropy,
+    MaskedImageBalancedCrossEntropy,
     MaskedSpherical,
     Objective,
 )
@@ -41,6 +44,11 @@ SEA_OBJECTIVES: dict[str, dict[str, Objective]] = {
         'masked_balanced_ce': MaskedBalancedCrossEntropy(),
         'js': JensenShannon(),
     },
+    'eccv-image': {
+        'masked_ce': MaskedCrossEntropy(),
+        'masked_balanced_ce': MaskedImageBalancedCrossEntropy(),
+        'js': JensenShannon(),
+    },
 }
 
 # What the forms of AMA differ in: the objective, and the share of the iterations in the larger ball.
@@ -55,7 +63,11 @@ AUTO_SHARES = (3, 2, 2, 1)
 
 @ATTACKS.register
 def sea(
-    radius: str | float, iterations: int = 300, preset: str = 'paper', threat: str | dict[str, Any] = 'Linf'
+    radius: str | float,
+    iterations: int = 300,
+    preset: str = 'paper',
+    threat: str | dict[str, Any] = 'Linf',
+    class_weights: str | Sequence[float] = DATASET,
 ) -> WorstCase:
     """Returns SEA: APGD with radius reduction on each objective, and the worst case per image.
 
@@ -63,21 +75,27 @@ def sea(
         radius: '4/255', '0.03' or a float.
         iterations: for each objective, over the three radii together.
         preset: 'paper' (masked CE, balanced CE, JS, masked spherical) or 'eccv', the later published version
-            (masked CE, masked balanced CE, JS).
+            (masked CE, masked balanced CE, JS); or 'eccv-image', the latter with class weights of each image.
         threat: 'Linf', as published, or 'L2'.
+        class_weights: of 'eccv', as ``MaskedBalancedCrossEntropy`` takes them: one number for each class, or the
+            published constants 'voc_21' or 'ade20k_151'. ``mmadv test`` fills in those of its data set; without it they
+            must be given.
 
     Raises:
-        UserError: an unknown preset or threat, or a radius that is not one.
+        UserError: an unknown preset or threat, a radius that is not one, or class weights that do not apply.
     """
     if preset not in SEA_OBJECTIVES:
         raise UserError(f"unknown SEA preset '{preset}'{nearest(str(preset), SEA_OBJECTIVES)}")
+    if class_weights != DATASET and preset != 'eccv':
+        raise UserError(f"the SEA preset '{preset}' takes no class_weights; leave them out, or choose 'eccv'")
     budget = _budget(radius, threat)
-    return WorstCase(
+    ensemble = WorstCase(
         attacks={
             name: RadiusReduction(attack=APGD(threat=budget, steps=iterations, objective=objective))
             for name, objective in SEA_OBJECTIVES[preset].items()
         }
     )
+    return with_class_weights(ensemble, class_weights)
 
 
 @ATTACKS.register
@@ -205,6 +223,7 @@ PRESETS = {
     'apgd': _apgd,
     'sea': _sea('paper'),
     'sea-eccv': _sea('eccv'),
+    'sea-eccv-image': _sea('eccv-image'),
     'ama': _ama,
     'auto': _auto,
     'square': _square,

@@ -85,6 +85,7 @@ def run_test(argv: Sequence[str]) -> int:
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
         loop.notes += notes
+        attack = loop.completed(attack)
         source = load_source(arguments, loop, next(runner.model.parameters()))
         loop.supplements = chosen_supplements(arguments, loop, out)
         study = GradientStudy(loop, config, arguments.gradients) if arguments.gradients else None

@@ -14,8 +14,10 @@ from mmseg.registry import LOOPS
 from torch import Tensor
 
 from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, parse_radius, sea
+from mmadv.attacks.class_weights import DATASET, class_weights_of, needs_class_weights, with_class_weights
 from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
+from mmadv.engine.class_weights import ClassWeights, class_weights_of_dataset
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.examples import Examples, loads_rgb
 from mmadv.engine.image_space import attack_image_files
@@ -93,6 +95,10 @@ class AttackTestLoop(TestLoop):
         self.seed = seed
         self.title = title or attack_title(next(filter(None, self.attacks.values()), None))
         dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
+        self.class_weights: ClassWeights | None = None
+        if any(map(needs_class_weights, self.attacks.values())):
+            self.class_weights = class_weights_of_dataset(dataset)
+            self.attacks = {radius: self.completed(attack) for radius, attack in self.attacks.items()}
         self.source: EncoderDecoder | None = None
         self.supplements: list[Supplement] = []
         self.target = parse_target(target, dataset.metainfo['classes']) if target else None
@@ -124,6 +130,14 @@ class AttackTestLoop(TestLoop):
         head = head_ignore_index(unwrap(runner.model))
         self.ignore_index = metrics_ignore_index(self.evaluator.metrics, head)
         self.notes = disagreement(head, self.ignore_index)
+        if self.class_weights is not None:
+            self.notes.append(self.class_weights.note)
+
+    def completed(self, attack: Attack | None) -> Attack | None:
+        """Returns an attack with the class weights of the data set, if it needs them."""
+        if attack is None or self.class_weights is None:
+            return attack
+        return with_class_weights(attack, self.class_weights.value)
 
     def keep_results(self, store: ResultStore) -> int:
         """Makes the run write to a store as it goes and leave out the images it holds; returns the number of those.
@@ -331,10 +345,12 @@ def attack_title(attack: Attack | None) -> str:
             return f'auto ({attack.steps} passes)'
     if not isinstance(attack, WorstCase):
         return 'clean' if attack is None else type(attack).__name__
-    for preset in ('paper', 'eccv'):
+    weights = next(iter(class_weights_of(attack)), DATASET)
+    for preset in ('paper', 'eccv', 'eccv-image'):
         for member in attack.attacks.values():
             steps = getattr(getattr(member, 'attack', None), 'steps', None)
-            if steps and attack == sea(attack.threat.radius, steps, preset, _kind(attack)):
+            given = {'class_weights': weights} if preset == 'eccv' else {}
+            if steps and attack == sea(attack.threat.radius, steps, preset, _kind(attack), **given):
                 return f'SEA ({preset}: {len(attack.attacks)} losses)'
     return f'worst case of {len(attack.attacks)} attacks'
 

@@ -13,8 +13,10 @@ from mmengine.structures import PixelData
 from mmseg.registry import LOOPS
 
 from mmadv.attacks import Attack, derive_seed
+from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.engine.attack_test_loop import attacks_by_radius
 from mmadv.engine.attacked_batches import attack_batch, in_order
+from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.scoring import disagreement, metrics_ignore_index
 from mmadv.errors import UserError
@@ -71,6 +73,8 @@ class AttackValLoop(ValLoop):
         self.attack = check_validation_attack(attack)
         self.seed = seed
         dataset = build_dataset(dataloader['dataset'], 'val_dataloader.dataset')
+        if needs_class_weights(self.attack):
+            self.attack = with_class_weights(self.attack, class_weights_of_dataset(dataset).value)
         selection = Selection(dataset, evenly_spaced(len(dataset), limit))
         super().__init__(runner, in_order({**dataloader, 'dataset': selection}, round_up=True), evaluator, fp16)
         self.robust_evaluator = runner.build_evaluator(evaluator)

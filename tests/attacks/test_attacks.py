@@ -39,6 +39,7 @@ from mmadv.attacks import (
     preset,
     sea,
 )
+from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.universal import TrainingBatch
 from mmadv.errors import UserError
@@ -66,7 +67,8 @@ ALL = [
     GaussianNoise(sigma=0.1),
     PGD(threat=LINF, steps=3, objective=KullbackLeibler()),
     sea('8/255', iterations=6),
-    sea(0.5, iterations=6, preset='eccv', threat='L2'),
+    sea(0.5, iterations=6, preset='eccv', threat='L2', class_weights=(0.5, 2, 1, 0.25)),
+    sea('8/255', iterations=6, preset='eccv-image'),
     ama('8/255', passes=8),
     ama(0.5, passes=8, form='sigmoid', threat='L2', targeted=True),
     auto('8/255', passes=8),
@@ -437,6 +439,7 @@ def test_float32_results_stay_in_range_and_dtype():
         (lambda m, x, y: PGD(threat=LINF, objective=LINF), 'objective must be a objective; found Linf'),
         (lambda m, x, y: APGD(threat=LINF, steps=True), 'steps must be a positive integer; found True'),
         (lambda m, x, y: sea('4/255', preset='papers'), "unknown SEA preset 'papers'; did you mean 'paper'"),
+        (lambda m, x, y: sea('4/255', class_weights='voc_21'), "the SEA preset 'paper' takes no class_weights"),
         (lambda m, x, y: sea('4/0'), 'divides by zero'),
         (lambda m, x, y: sea('4/255', iterations=0), 'steps must be a positive integer; found 0'),
         (lambda m, x, y: preset('seaa', '4/255'), "unknown attack 'seaa'; did you mean 'sea'"),
@@ -597,14 +600,16 @@ def test_presets_are_built_with_radius_and_iterations(name):
     attack = preset(name, '4/255') if name == 'fgsm' else preset(name, '4/255', 7)
     assert attack.threat == Linf(radius=4 / 255)
     assert attack.with_radius('1/255').threat == Linf(radius=1 / 255)
+    assert needs_class_weights(attack) == (name == 'sea-eccv')
     model, (images, labels) = conv_net(18), batch(18)
+    attack = with_class_weights(attack, (0.5, 2, 1, 0.25))
     if name == 'universal':
         attack = attack.train(7 * [[TrainingBatch(model, images, labels)]])
     result = attack(model, images, labels)
     assert LINF.contains(result.images, images).all()
     if name in ('square', 'noise', 'universal'):
         assert result.backward_passes.max() == 0
-    elif name not in ('fgsm', 'sea', 'sea-eccv'):
+    elif name not in ('fgsm', 'sea', 'sea-eccv', 'sea-eccv-image'):
         assert result.backward_passes.max() == 7
 
 

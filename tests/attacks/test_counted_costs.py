@@ -1,5 +1,6 @@
 """What an attack step costs on any machine: passes, tensors as large as the logits, waits for the device."""
 
+import functools
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmadv.attacks import APGD, PGD, AnnealedMargin, CosineCrossEntropy, KullbackLeibler, Linf, ama, pixel_scores
+from mmadv.attacks.class_weights import with_class_weights
 from mmadv.attacks.presets import SEA_OBJECTIVES
 
 IMAGES, CLASSES, SIDE = 2, 13, 11
@@ -64,8 +66,10 @@ def step_costs(attack_of, fewer=4, more=6, gives_up_logits=False):
 
 STEPS = {
     **{
-        f'APGD, {name}': lambda steps, objective=objective: APGD(threat=THREAT, steps=steps, objective=objective)
-        for losses in SEA_OBJECTIVES.values()
+        f'APGD, {name} ({preset})': lambda steps, objective=objective: APGD(
+            threat=THREAT, steps=steps, objective=objective
+        )
+        for preset, losses in SEA_OBJECTIVES.items()
         for name, objective in losses.items()
     },
     'APGD, annealed margin': lambda steps: APGD(threat=THREAT, steps=steps, objective=AnnealedMargin()),
@@ -75,10 +79,15 @@ STEPS = {
 }
 
 
+def attack_of(name, steps, classes=CLASSES):
+    """Returns an attack of STEPS, with class weights for a model of that many classes where it needs some."""
+    return with_class_weights(STEPS[name](steps), range(1, classes + 1))
+
+
 @pytest.mark.parametrize('name', STEPS)
 def test_step_makes_the_logits_and_a_copy_of_them_or_overwrites_them(name):
-    assert step_costs(STEPS[name])[0] == 2
-    assert step_costs(STEPS[name], gives_up_logits=True)[0] == 1
+    assert step_costs(functools.partial(attack_of, name))[0] == 2
+    assert step_costs(functools.partial(attack_of, name), gives_up_logits=True)[0] == 1
 
 
 @pytest.mark.parametrize('gives_up_logits', [False, True])
@@ -116,7 +125,7 @@ def test_nothing_as_large_as_the_logits_is_alive_when_the_backbone_goes_backward
 
     labels = torch.randint(CLASSES, (IMAGES, SIDE, SIDE))
     with Recorded():
-        STEPS[name](4)(model, torch.rand(IMAGES, 3, SIDE, SIDE), labels, seeds=range(IMAGES))
+        attack_of(name, 4)(model, torch.rand(IMAGES, 3, SIDE, SIDE), labels, seeds=range(IMAGES))
     assert len(slopes) == len(model.alive) >= 3
     assert set(model.alive) == {0}
 
@@ -146,7 +155,7 @@ def test_overwriting_the_logits_changes_no_number(name, end):
     labels = torch.randint(shape[1], (IMAGES, *shape[2:]))
     results = []
     for model.gives_up_logits in (False, True):
-        results.append(STEPS[name](5)(model, images, labels, seeds=range(IMAGES)))
+        results.append(attack_of(name, 5, shape[1])(model, images, labels, seeds=range(IMAGES)))
     assert torch.equal(results[0].images, results[1].images)
     assert torch.equal(results[0].predictions, results[1].predictions)
     assert not torch.equal(results[0].images, images)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mmadv.attacks import (
     LogitMargin,
     MaskedBalancedCrossEntropy,
     MaskedCrossEntropy,
+    MaskedImageBalancedCrossEntropy,
     MaskedSpherical,
 )
 from mmadv.attacks.pixel_scores import PixelScores
@@ -27,12 +29,14 @@ KINDS = [
     CosineCrossEntropy,
     JensenShannon,
     MaskedCrossEntropy,
-    MaskedBalancedCrossEntropy,
+    MaskedImageBalancedCrossEntropy,
     LogitMargin,
     MaskedSpherical,
 ]
 ALL = [kind(targeted=targeted) for kind in KINDS for targeted in (False, True)]
 ALL += [CosineCrossEntropy(squash='softmax', targeted=targeted) for targeted in (False, True)]
+WEIGHTS = (0.25, 2.0, 0.0625, 0.5, 1.5)
+ALL += [MaskedBalancedCrossEntropy(class_weights=WEIGHTS, targeted=targeted) for targeted in (False, True)]
 # Their values are tested in test_annealed_margin.py.
 MARGINS = [
     AnnealedMargin(squash=squash, rival=rival, targeted=targeted)
@@ -40,6 +44,13 @@ MARGINS = [
     for rival in ('logsumexp', 'max')
     for targeted in (False, True)
 ]
+
+
+def of_classes(objective, number):
+    """Returns the objective with as many class weights as there are classes, if it has any."""
+    if not isinstance(objective, MaskedBalancedCrossEntropy):
+        return objective
+    return replace(objective, class_weights=WEIGHTS[:number])
 
 
 def naive(objective, u, y, progress, weight):
@@ -68,6 +79,8 @@ def naive(objective, u, y, progress, weight):
     if isinstance(objective, MaskedSpherical):
         return sign * -u[y] / math.sqrt(sum(v * v for v in u)) * pending
     if isinstance(objective, MaskedBalancedCrossEntropy):
+        return sign * ce * pending * WEIGHTS[y]
+    if isinstance(objective, MaskedImageBalancedCrossEntropy):
         return sign * ce * pending * weight
     if isinstance(objective, MaskedCrossEntropy):
         return sign * ce * pending
@@ -82,7 +95,7 @@ def test_equals_the_definition_pixel_by_pixel(objective, seed, progress):
     logits = 3 * torch.randn(2, 3, 2, 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 3, (2, 2, 3), generator=generator)
     labels[1, 0, 1] = 255
-    found = objective(logits, labels, progress=progress)
+    found = of_classes(objective, 3)(logits, labels, progress=progress)
     for n in range(2):
         flat = labels[n][labels[n] != 255].tolist()
         for h in range(2):
@@ -100,6 +113,7 @@ def test_equals_the_definition_pixel_by_pixel(objective, seed, progress):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize('scale', [0.0, 1e-30, 1.0, 1e4, 1e30, 'max'])
 def test_value_and_gradient_are_finite_for_logits_of_any_size(objective, dtype, scale):
+    objective = of_classes(objective, 3)
     scale = torch.finfo(dtype).max if scale == 'max' else scale
     signs = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, -1.0], [1.0, 1.0, 1.0], [-1.0, -1.0, -1.0], [0.0, 0.0, 1.0]])
     logits = (signs.to(dtype) * scale).T.reshape(1, 3, 5, 1).repeat(1, 1, 1, 3).requires_grad_()
@@ -111,6 +125,7 @@ def test_value_and_gradient_are_finite_for_logits_of_any_size(objective, dtype, 
 
 @pytest.mark.parametrize('objective', ALL + MARGINS, ids=repr)
 def test_ignored_pixels_are_exactly_zero_in_value_and_gradient(objective):
+    objective = of_classes(objective, 4)
     logits = (100 * torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))).requires_grad_()
     labels = torch.randint(0, 4, (2, 6, 6), generator=torch.Generator().manual_seed(1))
     labels[:, :3] = 255

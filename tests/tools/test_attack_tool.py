@@ -10,6 +10,7 @@ from forks import run_together
 from PIL import Image
 from refusals import configure, refused
 
+from mmadv.attacks.class_weights import frequency_weights
 from mmadv.registry import ATTACKS, build
 from mmadv.report import load_results
 
@@ -79,6 +80,25 @@ def test_every_attack_name(attack_tool, project, name):
     titles = {'sea-eccv': 'SEA (eccv: 3 losses)', 'cospgd': 'CosPGD', 'segpgd': 'SegPGD'}
     titles |= {'ama': 'AMA (8 passes)', 'auto': 'auto (8 passes)'}
     assert evaluation['title'] == titles.get(name, name.upper())
+
+
+def test_class_weights_are_those_of_all_labels_and_the_results_say_so(attack_tool, project):
+    argv = ['config.py', 'trained.pth', '--attack', 'sea-eccv', '--eps', '8/255', '--iterations', '3', '--show', '0']
+    assert attack_tool([*argv, '--limit', '1', '--out', 'one']) == 0
+    assert attack_tool([*argv, '--limit', '2', '--out', 'two']) == 0
+    one, two = map(load_results, ('one', 'two'))
+    assert one['attack'] == two['attack']
+    members = one['attack']['parameters']['attacks']
+    labels = [np.asarray(Image.open(path)) for path in (project / 'data' / 'labels').glob('*.png')]
+    counts = [sum(int((label == index).sum()) for label in labels) for index in range(3)]
+    assert members['masked_balanced_ce']['attack']['objective']['class_weights'] == list(frequency_weights(counts))
+    note = f'the class weights of masked_balanced_ce are made of the label frequencies of all {len(labels)} images'
+    assert note in one['caveats'] and note in two['caveats']
+    assert attack_tool([*argv, '--limit', '1', '--out', 'image', '--attack', 'sea-eccv-image']) == 0
+    image = load_results('image')
+    assert image['evaluation']['title'] == 'SEA (eccv-image: 3 losses)' and not any(
+        'weights' in c for c in image['caveats']
+    )
 
 
 def test_attack_file_with_and_without_eps(attack_tool, project):

@@ -1,0 +1,67 @@
+"""The class weights of the data set that an attack is evaluated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmadv.attacks.class_weights import frequency_weights
+from mmadv.engine.data import leaves
+from mmadv.errors import UserError
+
+# Datasets, and what is derived of them, whose constants SEA's authors published.
+PUBLISHED_OF = {'VOC2012Dataset': 'voc_21', 'PascalVOCDataset': 'voc_21', 'ADE20K151Dataset': 'ade20k_151'}
+
+
+@dataclass(frozen=True)
+class ClassWeights:
+    """Class weights of a data set, and where they come from.
+
+    Attributes:
+        value: a name of published constants, or one number for each class.
+        note: the sentence of the results that says which they are.
+    """
+
+    value: str | tuple[float, ...]
+    note: str
+
+
+def class_weights_of_dataset(dataset: Any) -> ClassWeights:
+    """Returns the published class weights of a data set, or else those of its own label frequencies.
+
+    The frequencies are counted over all its images, in the labels that are scored: after its pipeline.
+
+    Args:
+        dataset: built, of any nesting of wrappers.
+
+    Raises:
+        UserError: an image has no labels.
+    """
+    names = {published_name(part) for part in leaves(dataset)}
+    if len(names) == 1 and (name := names.pop()) is not None:
+        return ClassWeights(name, f"the class weights of masked_balanced_ce are the published ones, '{name}'")
+    classes = len(dataset.metainfo['classes'])
+    counts = np.zeros(classes, dtype=np.int64)
+    for index in range(len(dataset)):
+        sample = dataset[index]['data_samples']
+        if 'gt_sem_seg' not in sample:
+            raise UserError(
+                'the class weights of masked_balanced_ce are counted in the labels, and the test pipeline loads none; '
+                'put LoadAnnotations into it'
+            )
+        labels = sample.gt_sem_seg.data.numpy().ravel()
+        counts += np.bincount(labels[(labels >= 0) & (labels < classes)], minlength=classes)
+    note = f'the class weights of masked_balanced_ce are made of the label frequencies of all {len(dataset)} images'
+    return ClassWeights(frequency_weights(counts.tolist()), note)
+
+
+def published_name(part: Any) -> str | None:
+    """Returns the name of a dataset's published constants; None where it has none, or other classes than theirs."""
+    for kind in type(part).__mro__:
+        name = PUBLISHED_OF.get(kind.__name__)
+        if name is not None:
+            same = tuple(part.metainfo['classes']) == tuple(kind.METAINFO['classes'])
+            return name if same else None
+    return None
