@@ -1,4 +1,4 @@
-"""Makes the tables and the figure of docs/annealed_margin.md from what benchmarks/annealed_margin.py stored.
+"""Makes the tables and the figure of docs/annealed_margin.md and its appendix from what benchmarks/annealed_margin.py stored.
 
     python benchmarks/annealed_margin_report.py
 
@@ -18,7 +18,11 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'benchmarks/results/annealed_margin'
-DOCUMENT = ROOT / 'docs/annealed_margin.md'
+# The page has the comparison with SEA, its appendix the other tables.
+DOCUMENTS = {
+    ROOT / 'docs/annealed_margin.md': ('comparison',),
+    ROOT / 'docs/annealed_margin_appendix.md': ('ablation', 'variants', 'runs', 'provenance'),
+}
 FIGURE = ROOT / 'docs/images/annealed_margin.png'
 RESAMPLES = 10000
 
@@ -284,7 +288,7 @@ def filled(text: str, sections: dict[str, str]) -> str:
         before, _, rest = text.partition(begin)
         _, mark, after = rest.partition(end)
         if not mark:
-            raise SystemExit(f'{DOCUMENT} has no lines {begin} and {end}; put them where the table belongs')
+            raise SystemExit(f'the document has no lines {begin} and {end}; put them where the table belongs')
         text = f'{before}{begin}\n\n{content}\n\n{end}{after}'
     return text
 
@@ -317,7 +321,10 @@ def sections() -> dict[str, str]:
 def main() -> None:
     """Writes the tables and the figure."""
     draw([case for case in stored_cases() if case.all_steps('auto')], FIGURE)
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding='utf-8'), sections()), encoding='utf-8')
+    tables = sections()
+    for document, names in DOCUMENTS.items():
+        text = filled(document.read_text(encoding='utf-8'), {name: tables[name] for name in names})
+        document.write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':
