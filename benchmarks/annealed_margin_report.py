@@ -1,4 +1,4 @@
-"""Makes the tables and the figure of docs/annealed_margin.md and its appendix from what benchmarks/annealed_margin.py stored.
+"""Makes the tables of docs/annealed_margin.md and its appendix, and the figure, from stored results.
 
     python benchmarks/annealed_margin_report.py
 
