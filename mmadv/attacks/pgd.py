@@ -14,6 +14,7 @@ from mmadv.attacks.objectives import BalancedCrossEntropy, CosineCrossEntropy, C
 from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.randomness import uniform_scalars
 from mmadv.attacks.result import Found
+from mmadv.attacks.steps import scaled_step_size, warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS
@@ -31,7 +32,8 @@ class PGD(Attack):
         steps: iterations, one gradient each.
         step_size: length of a step in the threat's norm, as a radius is written. By default
             max(radius / 4, 2.5 · radius / steps), at most the radius; radius / 4 is what a search found for 300
-            iterations in SEA's appendix B.1 (2e-3 and 4e-3 at 2/255 and 4/255).
+            iterations in SEA's appendix B.1 (2e-3 and 4e-3 at 2/255 and 4/255). A given one belongs to the radius:
+            at another radius (``with_radius``, ``--eps``) it is the same share of that.
         objective: what is maximised, or its config.
         random_start: start from a random image of the budget, not from the clean one.
         random_step: multiply each image's step size by its own draw from U(0, 1).
@@ -53,6 +55,7 @@ class PGD(Attack):
         check_steps(self, self.steps)
         if self.step_size is not None:
             object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, type(self).__name__))
+            warn_of_short_steps(self.reach(), self.threat, type(self).__name__)
         check_start(self, self.objective, self.random_start)
         if self.keep not in KEEP:
             raise UserError(f"{type(self).__name__}: unknown keep '{self.keep}'{nearest(str(self.keep), KEEP)}")
@@ -66,7 +69,9 @@ class PGD(Attack):
         return self.random_start or self.random_step
 
     def with_threat(self, threat: Threat) -> PGD:
-        return dataclasses.replace(self, threat=threat)
+        """Returns the same attack under another threat model; a given step size stays the same share of the radius."""
+        step_size = scaled_step_size(self.step_size, self.threat, threat, type(self).__name__)
+        return dataclasses.replace(self, threat=threat, step_size=step_size)
 
     def with_steps(self, steps: int) -> PGD:
         return dataclasses.replace(self, steps=steps)
@@ -77,6 +82,10 @@ class PGD(Attack):
         if self.step_size is not None:
             return float(self.step_size)
         return min(radius, max(radius / 4, 2.5 * radius / self.steps))
+
+    def reach(self) -> float:
+        """Returns the length of all steps together, in the threat's norm."""
+        return self.steps * self.resolved_step_size()
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         centre = problem.images

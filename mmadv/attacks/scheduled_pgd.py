@@ -14,6 +14,7 @@ from mmadv.attacks.objectives import Objective
 from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.result import Evaluation, Found
 from mmadv.attacks.schedules import CosineSchedule, Schedule
+from mmadv.attacks.steps import warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS
@@ -53,6 +54,7 @@ class ScheduledPGD(Attack):
     def __post_init__(self) -> None:
         build_parts(self, threat=self.threat, objective=self.objective, schedule=self.schedule)
         check_steps(self, self.steps)
+        warn_of_short_steps(self.reach(), self.threat, 'ScheduledPGD')
         if not 0 <= self.momentum < 1:
             raise UserError(f'ScheduledPGD: momentum must lie in [0, 1); found {self.momentum}')
         if self.keep not in KEEP:
@@ -75,6 +77,10 @@ class ScheduledPGD(Attack):
 
     def with_steps(self, steps: int) -> ScheduledPGD:
         return dataclasses.replace(self, steps=steps)
+
+    def reach(self) -> float:
+        """Returns the length of all steps together, in the threat's norm."""
+        return self.threat.radius * sum(self.schedule.step_factor(step / self.steps) for step in range(self.steps))
 
     def threat_at(self, step: int) -> Threat:
         """Returns the ball that iterate ``step``, of 0 to ``steps``, lies in."""

@@ -106,13 +106,14 @@ class Threat(ABC):
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
         """Returns the norm of ``images - centre`` per image, (N,)."""
 
-    @abstractmethod
     def whole_range(self, images: Tensor) -> float:
-        """Returns the radius from which on the ball around any of ``images`` (N, C, H, W) holds all of [0, 1]."""
+        """Returns a radius whose ball around any of ``images`` holds all of [0, 1]; inf where none is known."""
+        return math.inf
 
-    @abstractmethod
     def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
-        """Returns per image whether it is in the ball; (N,) bool."""
+        """Returns per image whether it is in the ball, up to the rounding of one value; (N,) bool."""
+        tolerance = 8 * torch.finfo(images.dtype).eps * max(1.0, self.radius)
+        return self.distance(images, centre) <= self.radius + tolerance
 
     def contains(self, images: Tensor, centre: Tensor) -> Tensor:
         """Returns per image whether it is in the ball and in [0, 1]; (N,) bool."""
@@ -148,10 +149,6 @@ class Linf(Threat):
 
     def whole_range(self, images: Tensor) -> float:
         return 1.0
-
-    def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
-        """Returns per image whether it is in the ball, up to the rounding of one value; (N,) bool."""
-        return self.distance(images, centre) <= self.radius + 8 * torch.finfo(images.dtype).eps
 
 
 @THREATS.register

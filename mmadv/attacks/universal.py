@@ -17,6 +17,7 @@ from mmadv.attacks.objectives import CrossEntropy, Objective
 from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import derive_seed, uniform_noise
 from mmadv.attacks.result import Found
+from mmadv.attacks.steps import scaled_step_size, warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
@@ -70,6 +71,7 @@ class Universal(Attack):
                 raise UserError(f'Universal: {name} must be a positive integer; found {value!r}')
         if self.step_size is not None:
             object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, 'Universal'))
+            warn_of_short_steps(self.reach(), self.threat, 'Universal')
         object.__setattr__(self, '_perturbation', None)
 
     @property
@@ -87,7 +89,9 @@ class Universal(Attack):
         return found
 
     def with_threat(self, threat: Threat) -> Universal:
-        return dataclasses.replace(self, threat=threat)
+        """Returns the same attack under another threat model; a given step size stays the same share of the radius."""
+        step_size = scaled_step_size(self.step_size, self.threat, threat, 'Universal')
+        return dataclasses.replace(self, threat=threat, step_size=step_size)
 
     def with_steps(self, steps: int) -> Universal:
         return dataclasses.replace(self, steps=steps)
@@ -125,7 +129,7 @@ class Universal(Attack):
                 _check_size(part.images, perturbation[0])
             if perturbation is not None and kept:
                 gradient = self._gradient(kept, perturbation, step / self.steps, ignore_index)
-                size = self._first_step_size() * (1 - 0.9 * step / self.steps)
+                size = self.resolved_step_size() * _share(step / self.steps)
                 perturbation = self._in_ball(self.threat.step(perturbation, gradient, size))
             done += 1
         if done < self.steps:
@@ -144,8 +148,18 @@ class Universal(Attack):
         _check_size(problem.images, self.perturbation)
         return Found(self.threat.project(problem.images + self.perturbation.to(problem.images), problem.images))
 
-    def _first_step_size(self) -> float:
+    def resolved_step_size(self) -> float:
+        """Returns the size of the first step in use, given or default."""
         return float(self.step_size) if self.step_size is not None else self.threat.radius / 5
+
+    @property
+    def random_start(self) -> bool:
+        """Whether the perturbation starts anywhere in the ball."""
+        return True
+
+    def reach(self) -> float:
+        """Returns the length of all steps together, in the threat's norm."""
+        return self.resolved_step_size() * sum(_share(step / self.steps) for step in range(self.steps))
 
     def _gradient(
         self, parts: Sequence[TrainingBatch], perturbation: Tensor, progress: float, ignore_index: int
@@ -175,6 +189,11 @@ class Universal(Attack):
         scale = 0.5 / max(1.0, float(perturbation.abs().max()))
         centre = torch.full_like(perturbation, 0.5)
         return (self.threat.scaled(scale).project(centre + scale * perturbation, centre) - centre) / scale
+
+
+def _share(progress: float) -> float:
+    """Returns a step's size as a share of the first one's: it falls linearly, to a tenth."""
+    return 1 - 0.9 * progress
 
 
 def _labelled(part: TrainingBatch, ignore_index: int) -> TrainingBatch:

@@ -31,7 +31,13 @@ def parser() -> Parser:
         metavar='NAME|FILE.py',
         help=f'none, {", ".join(PRESETS)}, or a config file that defines attack = dict(...)',
     )
-    result.add_argument('--eps', nargs='+', metavar='RADIUS', default=[], help="radii in [0, 1] units, such as '4/255'")
+    result.add_argument(
+        '--eps',
+        nargs='+',
+        metavar='RADIUS',
+        default=[],
+        help="radii in [0, 1] units, such as '4/255'; a fixed step size of an attack file is scaled with the radius",
+    )
     result.add_argument(
         '--iterations', type=int, help='of the attack, instead of its own number (SEA: of each loss; auto: in all)'
     )

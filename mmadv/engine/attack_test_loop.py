@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, parse_radius, sea
 from mmadv.attacks.class_weights import DATASET, class_weights_of, needs_class_weights, with_class_weights
+from mmadv.attacks.steps import step_notes
 from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
 from mmadv.engine.class_weights import ClassWeights, class_weights_of_dataset
@@ -55,7 +56,8 @@ class AttackTestLoop(TestLoop):
         dataloader: config of the test data. Batches may mix image sizes.
         evaluator: evaluator or its config.
         attack: attack or its config; None predicts clean only.
-        radii: of the attack, as texts such as '4/255' or floats; empty for the attack's own.
+        radii: of the attack, as texts such as '4/255' or floats; empty for the attack's own. A fixed step size is
+            scaled with the radius, which ``caveats`` says.
         seed: of all noise.
         limit: number of images, spread evenly over the dataset; None for all.
         show: number of images whose arrays are kept in ``examples``, spread evenly over those attacked; besides them
@@ -92,6 +94,7 @@ class AttackTestLoop(TestLoop):
                 f'AttackTestLoop needs test_dataloader as a config, found a {type(dataloader).__name__}; give a dict'
             )
         self.attacks = attacks_by_radius(attack, radii)
+        self.step_notes = step_notes(None if attack is None else build(attack, ATTACKS), self.attacks)
         self.seed = seed
         self.title = title or attack_title(next(filter(None, self.attacks.values()), None))
         dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
@@ -200,7 +203,7 @@ class AttackTestLoop(TestLoop):
         self.progress = Progress(
             self.done + len(self.dataloader.dataset), self.title, self.done, len(self.dataloader.sampler)
         )
-        self.caveats = [*caveats(self.predict.segmentor), *self.notes]
+        self.caveats = [*self.step_notes, *caveats(self.predict.segmentor), *self.notes]
         if is_main_process():
             for caveat in self.caveats:
                 self.progress.say(f'note: {caveat}')

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmadv.attacks import L2, Linf, Threat
 from mmadv.attacks.checks import check_images, check_radius, checked_step_size, warn_of_probabilities
 from mmadv.attacks.freezing import frozen
+from mmadv.attacks.steps import warn_of_short_steps
 from mmadv.errors import UserError
 
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -38,6 +39,8 @@ class Descent:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise UserError(f'steps must be a positive integer; found {self.steps!r}')
         object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, 'Descent'))
+        if self.threat is not None:
+            warn_of_short_steps(self.steps * float(self.step_size), self.threat, 'Descent')
 
     def __call__(
         self,
