@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from mmadv.checkpoints.safe_globals import InertHistory, safe_globals
 from mmadv.errors import UserError
+from mmadv.files import check_regular
+from mmadv.printing import shown
 
 # torch's weights-only unpickler says one of these when a file asks for more than data.
 _CODE = re.compile(
@@ -161,7 +163,19 @@ def _read(path: str | Path, map_location: Any, history: type, mmap: bool = False
         raise _sentence(path, error) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'the checkpoint {path} holds a {type(checkpoint).__name__}, not a dict of weights')
+    _check_keys(checkpoint, path)
     return checkpoint
+
+
+def _check_keys(checkpoint: Mapping[Any, Any], path: str | Path) -> None:
+    """Raises UserError for a key with control characters, which loaders that list keys would send to the terminal."""
+    for holder in (checkpoint, *checkpoint.values()):
+        for key in holder if isinstance(holder, Mapping) else ():
+            if isinstance(key, str) and not key.isprintable():
+                raise UserError(
+                    f'the checkpoint {path} holds a key with control characters ({shown(key)}); no model has such '
+                    'weights, so it is not loaded'
+                )
 
 
 def _check_exists(path: str | Path) -> None:
@@ -169,6 +183,7 @@ def _check_exists(path: str | Path) -> None:
         raise UserError(f'the checkpoint {path} does not exist')
     if os.path.isdir(path):
         raise UserError(f'the checkpoint {path} is a folder; give the file in it')
+    check_regular(path, 'the checkpoint')
 
 
 def _sentence(path: str | Path, error: Exception) -> UserError:

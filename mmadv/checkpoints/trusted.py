@@ -12,6 +12,7 @@ from typing import Any
 from mmadv.checkpoints import unpickle
 from mmadv.checkpoints.loading import load_checkpoint_file
 from mmadv.errors import UserError
+from mmadv.files import check_regular
 
 
 def load_trusted_file(path: str | Path) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def load_trusted_file(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the file holds no weights, or does not unpickle.
     """
+    check_regular(path, 'the checkpoint')
     with tempfile.TemporaryDirectory(prefix='mmadv-unpickle-') as folder:
         out = Path(folder) / 'weights.pth'
         command = [sys.executable, '-I', unpickle.__file__, str(Path(path).resolve()), str(out)]

@@ -27,6 +27,7 @@ from mmadv.engine.progress import Progress
 from mmadv.engine.scoring import scored_ignore_index
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_areas, to_counts
+from mmadv.evaluation.record_check import check_certificate_record
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
 from mmadv.models.batches import check_not_scaled, sample_names
@@ -205,6 +206,8 @@ class CertificationRun:
             shown: indexes of the images whose certificates are kept to be drawn.
         """
         stored = store.read()
+        for record in stored.values():
+            check_certificate_record(record, self.num_classes, str(store.folder))
         progress = Progress(len(self.dataset), f'certifying, σ = {self.certifier.sigma:g}')
         try:
             for index in self.dataset.indexes:

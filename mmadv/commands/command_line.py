@@ -20,6 +20,7 @@ from mmadv.config_paths import cfg
 from mmadv.engine.data import first_line
 from mmadv.engine.memory import is_out_of_memory
 from mmadv.errors import UserError
+from mmadv.printing import printable
 
 TRACEBACK_VARIABLE = 'MMADV_TRACEBACK'
 
@@ -84,7 +85,7 @@ def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] 
     try:
         return command(arguments) or 0
     except KeyboardInterrupt as interrupt:
-        print(f'interrupted: {interrupt}' if str(interrupt) else 'interrupted', file=sys.stderr)
+        print(printable(f'interrupted: {interrupt}', lines=True) if str(interrupt) else 'interrupted', file=sys.stderr)
         return 130
     except Exception as error:
         sentence = user_sentence(error)
@@ -92,7 +93,7 @@ def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] 
             raise
         if os.environ.get(TRACEBACK_VARIABLE, '0') not in ('', '0'):
             traceback.print_exc()
-        print(f'error: {sentence}', file=sys.stderr)
+        print(f'error: {printable(sentence)}', file=sys.stderr)
         return 2
 
 
@@ -100,8 +101,10 @@ def user_sentence(error: BaseException) -> str | None:
     """Returns the sentence for an error that a mistake of the user caused, None for any other error."""
     message = str(error)
     if isinstance(error, UserError):
-        # Raised in a worker process, the message is a whole traceback that ends in the sentence.
-        return re.split(r'(?:\n|^)mmadv\.\S*?Error: ', message)[-1].strip().replace('\n', ' ')
+        if re.match(r'Caught \w+ in ', message):
+            # Raised in a worker process, the message is a whole traceback that ends in the sentence.
+            message = re.split(r'\nmmadv\.\S*?Error: ', message)[-1]
+        return message.strip()
     if isinstance(error, torch.OutOfMemoryError):
         return f'out of memory on the accelerator ({first_line(error)}); use a smaller batch or smaller images'
     if is_out_of_memory(error):

@@ -14,6 +14,7 @@ from mmadv.checkpoints.loading import load_checkpoint_file, use_safe_loading
 from mmadv.commands.command_line import command_text, load_config, require, user_sentence
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore
+from mmadv.printing import printable
 from mmadv.report.results import check_writable
 
 # Inside the output folder: results per image while the run lasts.
@@ -78,7 +79,7 @@ def kept(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -> Itera
         if done and sentence is not None:
             raise UserError(f'{sentence} ({note})') from error
         if done:
-            print(note, file=sys.stderr)
+            print(printable(note), file=sys.stderr)
         raise
 
 

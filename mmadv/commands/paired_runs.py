@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,10 @@ from typing import Any
 
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_counts
+from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
-from mmadv.report.table import COLUMNS, percent
+from mmadv.report.csv_table import csv_text
+from mmadv.report.table import COLUMNS, markdown_row, percent
 from mmadv.robustness import Counts, metrics, paired_bootstrap, worst_case
 
 COMPARED = ('aAcc_image_mean', 'mIoU')
@@ -40,7 +40,9 @@ class StoredRun:
         Raises:
             UserError: its stored counts cannot be read.
         """
-        _, records = read_records(Path(folder) / 'records.jsonl')
+        path = Path(folder) / 'records.jsonl'
+        _, records = read_records(path)
+        check_complete(records, len(results['evaluation']['classes']), str(path))
         return cls(name, results, {record['index']: record for record in records})
 
     @property
@@ -152,7 +154,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [row['radius'], row['run'], row['scheme'], str(row['iterations'] or '-'), row['attack']]
         for metric in COMPARED:
             cells += [percent(row[metric]), _difference(row, metric)]
-        lines.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |')
+        lines.append(markdown_row(cells))
     return '\n'.join(lines) + '\n'
 
 
@@ -160,15 +162,13 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns the rows as CSV: fractions in full precision, intervals in columns of their own."""
     names = ['radius', 'run', 'scheme', 'iterations', 'attack', 'images']
     suffixes = ('', ' difference', ' difference low', ' difference high')
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow([*names, *(f'{metric}{suffix}' for metric in COMPARED for suffix in suffixes)])
+    table: list[list[Any]] = [[*names, *(f'{metric}{suffix}' for metric in COMPARED for suffix in suffixes)]]
     for row in rows:
         values = [row[name] for name in names]
         for metric in COMPARED:
             values += [row[metric], row[f'{metric} difference'], *(row[f'{metric} interval'] or (None, None))]
-        writer.writerow(['' if value is None else value for value in values])
-    return stream.getvalue()
+        table.append(values)
+    return csv_text(table)
 
 
 def _difference(row: Mapping[str, Any], metric: str) -> str:

@@ -12,6 +12,7 @@ from mmadv.commands.command_line import Parser
 from mmadv.commands.paired_runs import StoredRun, paired_rows
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_counts
+from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
 from mmadv.report.budget import draw_budget
 from mmadv.report.comparison import comma_separated, comparison_rows, latex, markdown
@@ -95,7 +96,9 @@ def components(name: str, folder: Path, results: Any) -> str:
         UserError: the run is of a single attack, or its stored counts cannot be read.
     """
     evaluation = results['evaluation']
-    _, records = read_records(folder / 'records.jsonl')
+    path = folder / 'records.jsonl'
+    _, records = read_records(path)
+    check_complete(records, len(evaluation['classes']), str(path))
     texts = []
     for radius in evaluation['attacked']:
         stored = [record['attacked'][radius] for record in records]

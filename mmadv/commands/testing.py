@@ -31,6 +31,7 @@ from mmadv.engine.scoring import evaluator_notes, loop_notes, scored_ignore_inde
 from mmadv.engine.universal import UniversalTraining, check_universal
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.models.building import build_segmentor, model_settings
+from mmadv.printing import printable
 from mmadv.report.breakdown import write_breakdowns
 from mmadv.report.gradients import gradients_text
 from mmadv.report.html import write_report
@@ -196,7 +197,7 @@ def _tell_failed(failed: Sequence[Mapping[str, str]]) -> int:
     if not failed:
         return 0
     for image in failed:
-        print(f'failed: {image["image"]}: {image["reason"]}', file=sys.stderr)
+        print(printable(f'failed: {image["image"]}: {image["reason"]}'), file=sys.stderr)
     number = f'{len(failed)} image' + ('s' if len(failed) > 1 else '')
     print(f'error: the model failed on {number}, left out of every number; --resume tries again', file=sys.stderr)
     return 1

@@ -29,6 +29,7 @@ from mmadv.engine.supplements import Supplement
 from mmadv.engine.targets import aimed, parse_target
 from mmadv.errors import UserError, nearest
 from mmadv.evaluation import AttackMetric, ResultStore
+from mmadv.evaluation.record_check import check_record
 from mmadv.models.adapter import caveats, head_ignore_index, unwrap
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import Example
@@ -158,6 +159,8 @@ class AttackTestLoop(TestLoop):
         known = {index: rank for rank in reversed(range(len(seen))) for index in seen[rank]}
         wanted = set(dataset.indexes)
         stored = {index: seen[rank][index] for index, rank in sorted(known.items()) if index in wanted}
+        for record in stored.values():
+            check_record(record, len(dataset.metainfo['classes']), str(store.folder))
         verdict = [_changed_image(dataset, stored) if is_main_process() else None]
         broadcast_object_list(verdict)
         if verdict[0]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGr
 from mmadv.engine.supplements import Supplement
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter
+from mmadv.report.csv_table import write_csv
 
 FILE_NAME = 'minimal_radii.csv'
 
@@ -194,7 +194,6 @@ class MinimalRadius(Supplement):
 
     def write(self, folder: Path, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         """Writes a row for each image: the bracket of its minimal radius and the passes of the bisection."""
-        with open(folder / FILE_NAME, 'w', newline='', encoding='utf-8') as stream:
-            writer = csv.writer(stream)
-            writer.writerow(['index', 'image', 'not broken at', 'broken at', 'forward_passes', 'backward_passes'])
-            writer.writerows([record['index'], record['image'], *record[self.name]] for record in records)
+        header = ['index', 'image', 'not broken at', 'broken at', 'forward_passes', 'backward_passes']
+        rows = [[record['index'], record['image'], *record[self.name]] for record in records]
+        write_csv(folder / FILE_NAME, [header, *rows])

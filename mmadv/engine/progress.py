@@ -7,6 +7,8 @@ import sys
 from mmengine.dist import is_main_process
 from tqdm import tqdm
 
+from mmadv.printing import printable
+
 
 class Progress:
     """A bar on stderr: images done, time left, and the pixel accuracy so far, clean and at every radius.
@@ -56,7 +58,7 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Prints a line above the bar, on every process that has something to say."""
-        tqdm.write(sentence, file=sys.stderr)
+        tqdm.write(printable(sentence), file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar, leaving its last state on the screen."""

@@ -24,6 +24,9 @@ from typing import Any
 import numpy as np
 
 from mmadv.errors import UserError
+from mmadv.evaluation.record_check import check_header, check_index
+from mmadv.files import check_regular
+from mmadv.printing import printable
 
 FORMAT = 'mmadv/records 1'
 SUFFIX = '.jsonl'
@@ -44,16 +47,25 @@ def encode_line(value: Any) -> bytes:
 def decode_lines(data: bytes) -> tuple[list[Any], int]:
     """Returns the values of all whole lines, in order, and the number of damaged ones.
 
-    What follows the last newline is a line that was being written when the process ended; it is no damage.
+    Every value is an object; a line of any other, or of a number that is NaN or infinite, is damaged. What follows the
+    last newline is a line that was being written when the process ended; it is no damage.
     """
     values, damaged = [], 0
     for line in data.split(b'\n')[:-1]:
         checksum, _, text = line.partition(b' ')
-        if _checksum(text) == checksum:
-            values.append(json.loads(text))
+        try:
+            value = json.loads(text, parse_constant=_refuse_constant) if _checksum(text) == checksum else None
+        except (ValueError, RecursionError):  # a right checksum, but no JSON that anybody wrote: nested too deep, NaN
+            value = None
+        if isinstance(value, dict):
+            values.append(value)
         else:
             damaged += 1
     return values, damaged
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f'{name} is no number')
 
 
 def first_difference(then: Any, now: Any, path: str = '') -> str | None:
@@ -96,7 +108,7 @@ class ResultStore:
     @property
     def begun(self) -> bool:
         """Whether an unfinished run has left results here."""
-        return any(len(decode_lines(path.read_bytes())[0]) > 1 for path in self._files())
+        return any(len(decode_lines(_content(path))[0]) > 1 for path in self._files())
 
     def read(self) -> dict[int, dict[str, Any]]:
         """Returns the stored results by the image's index, and sets ``damaged``, the number of unreadable lines.
@@ -150,6 +162,7 @@ class ResultStore:
     def load_arrays(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays of that name, None where there are none or, said on stderr, where they are unreadable."""
         path = self.folder / f'{name}.npz'
+        check_regular(path, 'the stored arrays')
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
@@ -174,8 +187,8 @@ class ResultStore:
         return sorted(self.folder.glob(f'records-*{SUFFIX}')) if self.folder.is_dir() else []
 
     def _read(self, path: Path) -> dict[int, dict[str, Any]]:
-        values, damaged = decode_lines(path.read_bytes())
-        if not values or not isinstance(values[0], dict) or values[0].get('format') != FORMAT:
+        values, damaged = decode_lines(_content(path))
+        if not values or values[0].get('format') != FORMAT:
             # Without the settings nobody knows what the results were made with.
             damaged += len(values)
             values = []
@@ -184,23 +197,26 @@ class ResultStore:
             self._tell(path, f'holds {damaged} damaged line{"s" if damaged > 1 else ""}')
         if not values:
             return {}
+        check_header(values[0], str(path))
+        for record in values[1:]:
+            check_index(record, str(path))
         difference = first_difference(values[0]['settings'], self.settings)
         if difference is not None and len(values) > 1:
             raise UserError(
                 f'{path.parent} holds results of another run, which differs in {difference}; give what that run was '
                 'given, or another --out'
             )
-        return {int(record['index']): record for record in values[1:]}
+        return {record['index']: record for record in values[1:]}
 
     def _tell(self, path: Path, what: str) -> None:
         """Says once, and from one process of a machine, that a file has lost results."""
         if path not in self._told and os.environ.get('LOCAL_RANK', '0') == '0':
-            print(f'{path} {what}; what is lost is computed again', file=sys.stderr)
+            print(printable(f'{path} {what}; what is lost is computed again'), file=sys.stderr)
         self._told.add(path)
 
     def _differs(self, path: Path) -> bool:
-        values, _ = decode_lines(path.read_bytes())
-        header = values[0] if values and isinstance(values[0], dict) else {}
+        values, _ = decode_lines(_content(path))
+        header = values[0] if values else {}
         return first_difference(header.get('settings'), self.settings) is not None
 
     def _create(self) -> int:
@@ -251,14 +267,22 @@ def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     Raises:
         UserError: the file cannot be read, is no such file, or is damaged.
     """
+    data = _content(Path(path))
+    values, damaged = decode_lines(data)
+    if damaged or not data.endswith(b'\n') or not values or values[0].get('format') != FORMAT:
+        raise UserError(f'results per image {path} are damaged; mend them by running mmadv test with --resume')
+    check_header(values[0], str(path))
+    for record in values[1:]:
+        check_index(record, str(path))
+    return values[0]['settings'], values[1:]
+
+
+def _content(path: Path) -> bytes:
+    check_regular(path, 'results per image')
     try:
-        data = Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f'results per image {path} cannot be read: {error.strerror}; run mmadv test again') from None
-    values, damaged = decode_lines(data)
-    if damaged or not data.endswith(b'\n') or not isinstance(values[0], dict) or values[0].get('format') != FORMAT:
-        raise UserError(f'results per image {path} are damaged; mend them by running mmadv test with --resume')
-    return values[0]['settings'], values[1:]
 
 
 def _checksum(text: bytes) -> bytes:

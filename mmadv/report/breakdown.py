@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from mmadv.report.csv_table import write_csv
 from mmadv.report.table import format_table, percent
 
 SIZE_COLUMNS = {'aAcc': 'pixels', 'object_mean': 'objects'}
@@ -60,7 +60,7 @@ def write_breakdowns(folder: Path, evaluation: Mapping[str, Any]) -> None:
         [name, *(values[metric][k] for values in columns.values() for metric in ('IoU', 'Acc'))]
         for k, name in enumerate(evaluation['classes'])
     ]
-    _write(folder / 'per_class.csv', [header, *rows])
+    write_csv(folder / 'per_class.csv', [header, *rows])
     sizes = evaluation.get('object_sizes')
     if sizes:
         parts = {'clean': sizes['clean'], **sizes['attacked']}
@@ -69,9 +69,4 @@ def write_breakdowns(folder: Path, evaluation: Mapping[str, Any]) -> None:
             [name, sizes['objects'][n], sizes['pixels'][n], *(part[key][n] for part in parts.values() for key in part)]
             for n, name in enumerate(size_names(sizes['edges']))
         ]
-        _write(folder / 'object_sizes.csv', [header, *rows])
-
-
-def _write(path: Path, rows: list[list[Any]]) -> None:
-    with open(path, 'w', newline='', encoding='utf-8') as stream:
-        csv.writer(stream).writerows(rows)
+        write_csv(folder / 'object_sizes.csv', [header, *rows])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmadv.report.table import COLUMNS, percent
+from mmadv.report.csv_table import csv_text
+from mmadv.report.table import COLUMNS, markdown_row, percent
 
 HEADLINE = ('aAcc', 'aAcc_image_mean', 'mIoU')
 LATEX = {'\\': r'\textbackslash{}', **{sign: f'\\{sign}' for sign in '&%$#_{}'}, '~': r'\textasciitilde{}'}
@@ -49,23 +48,21 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     lines.append('|---|---|---|---:|' + '---:|' * len(HEADLINE))
     for row in rows:
         cells = [row['run'], row['attack'], row['radius'], str(row['images']), *(_cell(row, m) for m in HEADLINE)]
-        lines.append('| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |')
+        lines.append(markdown_row(cells))
     return '\n'.join(lines) + '\n'
 
 
 def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns the rows as CSV: fractions in full precision, intervals in columns of their own."""
-    stream = io.StringIO()
     header = ['run', 'attack', 'radius', 'images']
     header += [f'{metric}{suffix}' for metric in HEADLINE for suffix in ('', ' low', ' high')]
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow(header)
+    table: list[list[Any]] = [header]
     for row in rows:
         values = [row[name] for name in ('run', 'attack', 'radius', 'images')]
         for metric in HEADLINE:
             values += [row[metric], *(row[f'{metric} interval'] or (None, None))]
-        writer.writerow(['' if value is None else value for value in values])
-    return stream.getvalue()
+        table.append(values)
+    return csv_text(table)
 
 
 def latex(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmadv.printing import printable
+
 COLUMNS = {
     'cosine': 'cosine to g',
     'cosine_present': 'classes in the image',
@@ -37,7 +39,7 @@ def gradients_text(gradients: Mapping[str, Any]) -> str:
     ]
     if gradients['without_example']:
         lines.append(f'  left out, without an example: {", ".join(gradients["without_example"])}')
-    return '\n'.join(lines)
+    return '\n'.join(map(printable, lines))
 
 
 def gradients_rows(runs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

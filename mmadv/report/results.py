@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -13,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mmadv.errors import UserError
+from mmadv.files import check_regular
+from mmadv.report.csv_table import write_csv
+from mmadv.report.result_check import check_results
 
 SCHEMA = 'mmadv/results'
 SCHEMA_VERSION = 1
@@ -26,13 +28,14 @@ def load_results(folder: str | Path) -> dict[str, Any]:
         UserError: there is none, it is cut short, or it is of another schema version.
     """
     path = Path(folder) / FILE_NAME
+    check_regular(path, 'results')
     try:
-        results = json.loads(path.read_text(encoding='utf-8'))
+        results = json.loads(path.read_text(encoding='utf-8'), parse_constant=_refuse_constant)
     except OSError as error:
         raise UserError(
             f'results {path} cannot be read: {error.strerror}; give a folder that mmadv test wrote'
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'results {path} is not JSON ({error}); run mmadv test again') from None
     if not isinstance(results, dict) or results.get('schema') != SCHEMA:
         raise UserError(f"results {path} is not of the schema '{SCHEMA}'; give a folder that mmadv test wrote")
@@ -41,7 +44,12 @@ def load_results(folder: str | Path) -> dict[str, Any]:
             f'results {path} has schema version {results.get("schema_version")}, this mmadv reads {SCHEMA_VERSION}; '
             'use the mmadv that wrote it, or run mmadv test again'
         )
+    check_results(results, f'results {path}')
     return results
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f'{name} is no number')
 
 
 def check_writable(folder: str | Path) -> None:
@@ -114,15 +122,14 @@ def write_per_image(path: Path, per_image: Sequence[Mapping[str, Any]]) -> None:
     for radius, values in attacked.items():
         names = [*(values['members'] if len(values['members']) > 1 else ()), 'worst_case', 'worst_member']
         header += [f'{radius} {name}' for name in (*names, 'forward_passes', 'backward_passes')]
-    with open(path, 'w', newline='', encoding='utf-8') as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        for image in per_image:
-            row = [image['index'], image['image'], image['valid_pixels'], image['clean']]
-            for values in image['attacked'].values():
-                row += values['members'].values() if len(values['members']) > 1 else ()
-                row += [values[name] for name in ('worst_case', 'worst_member', 'forward_passes', 'backward_passes')]
-            writer.writerow(row)
+    rows = [header]
+    for image in per_image:
+        row = [image['index'], image['image'], image['valid_pixels'], image['clean']]
+        for values in image['attacked'].values():
+            row += values['members'].values() if len(values['members']) > 1 else ()
+            row += [values[name] for name in ('worst_case', 'worst_member', 'forward_passes', 'backward_passes')]
+        rows.append(row)
+    write_csv(path, rows)
 
 
 def _umask() -> int:

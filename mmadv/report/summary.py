@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmadv.printing import printable
 from mmadv.report.breakdown import object_size_text
 from mmadv.report.minimal_radius import minimal_radius_text
 from mmadv.report.table import COLUMNS, percent, summary_table
@@ -23,7 +24,7 @@ def blocks(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """Yields what follows the table, of what the evaluation has."""
     said = list(sentences(evaluation))
     if said:
-        yield '\n'.join(said)
+        yield '\n'.join(map(printable, said))
     if evaluation.get('object_sizes'):
         yield object_size_text(evaluation)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from mmadv.printing import printable
 
 COLUMNS = {
     'aAcc': 'aAcc',
@@ -59,6 +61,15 @@ def class_table(evaluation: Mapping[str, Any]) -> str:
     return format_table(table, text_columns=1)
 
 
+def markdown_row(cells: Iterable[str]) -> str:
+    r"""Returns the cells as a row of a Markdown table, each on one line.
+
+    >>> markdown_row(['a|b', '1.00'])
+    '| a\\|b | 1.00 |'
+    """
+    return '| ' + ' | '.join(printable(cell).replace('|', '\\|') for cell in cells) + ' |'
+
+
 def format_table(table: Sequence[Sequence[str]], text_columns: int) -> str:
     """Returns rows as aligned text, the first row underlined.
 
@@ -68,6 +79,7 @@ def format_table(table: Sequence[Sequence[str]], text_columns: int) -> str:
     a      1.00
     bc    10.00
     """
+    table = [[printable(cell) for cell in row] for row in table]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
 
     def line(row: Sequence[str]) -> str:

@@ -1,0 +1,195 @@
+"""What a stored result of an image must be before any number is computed from it.
+
+A checksum tells that a line was written whole, not that it is a result: anybody can write lines with right checksums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from mmadv.errors import UserError
+from mmadv.fields import NotNegative, Share, check
+from mmadv.printing import shown
+
+# Counts of pixels stay far below; sums over a dataset fit into 64 bits then.
+MOST_PIXELS = 2**40
+
+
+class Rows:
+    """In ``Annotated``: a list of rows of ``width`` numbers from 0 on, the first ``integers`` of them integers."""
+
+    def __init__(self, width: int, integers: int) -> None:
+        self.width = width
+        self.integers = integers
+
+    def fits(self, value: list[Any]) -> bool:
+        """Returns whether a list holds such rows."""
+        return all(isinstance(row, list) and len(row) == self.width and self._fits_row(row) for row in value)
+
+    def _fits_row(self, row: list[Any]) -> bool:
+        return all(type(number) is int for number in row[: self.integers]) and all(
+            type(number) in (int, float) and 0 <= number <= MOST_PIXELS for number in row
+        )
+
+
+Areas = Annotated[list, Rows(4, 4)]
+Hits = Annotated[list, Rows(2, 1)]
+Pair = tuple[NotNegative, NotNegative]
+
+
+class Objects(TypedDict):
+    """``objects`` of a record."""
+
+    sizes: Annotated[list, Rows(3, 3)]
+    clean: Hits
+    attacked: dict[str, dict[str, Hits]]
+
+
+class Failed(TypedDict):
+    """A record of an image that the model failed on."""
+
+    index: NotNegative
+    image: str
+    failed: str
+
+
+class Record(TypedDict):
+    """A record of ``mmadv test``; image_record.py describes the keys."""
+
+    index: NotNegative
+    image: str
+    digest: str | None
+    title: str
+    ignore_index: int
+    passes: dict[str, Pair]
+    clean: Areas
+    attacked: dict[str, dict[str, Areas]]
+    objects: NotRequired[Objects]
+    reached: NotRequired[dict[str, Pair]]
+    rounded: NotRequired[dict[str, Areas]]
+    minimal_radius: NotRequired[tuple[Share, Share | None, NotNegative, NotNegative]]
+
+
+class CertifiedAreas(TypedDict):
+    """What is certified of an image at one radius."""
+
+    areas: Areas
+    abstained: list[NotNegative]
+
+
+class CertificateRecord(TypedDict):
+    """A record of ``mmadv certify``."""
+
+    index: NotNegative
+    image: str
+    digest: str | None
+    smoothed: Areas
+    certified: list[CertifiedAreas]
+
+
+class Header(TypedDict):
+    """The first value of a file of records."""
+
+    settings: dict
+
+
+class Indexed(TypedDict):
+    """What every record is."""
+
+    index: NotNegative
+
+
+def check_header(header: Any, where: str) -> None:
+    """Raises UserError unless the first value of a file of records, called ``where``, holds settings."""
+    check(header, Header, f'{where}: the first line')
+
+
+def check_index(record: Any, where: str) -> None:
+    """Raises UserError unless a value, of a file called ``where``, is a record with the index of an image."""
+    check(record, Indexed, f'{where}: record')
+
+
+def check_record(record: Any, num_classes: int, where: str) -> None:
+    """Raises UserError unless a value is a record of ``mmadv test`` whose numbers agree.
+
+    Args:
+        record: a JSON value.
+        num_classes: of the dataset.
+        where: what the message calls the file.
+    """
+    check_index(record, where)
+    where = f'{where}, image {record["index"]}: record'
+    if 'failed' in record:
+        check(record, Failed, where)
+        return
+    check(record, Record, where)
+    if not record['attacked'].keys() == record['passes'].keys():
+        raise UserError(f'{where}.passes must be of the radii of record.attacked, {list(record["attacked"])}')
+    check_areas(record['clean'], num_classes, f'{where}.clean')
+    labelled = _labelled(record['clean'])
+    for radius, members in record['attacked'].items():
+        if not members:
+            raise UserError(f'{where}.attacked.{radius} must name at least one attack')
+        _check_same(members, labelled, num_classes, f'{where}.attacked.{radius}')
+    _check_same(record.get('rounded', {}), labelled, num_classes, f'{where}.rounded')
+
+
+def check_certificate_record(record: Any, num_classes: int, where: str) -> None:
+    """Raises UserError unless a value is a record of ``mmadv certify`` whose numbers agree; see ``check_record``."""
+    check_index(record, where)
+    where = f'{where}, image {record["index"]}: record'
+    check(record, CertificateRecord, where)
+    check_areas(record['smoothed'], num_classes, f'{where}.smoothed')
+    for n, one in enumerate(record['certified']):
+        check_areas(one['areas'], num_classes, f'{where}.certified[{n}].areas')
+        if len(one['abstained']) != num_classes:
+            raise UserError(f'{where}.certified[{n}].abstained must have a number for each of {num_classes} classes')
+
+
+def check_areas(areas: list[list[int]], num_classes: int, where: str) -> None:
+    """Raises UserError unless areas are of different classes of the dataset, and none is larger than what holds it."""
+    classes = [row[0] for row in areas]
+    if len(set(classes)) < len(classes) or max(classes, default=0) >= num_classes:
+        raise UserError(f'{where} must hold each of the classes 0 to {num_classes - 1} at most once; found {classes}')
+    for _, intersection, prediction, label in areas:
+        if intersection > min(prediction, label):
+            raise UserError(f'{where}: an intersection of {intersection} pixels is larger than what was cut')
+
+
+def _check_same(areas: Mapping[str, list[list[int]]], labelled: dict[int, int], num_classes: int, where: str) -> None:
+    """Checks the areas of several predictions of one image, which all have its labels."""
+    for name, rows in areas.items():
+        check_areas(rows, num_classes, f'{where}.{name}')
+        if _labelled(rows) != labelled:
+            raise UserError(f'{where}.{name} has other labelled pixels than record.clean')
+
+
+def _labelled(areas: list[list[int]]) -> dict[int, int]:
+    return {row[0]: row[3] for row in areas if row[3]}
+
+
+def check_complete(records: Sequence[Mapping[str, Any]], num_classes: int, where: str) -> None:
+    """Raises UserError unless the records of a complete run hold each image once, all under the same attacks.
+
+    Args:
+        records: of ``mmadv test``, none of a failure.
+        num_classes: of the dataset.
+        where: what the message calls the file.
+    """
+    if not records:
+        raise UserError(f'{where} holds no result of an image; run mmadv test again')
+    seen: set[int] = set()
+    attacks = None
+    for record in records:
+        check_record(record, num_classes, where)
+        index = record['index']
+        if 'failed' in record:
+            raise UserError(f'{where}, image {index}: the model failed on it; run mmadv test with --resume')
+        if index in seen:
+            raise UserError(f'{where} holds image {index} twice; run mmadv test with --restart')
+        seen.add(index)
+        mine = {radius: list(members) for radius, members in record['attacked'].items()}
+        if attacks is not None and mine != attacks:
+            raise UserError(f'{where}, image {index}: the attacks {shown(mine)} are not those of the first image')
+        attacks = mine

@@ -1,0 +1,297 @@
+"""Values checked against type annotations: fields of components, arguments of functions, content of JSON files.
+
+Pure Python. ``checked`` makes a class or function compare what it is given with its own annotations, wherever it is
+built: in Python, from a config, or from text of a command line. Python itself takes ``random_start='no'`` for true.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, TypeVar
+
+from mmadv.errors import UserError
+from mmadv.printing import printable, shown
+
+T = TypeVar('T', bound=Callable[..., Any])
+
+# Beyond these a number is a slip of the keyboard: no seed has more than 64 bits, no size or weight is as large.
+LARGEST_INTEGER = 2**64 - 1
+LARGEST_NUMBER = 1e12
+
+
+@dataclass(frozen=True)
+class Range:
+    """In ``Annotated``: the numbers from ``low`` to ``high``, each end with or without itself."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def fits(self, value: Any) -> bool:
+        """Returns whether a number, or text to be parsed later, is in the range."""
+        if not isinstance(value, (int, float)):
+            return True
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f'{"more than" if self.open_low else "at least"} {self.low:g}'
+        return f'in {"(" if self.open_low else "["}{self.low:g}, {self.high:g}{")" if self.open_high else "]"}'
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """In ``Annotated``: the class itself parses what it is given, text or number, and says what is wrong with it."""
+
+
+Share = typing.Annotated[float, Range(0, 1)]
+Positive = typing.Annotated[int, Range(1)]
+NotNegative = typing.Annotated[int, Range(0)]
+# A radius or step size as it is written, '4/255', which the class turns into a number.
+Radius = typing.Annotated[float, Parsed()]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Where a value does not fit: the path below the value, what is expected there, and what is there."""
+
+    path: str
+    expected: str
+    value: Any
+
+
+def mismatch(value: Any, hint: Any, path: str = '') -> Mismatch | None:
+    """Returns where a value does not fit an annotation, None where it does.
+
+    Stricter than Python: a bool is no number, NaN and infinity are none either, a text is no sequence. A list does for
+    a tuple. A mapping does for a class, which is then built from it.
+
+    >>> mismatch('no', bool)
+    Mismatch(path='', expected='True or False', value='no')
+    >>> mismatch([1, 2.5], tuple[int, int])
+    Mismatch(path='[1]', expected='an integer', value=2.5)
+
+    Args:
+        value: any.
+        hint: a type, ``Literal``, ``Annotated`` with ``Range``, a union, a container of these, or a ``TypedDict``.
+        path: of the value in what it is part of.
+    """
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _annotated(value, hint, path)
+    if origin in (typing.Union, types.UnionType):
+        return _union(value, hint, path)
+    if origin in (typing.Required, typing.NotRequired, typing.ClassVar):
+        return mismatch(value, typing.get_args(hint)[0], path)
+    if origin is None:
+        fits = typing.is_typeddict(hint) or _fits_plain(value, hint)
+        if not fits:
+            return Mismatch(path, expected(hint), value)
+        return _entries(value, hint, path) if typing.is_typeddict(hint) else None
+    if origin is Literal:
+        fits = any(value == one and type(value) is type(one) for one in typing.get_args(hint))
+        return None if fits else Mismatch(path, expected(hint), value)
+    return _container(value, hint, path)
+
+
+def check(value: Any, hint: Any, name: str) -> None:
+    """Raises UserError unless a value fits an annotation.
+
+    Args:
+        value: any.
+        hint: as for ``mismatch``.
+        name: of the value, such as 'PGD.random_start'.
+    """
+    found = mismatch(value, hint)
+    if found is not None:
+        raise UserError(f'{name}{found.path} must be {found.expected}; found {shown(found.value)}')
+
+
+def checked(entry: T) -> T:
+    """Makes a class or a function check its annotated arguments whenever it is called; use as a decorator.
+
+    A class is changed in place, so that its repr, pickling and subclasses stay as they are.
+
+    Raises:
+        UserError: when called with an argument that does not fit; names it.
+    """
+    if not inspect.isclass(entry):
+        hints = functools.partial(typing.get_type_hints, entry, include_extras=True)
+        return typing.cast(T, _guarded(entry, entry.__name__, hints))
+    if '__init__' in vars(entry):
+        entry.__init__ = _guarded(entry.__init__, entry.__name__, functools.partial(_hints, entry))  # type: ignore[misc]
+    return entry
+
+
+def _hints(owner: type) -> dict[str, Any]:
+    """Returns the annotations of a class's arguments; of a dataclass each in the terms of the module that wrote it."""
+    try:
+        if is_dataclass(owner):
+            return typing.get_type_hints(owner, include_extras=True)
+        return typing.get_type_hints(inspect.unwrap(owner.__init__), include_extras=True)  # type: ignore[misc]
+    except NameError as error:
+        raise TypeError(f'{owner.__name__}: an annotation cannot be read ({error}); import it at run time') from error
+
+
+def _guarded(call: Callable[..., Any], name: str, hints: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
+    signature = inspect.signature(call)
+    variadic = {
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+    known: dict[str, Any] = {}
+
+    @functools.wraps(call)
+    def checking(*args: Any, **kwargs: Any) -> Any:
+        if not known:
+            known.update(hints())
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return call(*args, **kwargs)  # Python names what is missing or unknown
+        for argument, value in given.items():
+            if argument in known and argument not in variadic:
+                check(value, known[argument], f'{name}.{argument}')
+        return call(*args, **kwargs)
+
+    return checking
+
+
+def expected(hint: Any) -> str:
+    """Returns what fits an annotation, in words.
+
+    >>> expected(bool | None), expected(tuple[float, ...]), expected(Literal['last', 'best_loss'])
+    ('True or False, or None', 'a list of numbers', "'last' or 'best_loss'")
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        inner, *notes = arguments
+        ranges = [str(note) for note in notes if isinstance(note, Range)]
+        return ' '.join([expected(inner), *ranges])
+    if origin in (typing.Union, types.UnionType):
+        some = [expected(one) for one in arguments if one is not types.NoneType]
+        joined = ' or '.join(some)
+        return f'{joined}, or None' if len(some) < len(arguments) else joined
+    if origin is Literal:
+        return ' or '.join(map(repr, arguments))
+    if origin is tuple and Ellipsis not in arguments:
+        return f'{len(arguments)} {_plural(arguments[0])}'
+    if origin is not None and issubclass(origin, Mapping):
+        return f'a dict of {_plural(arguments[1])}'
+    if origin is not None and issubclass(origin, Collection):
+        return f'a list of {_plural(arguments[0])}'
+    return NAMES.get(hint, 'a dict' if typing.is_typeddict(hint) else f'a {getattr(hint, "__name__", hint)}')
+
+
+NAMES: dict[Any, str] = {
+    bool: 'True or False',
+    int: 'an integer',
+    float: 'a finite number',
+    str: 'a text',
+    dict: 'a dict',
+    list: 'a list',
+    tuple: 'a list',
+    types.NoneType: 'None',
+}
+PLURALS = {int: 'integers', float: 'numbers', str: 'texts', bool: 'times True or False'}
+
+
+def _plural(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Annotated:
+        inner, *notes = typing.get_args(hint)
+        return ' '.join([_plural(inner), *(str(note) for note in notes if isinstance(note, Range))])
+    name = PLURALS.get(hint)
+    return name if name else f'items, each {expected(hint)}'
+
+
+def _fits_plain(value: Any, hint: Any) -> bool:
+    if hint is Any or hint is object or isinstance(hint, (TypeVar, str)):
+        return True
+    if hint is None or hint is types.NoneType:
+        return value is None
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER
+    if hint is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and abs(value) <= LARGEST_NUMBER  # NaN is not
+    if hint is tuple:
+        return isinstance(value, (list, tuple))
+    if not inspect.isclass(hint):
+        return True
+    # A class of ours may be given as the config that it is built from, or by what that says is wrong.
+    builtin = hint.__module__ in ('builtins', 'collections.abc')
+    return isinstance(value, hint) or not builtin
+
+
+def _annotated(value: Any, hint: Any, path: str) -> Mismatch | None:
+    inner, *notes = typing.get_args(hint)
+    if any(isinstance(note, Parsed) for note in notes):
+        return None
+    found = mismatch(value, inner, path)
+    if found is not None:
+        return found if found.path != path else Mismatch(path, expected(hint), value)
+    fits = all(note.fits(value) for note in notes if hasattr(note, 'fits'))
+    return None if fits else Mismatch(path, expected(hint), value)
+
+
+def _union(value: Any, hint: Any, path: str) -> Mismatch | None:
+    found = [mismatch(value, one, path) for one in typing.get_args(hint)]
+    if None in found:
+        return None
+    # What is wrong within a container says more than that it is no None.
+    inner = [one for one in found if one and (one.path != path or one.expected.startswith('a dict with'))]
+    return inner[0] if inner else Mismatch(path, expected(hint), value)
+
+
+def _container(value: Any, hint: Any, path: str) -> Mismatch | None:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            return Mismatch(path, expected(hint), value)
+        for key, item in value.items():
+            found = mismatch(key, arguments[0], f'{path}, a key of it,')
+            found = found or mismatch(item, arguments[1], f'{path}.{printable(str(key))}')
+            if found:
+                return found
+        return None
+    if not issubclass(origin, Collection):  # a callable, a type: nothing to look into
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, Set)):
+        return Mismatch(path, expected(hint), value)
+    if origin is tuple and Ellipsis not in arguments:
+        if len(value) != len(arguments):
+            return Mismatch(path, expected(hint), value)
+        hints: Sequence[Any] = arguments
+    else:
+        hints = [arguments[0]] * len(value)
+    pairs = enumerate(zip(value, hints, strict=True))
+    return next(filter(None, (mismatch(item, one, f'{path}[{n}]') for n, (item, one) in pairs)), None)
+
+
+@functools.cache
+def _typed_dict_hints(hint: Any) -> dict[str, Any]:
+    return typing.get_type_hints(hint, include_extras=True)
+
+
+def _entries(value: Any, hint: Any, path: str) -> Mismatch | None:
+    """Checks a ``TypedDict``; keys that it does not have are left to those who know them."""
+    if not isinstance(value, Mapping):
+        return Mismatch(path, 'a dict', value)
+    for key, inner in _typed_dict_hints(hint).items():
+        if key in value:
+            found = mismatch(value[key], inner, f'{path}.{key}')
+            if found:
+                return found
+        elif typing.get_origin(inner) is not typing.NotRequired:
+            return Mismatch(path, f"a dict with '{key}'", value)
+    return None
