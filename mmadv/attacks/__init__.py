@@ -22,6 +22,7 @@ from mmadv.attacks.objectives import (
     MaskedCrossEntropy,
     MaskedImageBalancedCrossEntropy,
     MaskedSpherical,
+    Tsallis,
     Objective,
 )
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
@@ -67,6 +68,7 @@ __all__ = [
     'MaskedCrossEntropy',
     'MaskedImageBalancedCrossEntropy',
     'MaskedSpherical',
+    'Tsallis',
     'NonFinite',
     'NonFiniteGradient',
     'NonFiniteLogits',

@@ -7,6 +7,7 @@ finite size.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -106,6 +107,17 @@ class Objective(ABC):
         """Multiplies the gradient of a loss by its pixels' weights (N, H, W) and its sign, in place."""
         weight = torch.where(scores.valid, -weight if self.targeted else weight, 0)
         return gradient.mul_(weight.unsqueeze(1))
+
+    def part(self, begin: float, end: float) -> Objective:
+        """Returns the objective of a phase, whose own progress runs from 0 to 1.
+
+        Objectives whose schedule restarts in each phase, as that of SegPGD does within SEA, return themselves.
+
+        Args:
+            begin: share of the whole run's iterations that are done when the phase begins, in [0, 1].
+            end: the same when it ends.
+        """
+        return self
 
     @abstractmethod
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
@@ -248,6 +260,44 @@ class JensenShannon(LabelProbabilityObjective):
         log_p = scores.log_label_probability.detach()
         p = log_p.exp()
         return p * (torch.log1p(p) - log_p) / 2
+
+
+@OBJECTIVES.register
+@dataclass(frozen=True, kw_only=True)
+class Tsallis(LabelProbabilityObjective):
+    """Tsallis cross-entropy, (1 - p_y^(1-q)) / (1 - q), of an order q that changes linearly over the run.
+
+    It is the cross-entropy at q = 1, and its gradient that of the cross-entropy times p_y^(1-q): at low orders pixels
+    that are fooled already have no say. Step schedules follow the cross-entropy, since values of different orders do
+    not compare (Matyasko et al., TsallisPGD, 2026).
+
+    Args:
+        orders: q at the start and at the end of the run, at most 1 each.
+    """
+
+    orders: tuple[float, float] = (-2.0, 1.0)
+
+    def __post_init__(self) -> None:
+        orders = tuple(float(value) for value in self.orders)
+        if len(orders) != 2 or not all(-math.inf < value <= 1 for value in orders):
+            raise UserError(f'Tsallis: orders must be two numbers of at most 1; found {self.orders}')
+        object.__setattr__(self, 'orders', orders)
+
+    def order(self, progress: float) -> float:
+        """Returns q."""
+        first, last = self.orders
+        return (1 - progress) * first + progress * last
+
+    def part(self, begin: float, end: float) -> Tsallis:
+        return dataclasses.replace(self, orders=(self.order(begin), self.order(end)))
+
+    def _loss(self, scores: PixelScores, progress: float) -> Tensor:
+        exponent = 1 - self.order(progress)
+        log_p = scores.log_label_probability
+        return -log_p if exponent == 0 else -torch.expm1(exponent * log_p) / exponent
+
+    def _weight(self, scores: PixelScores, progress: float) -> Tensor:
+        return ((1 - self.order(progress)) * scores.log_label_probability.detach()).exp()
 
 
 @OBJECTIVES.register

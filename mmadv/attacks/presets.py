@@ -21,6 +21,7 @@ from mmadv.attacks.objectives import (
     MaskedImageBalancedCrossEntropy,
     MaskedSpherical,
     Objective,
+    Tsallis,
 )
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, SegPGD
 from mmadv.attacks.radius_reduction import RadiusReduction
@@ -194,6 +195,10 @@ def _sea(preset: str) -> Any:
     return make
 
 
+def _tsallis(threat: Threat, iterations: int | None) -> Attack:
+    return RadiusReduction(attack=APGD(threat=threat, steps=iterations or 300, objective=Tsallis()))
+
+
 def _ama(threat: Threat, iterations: int | None) -> Attack:
     return ama(threat.radius, iterations or 100, threat=type(threat).__name__)
 
@@ -224,6 +229,7 @@ PRESETS = {
     'sea': _sea('paper'),
     'sea-eccv': _sea('eccv'),
     'sea-eccv-image': _sea('eccv-image'),
+    'tsallis': _tsallis,
     'ama': _ama,
     'auto': _auto,
     'square': _square,
@@ -239,7 +245,7 @@ def preset(name: str, radius: str | float, iterations: int | None = None, threat
         name: a key of ``PRESETS``.
         radius: '4/255', '0.03' or a float.
         iterations: instead of the preset's own number (bim 10, pgd 20, segpgd, cospgd, apgd and ama 100, sea 300
-            for each objective, auto 400 in all, square 1000 queries, noise 10, universal 300
+            for each objective, tsallis 300, auto 400 in all, square 1000 queries, noise 10, universal 300
             mini-batches of its training); fgsm takes none.
         threat: 'Linf' or 'L2'.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -21,7 +23,8 @@ from mmadv.registry import ATTACKS
 class RadiusReduction(Wrapper):
     """Runs an attack at larger radii first; each phase starts from the projection of the one before.
 
-    Step, momentum and history begin anew in each phase; only the first has a random start.
+    Step, momentum and history begin anew in each phase; only the first has a random start. An objective with a schedule
+    of its own decides whether that begins anew, too (``Objective.part``).
 
     Args:
         attack: APGD, or PGD that keeps its iterate of lowest accuracy, at the final radius and with all the
@@ -52,14 +55,20 @@ class RadiusReduction(Wrapper):
     def start_threat(self) -> Threat:
         return self.phases()[0].threat
 
-    def phases(self) -> list[Attack]:
+    def phases(self) -> list[APGD | PGD]:
         """Returns the attack of each phase that has at least one iteration."""
         assert isinstance(self.attack, (APGD, PGD))
         # Without the small number, 0.3 * 10 rounded down would be 2.
         steps = [int(share * self.attack.steps + 1e-9) for share in self.shares[:-1]]
         steps.append(self.attack.steps - sum(steps))
-        pairs = zip(self.factors, steps, strict=True)
-        return [self.attack.with_threat(self.threat.scaled(f)).with_steps(n) for f, n in pairs if n > 0]
+        ends = [done / self.attack.steps for done in itertools.accumulate(steps)]
+        phases = []
+        for factor, count, begin, end in zip(self.factors, steps, [0.0, *ends[:-1]], ends, strict=True):
+            if count > 0:
+                phase = self.attack.with_threat(self.threat.scaled(factor)).with_steps(count)
+                objective = self.attack.objective.part(begin, end)
+                phases.append(dataclasses.replace(phase, objective=objective))
+        return phases
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         found: Found | None = None

@@ -3,6 +3,8 @@
 import json
 import warnings
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,6 +69,7 @@ ALL = [
     GaussianNoise(sigma=0.1),
     PGD(threat=LINF, steps=3, objective=KullbackLeibler()),
     sea('8/255', iterations=6),
+    preset('tsallis', '8/255', 10),
     sea(0.5, iterations=6, preset='eccv', threat='L2', class_weights=(0.5, 2, 1, 0.25)),
     sea('8/255', iterations=6, preset='eccv-image'),
     ama('8/255', passes=8),
@@ -396,6 +399,18 @@ def test_radius_reduction_splits_as_published():
     ]
     assert [phase.steps for phase in attack.with_steps(10).phases()] == [3, 3, 4]
     assert [phase.steps for phase in attack.with_steps(1).phases()] == [1]
+
+
+def test_tsallis_raises_its_order_over_the_whole_run_not_anew_at_each_radius():
+    attack = preset('tsallis', '8/255')
+    assert isinstance(attack, RadiusReduction) and attack.attack.random_start
+    phases = attack.phases()
+    assert [(phase.steps, phase.threat.radius) for phase in phases] == [(90, 16 / 255), (90, 12 / 255), (120, 8 / 255)]
+    orders = [order for phase in phases for order in phase.objective.orders]
+    assert orders == pytest.approx([-2, -1.1, -1.1, -0.2, -0.2, 1])
+    balanced = dataclasses.replace(attack.attack, objective=BalancedCrossEntropy())
+    restarting = RadiusReduction(attack=balanced)
+    assert [phase.objective for phase in restarting.phases()] == 3 * [BalancedCrossEntropy()]
 
 
 def test_torchvision_style_output_and_plain_functions_are_accepted():

@@ -19,6 +19,7 @@ from mmadv.attacks import (
     MaskedCrossEntropy,
     MaskedImageBalancedCrossEntropy,
     MaskedSpherical,
+    Tsallis,
 )
 from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.errors import UserError
@@ -32,6 +33,7 @@ KINDS = [
     MaskedImageBalancedCrossEntropy,
     LogitMargin,
     MaskedSpherical,
+    Tsallis,
 ]
 ALL = [kind(targeted=targeted) for kind in KINDS for targeted in (False, True)]
 ALL += [CosineCrossEntropy(squash='softmax', targeted=targeted) for targeted in (False, True)]
@@ -74,6 +76,9 @@ def naive(objective, u, y, progress, weight):
         divergence = sum(a * math.log(a / c) for a, c in zip(p, m, strict=True))
         divergence += sum(b * math.log(b / c) for b, c in zip(q, m, strict=True) if b > 0)
         return sign * divergence / 2
+    if isinstance(objective, Tsallis):
+        q = -2 + 3 * progress
+        return sign * (ce if q == 1 else (1 - p[y] ** (1 - q)) / (1 - q))
     if isinstance(objective, LogitMargin):
         return sign * (max(v for k, v in enumerate(u) if k != y) - u[y])
     if isinstance(objective, MaskedSpherical):
@@ -218,3 +223,40 @@ def test_divergence_from_the_clean_prediction(size):
     found = KullbackLeibler().logit_gradient(PixelScores(logits, labels, clean_logits=clean), 0.3)
     torch.testing.assert_close(found, gradient, rtol=1e-9, atol=1e-12)
     assert not KullbackLeibler()(logits, labels, clean_logits=logits).any()
+
+
+@pytest.mark.parametrize('targeted', [False, True])
+@pytest.mark.parametrize('progress', [0.0, 0.4, 0.999999, 1.0])
+def test_tsallis_gradient_is_that_of_its_definition(progress, targeted):
+    generator = torch.Generator().manual_seed(3)
+    logits = (4 * torch.randn(2, 5, 4, 3, generator=generator, dtype=torch.float64)).requires_grad_()
+    labels = torch.randint(0, 5, (2, 4, 3), generator=generator)
+    labels[0, 0] = 255
+    q = -2 + 3 * progress
+    p = logits.softmax(1).gather(1, labels.where(labels != 255, 0).unsqueeze(1)).squeeze(1)
+    naive_loss = (-p.log() if q == 1 else (1 - p ** (1 - q)) / (1 - q)) * (labels != 255)
+    naive_loss = -naive_loss if targeted else naive_loss
+    objective = Tsallis(targeted=targeted)
+    (expected,) = torch.autograd.grad(naive_loss.sum(), logits, retain_graph=True)
+    scores = PixelScores(logits.detach(), labels)
+    torch.testing.assert_close(objective.value(scores, progress), naive_loss.detach(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(objective.logit_gradient(scores, progress), expected, rtol=0, atol=1e-12)
+
+
+def test_tsallis_is_the_cross_entropy_at_order_one_and_close_to_it_nearby():
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(1, 5, 4, 3, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 5, (1, 4, 3), generator=generator)
+    cross_entropy = CrossEntropy()(logits, labels)
+    assert torch.equal(Tsallis()(logits, labels, progress=1.0), cross_entropy)
+    torch.testing.assert_close(Tsallis(orders=(1 - 1e-13, 1))(logits, labels), cross_entropy, rtol=1e-11, atol=0)
+
+
+def test_tsallis_follows_the_cross_entropy_and_refuses_orders_above_one():
+    logits = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 4, (1, 3, 3), generator=torch.Generator().manual_seed(1))
+    scores = PixelScores(logits, labels)
+    assert torch.equal(Tsallis().tracked(scores, 0.1), CrossEntropy().value(scores, 0.1))
+    for orders in ((-2, 1.5), (-2, 0, 1), (float('nan'), 1)):
+        with pytest.raises(UserError, match='Tsallis: orders must be two numbers of at most 1'):
+            Tsallis(orders=orders)
