@@ -22,8 +22,8 @@ from mmadv.attacks.objectives import (
     MaskedCrossEntropy,
     MaskedImageBalancedCrossEntropy,
     MaskedSpherical,
-    Tsallis,
     Objective,
+    Tsallis,
 )
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
 from mmadv.attacks.pixels import FromPixels
@@ -68,7 +68,6 @@ __all__ = [
     'MaskedCrossEntropy',
     'MaskedImageBalancedCrossEntropy',
     'MaskedSpherical',
-    'Tsallis',
     'NonFinite',
     'NonFiniteGradient',
     'NonFiniteLogits',
@@ -84,6 +83,7 @@ __all__ = [
     'Square',
     'Threat',
     'TrainingBatch',
+    'Tsallis',
     'Universal',
     'WorstCase',
     'ama',

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmadv.attacks.apgd import APGD
-from mmadv.attacks.attack import Attack, Wrapper
+from mmadv.attacks.attack import Wrapper
 from mmadv.attacks.pgd import PGD
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.result import Found

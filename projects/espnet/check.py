@@ -35,11 +35,12 @@ def differences(weights: Path, image: Path, logits: Path) -> np.ndarray:
     pixels = cv2.imread(str(image))  # BGR, as mmseg loads it
     if pixels is None:
         raise UserError(f'cannot read the image {image}')
-    images = torch.from_numpy(pixels).permute(2, 0, 1).double()
     settings = Config.fromfile(PROJECT / 'configs/espnet_camvid.py').data_preprocessor
-    mean, std = (images.new_tensor(settings[key]).view(3, 1, 1) for key in ('mean', 'std'))
+    mean, std = (torch.tensor(settings[key]).view(3, 1, 1) for key in ('mean', 'std'))
+    # The stored logits are of an image normalised in float32; the network itself runs in float64.
+    images = ((torch.from_numpy(pixels).permute(2, 0, 1) - mean) / std).double()
     with torch.no_grad():
-        features = segmentor.extract_feat(((images - mean) / std)[None])
+        features = segmentor.extract_feat(images[None])
         found = segmentor.decode_head.all_logits(features)[:, :, ::8, ::8].numpy()
     return np.abs(found - np.load(logits)['logits_every_8th'])
 

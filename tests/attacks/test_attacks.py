@@ -1,9 +1,8 @@
 """Properties that every attack has, and the optimum where it is known."""
 
+import dataclasses
 import json
 import warnings
-
-import dataclasses
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from mmadv.attacks import (
     L2,
     PGD,
     PRESETS,
+    BalancedCrossEntropy,
     CosPGD,
     CrossEntropy,
     FastNewton,
