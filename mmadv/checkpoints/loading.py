@@ -24,6 +24,9 @@ _CODE = re.compile(
     r'GLOBAL (?P<name>\S+)|(TorchScript) archives|call reduce for|Can only (?:build|create)|(getattr) of', re.DOTALL
 )
 
+# A load that takes what fits needs at least this share of a model's weights, by key and size.
+LEAST_SHARE = 0.5
+
 
 def load_checkpoint_file(path: str | Path, map_location: Any = 'cpu', *, mmap: bool = False) -> dict[str, Any]:
     """Returns the content of a checkpoint, read without running anything in it.
@@ -88,6 +91,44 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             'use the config that the checkpoint was trained with'
         )
     return checkpoint
+
+
+def matched_weights(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *, prefix: str = '') -> str:
+    """Returns a sentence on how many weights of a model a checkpoint holds, for a load that takes what fits.
+
+    A weight counts where its key and its size are equal; counters of batch norms do not count.
+
+    Args:
+        model: that starts from the checkpoint.
+        checkpoint: its content.
+        path: of it, for messages.
+        prefix: of the keys in the checkpoint that belong to the model, such as 'backbone'.
+
+    Raises:
+        UserError: fewer than ``LEAST_SHARE`` of the weights are there, so that the model would start at random.
+    """
+    stored = _weights(checkpoint, path)
+    if prefix:
+        prefix = prefix.removesuffix('.') + '.'
+        stored = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith('num_batches_tracked')}
+    resized = [key for key in own if key in stored and stored[key].shape != own[key].shape]
+    missing = [key for key in own if key not in stored]
+    matched = len(own) - len(resized) - len(missing)
+    counts = [f'{matched} of {len(own)} weights of {type(model).__name__} are in {path}']
+    if missing:
+        counts.append(f'{len(missing)} missing, first {missing[0]}')
+    if resized:
+        counts.append(f'{len(resized)} of another size, first {resized[0]}')
+    sentence = '; '.join(counts)
+    if matched < LEAST_SHARE * len(own):
+        example = next(iter(stored), None)
+        found = f'; a key of the file is {example}' if example else ''
+        raise UserError(
+            f'{sentence}{found}; fewer than {LEAST_SHARE:.0%} fit, so the training would start from random weights: '
+            'check the file, the prefix of its keys and the architecture'
+        )
+    return sentence
 
 
 def use_safe_loading() -> None:

@@ -11,16 +11,17 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.model import BaseModule
+from mmengine.runner import CheckpointLoader, Runner
 from mmseg.registry import HOOKS, RUNNERS
 from torch import nn
 
-from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, matched_weights, use_safe_loading
 from mmadv.checkpoints.resuming import newest_checkpoint
 from mmadv.commands.command_line import Parser, join_processes_on_cpu, load_config, require, set_local_rank, work_dir
 from mmadv.engine.atomic_checkpoint_hook import checkpoint_folder
 from mmadv.engine.attack_val_loop import check_validation_attack
-from mmadv.engine.data import build_dataset
+from mmadv.engine.data import build_dataset, first_line
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError
 from mmadv.models.adv_data_preprocessor import check_trainable
@@ -77,6 +78,8 @@ def run_train(argv: Sequence[str]) -> None:
     if checkpoint is not None:
         # Resuming loads without strictness: weights that do not fit would leave a part of the model random.
         load_weights(model, checkpoint)
+    else:
+        _tell_matched(config, model)
     del model
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     _name_unreadable_files(runner)
@@ -144,6 +147,39 @@ def _check_parts(config: Config) -> nn.Module:
     check_trainable(built)
     _check_methods(config, built)
     return built
+
+
+def _tell_matched(config: Config, model: nn.Module) -> None:
+    """Prints how many weights the checkpoints hold that the model starts from, which are loaded without strictness.
+
+    Raises:
+        UserError: too few of them.
+    """
+    starts = [(model, config.load_from, '')] if config.get('load_from') and not config.get('resume') else []
+    for part in model.modules():
+        # A backbone that loads in a way of its own may rename the keys.
+        if not isinstance(part, BaseModule) or type(part).init_weights is not BaseModule.init_weights:
+            continue
+        settings = part.init_cfg if isinstance(part.init_cfg, (list, tuple)) else [part.init_cfg]
+        for start in settings:
+            if isinstance(start, Mapping) and start.get('type') == 'Pretrained':
+                path = start.get('checkpoint')
+                if isinstance(path, str) and '://' not in path:
+                    starts.append((part, path, start.get('prefix') or ''))
+    for part, path, prefix in starts:
+        sentence = matched_weights(part, _content(path), path, prefix=prefix)
+        if is_main_process():
+            print(sentence)
+
+
+def _content(path: str) -> dict[str, Any]:
+    """Returns the content of a checkpoint, downloaded first if need be, to where mmengine then finds it."""
+    if '://' not in path:
+        return load_checkpoint_file(path)
+    try:
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except OSError as error:
+        raise UserError(f'load_from {path} cannot be downloaded ({first_line(error)}); check the address') from error
 
 
 def _check_methods(config: Config, model: nn.Module) -> None:

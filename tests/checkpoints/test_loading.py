@@ -17,6 +17,7 @@ from torch import nn
 
 import mmadv
 from mmadv.checkpoints import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.checkpoints.loading import matched_weights
 from mmadv.errors import UserError
 
 
@@ -274,3 +275,22 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(1, 1, 1)
+
+
+def test_share_of_matched_weights_decides_whether_a_load_that_takes_what_fits_may_start():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))  # 8 weights, and a counter
+    state = model.state_dict()
+    assert matched_weights(model, {'state_dict': state}, 'a.pth') == '8 of 8 weights of Sequential are in a.pth'
+    half = {key: state[key] for key in ('0.weight', '0.bias', '1.weight', '1.bias')}
+    expected = (
+        '5 of 8 weights of Sequential are in a.pth; 2 missing, first 1.running_mean; 1 of another size, first 2.bias'
+    )
+    assert matched_weights(model, {**half, '2.weight': state['2.weight'], '2.bias': torch.ones(7)}, 'a.pth') == expected
+    assert matched_weights(model, half, 'a.pth').startswith('4 of 8')
+    prefixed = {f'net.{key}': value for key, value in state.items()}
+    assert matched_weights(model, prefixed, 'a.pth', prefix='net').startswith('8 of 8')
+    del half['0.bias']
+    with pytest.raises(UserError, match='3 of 8 weights.*a key of the file is 0.weight; fewer than 50% fit'):
+        matched_weights(model, half, 'a.pth')
+    with pytest.raises(UserError, match='0 of 8 weights of Sequential are in a.pth; 8 missing, first 0.weight; a key'):
+        matched_weights(model, prefixed, 'a.pth')

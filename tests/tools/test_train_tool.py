@@ -1,6 +1,7 @@
 """tools/train.py: training, adversarial training, resuming."""
 
 import errno
+import re
 
 import pytest
 import torch
@@ -58,6 +59,32 @@ def test_trains_and_resumes(train_tool, project, capsys):
         assert (said in capsys.readouterr().out) == (resume[-1] != 'work/iter_4.pth')
     before, after = weights('work/iter_4.pth'), weights('work/iter_6.pth')
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_start_from_weights_that_fit_says_how_many(project, config_of, capsys):
+    state = load_checkpoint_file('trained.pth')['state_dict']
+    total = sum(not key.endswith('num_batches_tracked') for key in state)
+    torch.save({**state, 'decode_head.conv_seg.weight': state['decode_head.conv_seg.weight'][:1]}, 'other_head.pth')
+    config_of(['config.py', '--work-dir', 'work', '--cfg-options', 'load_from=other_head.pth'])
+    said = f'{total - 1} of {total} weights of EncoderDecoder are in other_head.pth; 1 of another size, first decode'
+    assert said in capsys.readouterr().out
+    start = "dict(type='Pretrained', checkpoint='trained.pth', prefix='backbone')"
+    configure(project, f"model['backbone']['init_cfg'] = {start}\n")
+    config_of(['config.py', '--work-dir', 'work'])
+    assert 'are in trained.pth\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('start', ['load_from', 'pretrained'])
+def test_start_from_weights_that_do_not_fit_is_refused(train_tool, project, capsys, start):
+    content = load_checkpoint_file('trained.pth')
+    torch.save({f'encoder.{key}': value for key, value in content['state_dict'].items()}, 'foreign.pth')
+    extra = "load_from = 'foreign.pth'\n"
+    if start == 'pretrained':
+        extra = "model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='foreign.pth')\n"
+    configure(project, extra)
+    sentence = refused(train_tool, ['config.py', '--work-dir', 'work'], project, capsys)
+    assert re.search('0 of .* weights of .* are in foreign.pth; .* missing, first', sentence)
+    assert 'a key of the file is encoder.' in sentence and 'fewer than 50% fit' in sentence
 
 
 def test_config_with_the_stock_hook_gets_the_one_that_survives_a_kill(project, config_of):
