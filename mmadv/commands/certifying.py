@@ -19,10 +19,11 @@ from torch import Tensor
 
 from mmadv.attacks import derive_seed
 from mmadv.checkpoints.loading import file_sha256, load_weights
-from mmadv.commands.command_line import Parser, command_text
+from mmadv.commands.command_line import Parser, command_text, seed_number
 from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.progress import Progress
 from mmadv.engine.scoring import scored_ignore_index
 from mmadv.errors import UserError
@@ -63,7 +64,7 @@ def parser() -> Parser:
     result.add_argument('--correction', choices=sorted(CORRECTIONS), default='holm', help='default: holm')
     result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
     result.add_argument('--batch-size', type=int, default=16, help='draws at once; results do not depend on it')
-    result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
+    result.add_argument('--seed', type=seed_number, default=0, help='of all noise (default: 0)')
     result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/certify_DATE)')
     result.add_argument('--show', type=int, default=4, help='number of images to draw (default: 4)')
     result.add_argument('--resume', action='store_true', help='go on with an interrupted run in --out, if there is one')
@@ -98,6 +99,7 @@ def run_certify(argv: Sequence[str]) -> None:
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     config = opened(arguments, out)
     dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
+    check_deterministic(dataset, 'test_dataloader.dataset')
     indexes = evenly_spaced(len(dataset), arguments.limit)
     config.model = model_settings(config)
     segmentor = build_segmentor(config)

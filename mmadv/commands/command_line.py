@@ -16,12 +16,21 @@ import torch
 from mmengine.config import Config, DictAction
 from mmseg.utils import register_all_modules
 
+from mmadv.commands.config_keys import check_config, check_options
 from mmadv.config_paths import cfg
+from mmadv.engine.attacked_batches import without_idle_workers
 from mmadv.engine.data import first_line
 from mmadv.engine.memory import is_out_of_memory
 from mmadv.errors import UserError
 from mmadv.printing import printable
 
+# What mmengine reads of the environment, and what sets it.
+LAUNCHERS = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+}
+STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
 TRACEBACK_VARIABLE = 'MMADV_TRACEBACK'
 
 
@@ -69,6 +78,13 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def seed_number(text: str) -> int:
+    """Returns the seed of a command line; raises ArgumentTypeError for one that NumPy's generators do not take."""
+    if not re.fullmatch(r'\d+', text) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"a seed is an integer from 0 to 4294967295; found '{text}'")
+    return int(text)
+
+
 def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: its own, or 2 after a mistake, told as one sentence on stderr.
 
@@ -112,7 +128,7 @@ def user_sentence(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and re.search(r'DataLoader worker \(pid.*\) (exited|is killed)', message):
         return (
             f'a process that loads data was lost ({first_line(error)}); it may have run out of memory: use fewer, '
-            'such as --cfg-options test_dataloader.num_workers=0 test_dataloader.persistent_workers=False'
+            'such as --cfg-options test_dataloader.num_workers=0'
         )
     unregistered = re.search(r'(\S+) is not in the (\S+) registry', message)
     if isinstance(error, KeyError) and unregistered:
@@ -137,7 +153,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
         what: errors call the file so.
 
     Raises:
-        UserError: no such file, or one that does not parse or run.
+        UserError: no such file, or one that does not parse or run, or a key that nothing reads.
     """
     file = config_file(path, what)
     try:
@@ -148,13 +164,25 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
         where = f', line {error.lineno}' if error.lineno else ''
         raise UserError(f'{what} {path} is not valid Python{where}: {error.msg}; is it cut short?') from error
     except (Exception, SystemExit) as error:
+        if type(error) is RuntimeError and not str(error).strip():  # mmengine's stand-in for what a file imports
+            raise UserError(
+                f'{what} {path} calls what it imports, which a config cannot; write a dict with its name '
+                "as type, such as attack = dict(type='sea', radius='4/255', iterations=100)"
+            ) from error
         raise UserError(f'{what} {path} cannot be loaded: {type(error).__name__}: {first_line(error)}') from error
+    register_all_modules(init_default_scope=True)
+    before = config.copy()
     if options:
         try:
             config.merge_from_dict(dict(options))
         except Exception as error:
             raise UserError(f'--cfg-options does not fit {what} {path}: {first_line(error)}') from error
-    register_all_modules(init_default_scope=True)
+    if what != 'attack config':
+        check_options(options or {}, before, config)
+        check_config(config, path)
+        for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if isinstance(config.get(key), Mapping):
+                config[key] = without_idle_workers(config[key])
     return config
 
 
@@ -207,7 +235,19 @@ def work_dir(config: Config, path: str, given: str | None) -> str:
 
 
 def set_local_rank(arguments: argparse.Namespace) -> None:
-    """Tells mmengine's launchers the rank that torch.distributed.launch passes as an argument."""
+    """Tells mmengine's launchers the rank that torch.distributed.launch passes as an argument.
+
+    Raises:
+        UserError: a launcher that did not start this process.
+    """
+    variables = LAUNCHERS.get(arguments.launcher, ())
+    missing = [name for name in variables if name not in os.environ]
+    if missing:
+        starter = STARTERS[arguments.launcher]
+        raise UserError(
+            f'--launcher {arguments.launcher} needs the environment variable {missing[0]}, which {starter} sets; '
+            'start the command by it, or leave --launcher out'
+        )
     os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -17,6 +18,15 @@ from mmadv.evaluation.result_store import ResultStore
 from mmadv.printing import printable
 from mmadv.report.results import check_writable
 
+# Keys of a config -> what decides in their place in commands that evaluate a checkpoint.
+REPLACED = {
+    'randomness': '--seed',
+    'work_dir': '--out',
+    'load_from': 'the checkpoint on the command line',
+    'resume': '--resume',
+    'launcher': '--launcher',
+    'test_cfg': 'the command line',
+}
 # Inside the output folder: results per image while the run lasts.
 UNFINISHED = 'unfinished'
 
@@ -42,11 +52,20 @@ def opened(arguments: Namespace, out: Path) -> Config:
     """
     check_writable(out)
     check_unfinished(arguments, out)
+    _check_replaced(arguments.cfg_options or {})
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
     use_safe_loading()
     load_checkpoint_file(arguments.checkpoint)
     return config
+
+
+def _check_replaced(options: Mapping[str, Any]) -> None:
+    """Raises UserError for a ``--cfg-options`` key whose value an argument of the command replaces."""
+    for key in options:
+        argument = REPLACED.get(key.partition('.')[0])
+        if argument is not None:
+            raise UserError(f'--cfg-options {key} has no effect: {argument} decides here; leave it out')
 
 
 @contextmanager

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from mmadv.attacks.checks import check_sigma
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.commands.command_line import Parser, command_text, load_config, require
+from mmadv.commands.command_line import Parser, command_text, load_config, require, seed_number
 from mmadv.commands.provenance import hardware, versions
 from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
 from mmadv.engine.data import build_dataset
+from mmadv.engine.determinism import check_deterministic
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter
 from mmadv.models.building import build_segmentor, model_settings
@@ -86,7 +87,7 @@ def _add_common(task: Parser) -> None:
     task.add_argument('--smooth', type=float, metavar='SIGMA', help='smooth the models with noise of this deviation')
     task.add_argument('--samples', type=int, default=20, help='noise draws of a smoothed gradient (default: 20)')
     task.add_argument('--frames', type=int, default=0, help='number of steps of which a GIF is made for each image')
-    task.add_argument('--seed', type=int, default=0, help='of seeds and noise (default: 0)')
+    task.add_argument('--seed', type=seed_number, default=0, help='of seeds and noise (default: 0)')
     task.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/TASK_DATE)')
     task.add_common()
 
@@ -113,6 +114,7 @@ def run_synthesize(argv: Sequence[str]) -> None:
     for config, each in zip(configs, given, strict=True):
         require(config, each.config, ['model', 'test_dataloader'])
     dataset = build_dataset(configs[0].test_dataloader.dataset, 'test_dataloader.dataset')
+    check_deterministic(dataset, 'test_dataloader.dataset')
     models = _load_models(configs, given)
     samples, batch = build_batch(arguments, configs[0], dataset, descent)
     painted, frames = {}, {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmadv.attacks import parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
-from mmadv.commands.command_line import Parser, load_config
+from mmadv.commands.command_line import Parser, load_config, seed_number
 from mmadv.commands.supplement_options import add_supplement_arguments
 from mmadv.engine.attack_test_loop import SPACES
 from mmadv.errors import UserError, nearest
@@ -43,7 +43,7 @@ def parser() -> Parser:
     )
     result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
     result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
-    result.add_argument('--seed', type=int, default=0, help='of all noise (default: 0)')
+    result.add_argument('--seed', type=seed_number, default=0, help='of all noise (default: 0)')
     result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/ATTACK_DATE)')
     result.add_argument(
         '--show',
@@ -116,7 +116,8 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
         config = load_config(name, what='attack config')
         if config.get('attack') is None:
             raise UserError(f"attack config {name} defines no 'attack'; write attack = dict(type=..., ...) in it")
-        attack = build(config.attack.to_dict(), ATTACKS)
+        described = config.attack.to_dict() if hasattr(config.attack, 'to_dict') else config.attack
+        attack = build(described, ATTACKS)
         if not isinstance(attack, Attack):
             raise UserError(f'attack config {name}: attack must be an attack; found {attack!r}')
         return attack if arguments.iterations is None else attack.with_steps(arguments.iterations)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModule
@@ -64,6 +65,7 @@ def run_train(argv: Sequence[str]) -> None:
     set_local_rank(arguments)
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper'])
+    _check_length(config.train_cfg)
     config.launcher = arguments.launcher
     config.model = model_settings(config)
     join_processes_on_cpu(config)
@@ -71,6 +73,7 @@ def run_train(argv: Sequence[str]) -> None:
     check_writable(config.work_dir)
     if arguments.amp:
         _use_amp(config)
+    _check_precision(config, arguments)
     use_safe_loading()
     _use_safe_hooks(config)
     checkpoint = _choose_start(config, arguments)
@@ -92,6 +95,21 @@ def run_train(argv: Sequence[str]) -> None:
             f'the disk is full ({error.strerror}: {error.filename or config.work_dir}); the checkpoints are as they '
             'were: make room, and go on with --resume'
         ) from error
+
+
+def _check_length(train_cfg: Mapping[str, Any]) -> None:
+    """Raises UserError for a training of no iteration."""
+    for key in ('max_iters', 'max_epochs', 'val_interval'):
+        value = train_cfg.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f'train_cfg.{key} must be a positive integer; found {value!r}')
+
+
+def _check_precision(config: Config, arguments: Namespace) -> None:
+    """Raises UserError for mixed precision without an accelerator, which mmengine's wrapper refuses."""
+    if str(config.optim_wrapper.get('type')).endswith('AmpOptimWrapper') and get_device() == 'cpu':
+        which = '--amp' if arguments.amp else "optim_wrapper.type='AmpOptimWrapper'"
+        raise UserError(f'{which} trains in mixed precision, which needs a GPU; leave it out on this machine')
 
 
 def _use_amp(config: Config) -> None:

@@ -20,6 +20,7 @@ from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGroup
 from mmadv.engine.class_weights import ClassWeights, class_weights_of_dataset
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.examples import Examples, loads_rgb
 from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.memory import is_out_of_memory, release_memory
@@ -99,6 +100,7 @@ class AttackTestLoop(TestLoop):
         self.seed = seed
         self.title = title or attack_title(next(filter(None, self.attacks.values()), None))
         dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
+        check_deterministic(dataset, 'test_dataloader.dataset')
         self.class_weights: ClassWeights | None = None
         if any(map(needs_class_weights, self.attacks.values())):
             self.class_weights = class_weights_of_dataset(dataset)

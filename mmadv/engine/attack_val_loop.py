@@ -18,6 +18,7 @@ from mmadv.engine.attack_test_loop import attacks_by_radius
 from mmadv.engine.attacked_batches import attack_batch, in_order
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.scoring import disagreement, metrics_ignore_index
 from mmadv.errors import UserError
 from mmadv.models.adapter import head_ignore_index, unwrap
@@ -73,6 +74,7 @@ class AttackValLoop(ValLoop):
         self.attack = check_validation_attack(attack)
         self.seed = seed
         dataset = build_dataset(dataloader['dataset'], 'val_dataloader.dataset')
+        check_deterministic(dataset, 'val_dataloader.dataset')
         if needs_class_weights(self.attack):
             self.attack = with_class_weights(self.attack, class_weights_of_dataset(dataset).value)
         selection = Selection(dataset, evenly_spaced(len(dataset), limit))

@@ -42,7 +42,15 @@ def in_order(dataloader: dict[str, Any], *, round_up: bool) -> dict[str, Any]:
     dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
     kept = {key: value for key, value in dataloader.items() if key not in dropped}
     default = {'type': 'mmengine.DefaultSampler', 'shuffle': False, 'round_up': True}
+    kept = without_idle_workers(kept)
     return {'batch_size': 1, **kept, 'sampler': default if round_up else {'type': 'mmengine.CostSampler'}}
+
+
+def without_idle_workers(dataloader: dict[str, Any]) -> dict[str, Any]:
+    """Returns a dataloader config without what torch refuses if there are no worker processes."""
+    if dataloader.get('num_workers', 0):
+        return dataloader
+    return {key: value for key, value in dataloader.items() if key not in ('persistent_workers', 'prefetch_factor')}
 
 
 def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> list[list[int]]:

@@ -1,0 +1,286 @@
+"""The check that every key of a config is read by something, so that a misspelt one is told and not dropped."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import mmseg.registry as registries
+from mmengine.registry import DefaultScope, Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmadv.errors import UserError, nearest
+from mmadv.models.building import model_settings
+
+# A dict of a config, the keys that its type reads, and whether the type takes any other key too.
+Part = tuple[Mapping[str, Any], set[str], bool]
+MARKS = {'type', '_scope_', '_delete_'}
+# What mmengine's runner and the tools read beside the runner's arguments.
+TOP_LEVEL = (set(inspect.signature(Runner).parameters) - {'cfg'}) | {
+    'custom_imports',
+    'runner_type',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'find_unused_parameters',
+    'compile',
+    'activation_checkpointing',
+    'tta_model',
+}
+DATALOADER = set(inspect.signature(DataLoader).parameters) | {'num_batch_per_epoch'}
+SCHEMAS = {
+    'train_dataloader': DATALOADER,
+    'val_dataloader': DATALOADER,
+    'test_dataloader': DATALOADER,
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'randomness': set(inspect.signature(Runner.set_randomness).parameters) - {'self'},
+    'auto_scale_lr': {'base_batch_size', 'enable'},
+}
+# Keys of model.test_cfg and model.train_cfg that mmseg's segmentors and heads read.
+MODEL_CFG = {
+    'test_cfg': {'mode', 'crop_size', 'stride', 'subdivision_steps', 'subdivision_num_points', 'scale_factor'},
+    'train_cfg': {'num_points', 'oversample_ratio', 'importance_sample_ratio', 'assigner', 'sampler'},
+}
+LOOPS = {
+    'train_cfg': (
+        {'by_epoch'},
+        lambda cfg: 'IterBasedTrainLoop' if cfg.get('by_epoch') is False else 'EpochBasedTrainLoop',
+    ),
+    'val_cfg': (set(), lambda cfg: 'ValLoop'),
+    'test_cfg': (set(), lambda cfg: 'TestLoop'),
+}
+
+
+def check_config(config: Mapping[str, Any], path: str) -> None:
+    """Raises UserError for a key that nothing reads: a misspelt one at the top level, or an argument no type has.
+
+    A name at the top level that resembles no known key is a variable of the file; one that is None does no harm.
+
+    Args:
+        config: a whole config.
+        path: of its file, for the message.
+    """
+    known = TOP_LEVEL - {'self'}
+    for key, value in config.items():
+        if value is not None and key not in known and not _is_derived(key, known):
+            _refuse_misspelt(key, known, f'config {path}: nothing reads the key')
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmseg'):
+        for where, value in _parts(config):
+            _check_arguments(value, where, path)
+    for key, keys in MODEL_CFG.items():
+        for found in (config.get('model') or {}).get(key) or {}:
+            if found not in keys:
+                _refuse_misspelt(found, keys, f'config {path}: nothing reads', f'model.{key}.')
+
+
+def check_options(options: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Raises UserError for a ``--cfg-options`` key that nothing reads.
+
+    Args:
+        options: dotted key -> value.
+        before: the config without them.
+        after: the config with them.
+    """
+    for key, value in options.items():
+        first, *rest = key.split('.')
+        if first not in TOP_LEVEL:
+            raise UserError(f'--cfg-options {key}: nothing reads it{_nearest_path(key, before)}')
+        if first == 'data_preprocessor' and isinstance((after.get('model') or {}).get(first), Mapping):
+            _check_reaches_model(key, rest, value, after)
+        parent: Any = dict(before.items())
+        for n, part in enumerate((first, *rest)):
+            if not isinstance(parent, Mapping):
+                break
+            if part not in parent:
+                # A new key may be right; one that resembles its neighbours is a misspelling.
+                allowed = MARKS | (TOP_LEVEL if n == 0 else MODEL_CFG.get(rest[0], set()))
+                if part not in allowed:
+                    above = ''.join(f'{one}.' for one in (first, *rest)[:n])
+                    _refuse_misspelt(part, set(parent), f'--cfg-options {key}: nothing reads', above)
+                break
+            parent = parent[part]
+        if first == 'model' and len(rest) > 1 and rest[0] in MODEL_CFG:
+            keys = MODEL_CFG[rest[0]] | set(before['model'].get(rest[0]) or {})
+            if rest[1] not in keys:
+                _refuse_misspelt(rest[1], keys, f'--cfg-options {key}: nothing reads', f'model.{rest[0]}.')
+                raise UserError(f'--cfg-options {key}: nothing reads it{nearest(rest[1], keys)}')
+
+
+def _check_reaches_model(key: str, rest: Sequence[str], value: Any, config: Mapping[str, Any]) -> None:
+    """Raises UserError where a setting of the top-level preprocessor is dropped for the model's own."""
+    found: Any = model_settings(config).data_preprocessor
+    for part in rest:
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if not rest or found != value:
+        raise UserError(
+            f'--cfg-options {key}: the model has a data preprocessor of its own, which counts; '
+            f"did you mean 'model.{key}'?"
+        )
+
+
+def _parts(config: Mapping[str, Any]) -> Iterable[tuple[str, Part]]:
+    """Yields where a checked dict is, and the dict with the keys that it may hold."""
+    for key, keys in SCHEMAS.items():
+        if isinstance(config.get(key), Mapping):
+            yield key, (config[key], keys, False)
+    for key, (more, default) in LOOPS.items():
+        loop = config.get(key)
+        if isinstance(loop, Mapping):
+            kind = _find(loop.get('type') or default(loop), [registries.LOOPS])
+            keys, is_open = arguments_of(kind)
+            yield key, (loop, keys - {'runner', 'dataloader', 'evaluator'} | more, is_open)
+    yield from _typed(config)
+
+
+def _typed(config: Mapping[str, Any]) -> Iterable[tuple[str, Part]]:
+    data = [registries.DATASETS, registries.TRANSFORMS]
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        yield from _walk((config.get(key) or {}).get('dataset'), f'{key}.dataset', data, everywhere=True)
+    models = [registries.MODELS]
+    for where in (('data_preprocessor',), ('model',)):
+        yield from _walk(config.get(where[0]), where[0], models)
+    model = config.get('model') or {}
+    for key in ('backbone', 'neck', 'decode_head', 'auxiliary_head', 'data_preprocessor'):
+        if isinstance(model, Mapping):
+            yield from _walk(model.get(key), f'model.{key}', models)
+    for key in ('val_evaluator', 'test_evaluator'):
+        yield from _walk(config.get(key), key, [registries.METRICS])
+    hooks = config.get('default_hooks') or {}
+    for name, hook in hooks.items() if isinstance(hooks, Mapping) else ():
+        yield from _walk(hook, f'default_hooks.{name}', [registries.HOOKS], {'priority'})
+    yield from _walk(config.get('custom_hooks'), 'custom_hooks', [registries.HOOKS], {'priority'})
+    more = {'convert_to_iter_based'}
+    yield from _walk(config.get('param_scheduler'), 'param_scheduler', [registries.PARAM_SCHEDULERS], more)
+    wrapper = config.get('optim_wrapper')
+    if isinstance(wrapper, Mapping):
+        wrapper = {'type': 'OptimWrapper', **wrapper}
+        more = {'constructor', 'paramwise_cfg'}
+        yield from _walk(wrapper, 'optim_wrapper', [registries.OPTIM_WRAPPERS], more)
+        yield from _walk(wrapper.get('optimizer'), 'optim_wrapper.optimizer', [registries.OPTIMIZERS])
+
+
+def _walk(
+    value: Any, where: str, kinds: Sequence[Registry], more: Iterable[str] = (), *, everywhere: bool = False
+) -> Iterable[tuple[str, Part]]:
+    """Yields a typed dict, or those of a list, with what their type takes; ``everywhere`` those inside it too."""
+    if isinstance(value, (list, tuple)):
+        for n, part in enumerate(value):
+            yield from _walk(part, f'{where}.{n}', kinds, more, everywhere=everywhere)
+    elif isinstance(value, Mapping):
+        if value.get('type') is not None:
+            keys, is_open = arguments_of(_find(value['type'], kinds))
+            yield where, (value, keys | set(more), is_open)
+        for key, part in value.items() if everywhere else ():
+            yield from _walk(part, f'{where}.{key}', kinds, everywhere=True)
+
+
+def _find(kind: Any, kinds: Sequence[Registry]) -> Any:
+    """Returns the class or function of a type; None for one that is not registered, which building tells."""
+    if not isinstance(kind, str):
+        return kind
+    return next((found for registry in kinds if (found := registry.get(kind)) is not None), None)
+
+
+def arguments_of(kind: Callable[..., Any] | None) -> tuple[set[str], bool]:
+    """Returns the names of the arguments that a class or function reads, and whether it may read others.
+
+    ``**kwargs`` that only go to ``super().__init__`` are those of the base; such that nothing touches read nothing.
+    """
+    if kind is None:
+        return set(), True
+    if not inspect.isclass(kind):
+        parameters = inspect.signature(kind).parameters.values()
+        return {one.name for one in parameters}, any(one.kind is one.VAR_KEYWORD for one in parameters)
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if '__init__' not in vars(base) or base is object:
+            continue
+        constructor = inspect.unwrap(vars(base)['__init__'])
+        parameters = list(inspect.signature(constructor).parameters.values())[1:]
+        names |= {one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}
+        rest = [one.name for one in parameters if one.kind is one.VAR_KEYWORD]
+        use = _use_of(constructor, rest[0]) if rest else 'nothing'
+        if use != 'super':
+            return names, use == 'other'
+    return names, False
+
+
+def _use_of(constructor: Callable[..., Any], name: str) -> str:
+    """Returns 'nothing', 'super' or 'other': what a constructor does with its ``**name``."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
+    except (OSError, TypeError, SyntaxError):
+        return 'other'
+    uses = sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(tree))
+    passed = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith('super('):
+            passed += sum(word.arg is None and ast.unparse(word.value) == name for word in node.keywords)
+    return 'nothing' if not uses else 'super' if uses == passed == 1 else 'other'
+
+
+def _check_arguments(part: Part, where: str, path: str) -> None:
+    value, keys, is_open = part
+    kind = value.get('type')
+    name = getattr(kind, '__name__', kind)
+    whose = f'config {path}: {where}: ' + (f'{name} has no argument' if name else 'nothing reads the key')
+    for key in value:
+        if key in keys or key in MARKS:
+            continue
+        if not is_open:
+            raise UserError(f"{whose} '{key}'{nearest(key, keys)}")
+        _refuse_misspelt(key, keys, whose)
+
+
+def _refuse_misspelt(key: str, known: Iterable[str], what: str, prefix: str = '') -> None:
+    near = sorted((distance(key, name), name) for name in known if len(name) > 2)
+    if near and 0 < near[0][0] <= (1 if len(near[0][1]) <= 4 else 2):
+        raise UserError(f"{what} '{prefix}{key}'; did you mean '{prefix}{near[0][1]}'?")
+
+
+def _is_derived(key: str, known: Iterable[str]) -> bool:
+    """Returns whether a variable is named after a key with an addition, as ``model_1`` or ``base_model``."""
+    return key.rstrip('0123456789') in known or any(
+        key.startswith((f'{name}_', f'_{name}')) or key.endswith(f'_{name}') for name in known
+    )
+
+
+def _nearest_path(key: str, config: Mapping[str, Any]) -> str:
+    """Returns the hint at a key of the config that ends alike, or at the nearest one at the top level."""
+    last = key.rpartition('.')[2]
+    alike = [path for path in _paths(config) if path.rpartition('.')[2] == last and path != key]
+    if alike:
+        words = set(key.split('.'))
+        best = max(alike, key=lambda path: (len(words & set(path.split('.'))), path.startswith('test_'), -len(path)))
+        return f"; did you mean '{best}'?"
+    return nearest(key.partition('.')[0], TOP_LEVEL)
+
+
+def _paths(value: Any, prefix: str = '') -> Iterable[str]:
+    """Yields the dotted paths of the dicts that something reads."""
+    for key, part in value.items():
+        if prefix or key in TOP_LEVEL:
+            yield f'{prefix}{key}'
+            if isinstance(part, Mapping):
+                yield from _paths(part, f'{prefix}{key}.')
+
+
+def distance(one: str, other: str) -> int:
+    """Returns how many letters to insert, delete, replace or swap with their neighbour turn one word into the other.
+
+    >>> distance('trian_cfg', 'train_cfg'), distance('mod', 'mode')
+    (1, 1)
+    """
+    rows = [list(range(len(other) + 1))]
+    for i, a in enumerate(one, start=1):
+        row = [i]
+        for j, b in enumerate(other, start=1):
+            best = min(rows[-1][j] + 1, row[j - 1] + 1, rows[-1][j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                best = min(best, rows[-2][j - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]
