@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
@@ -68,6 +69,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         model = model.module
     weights = _weights(checkpoint, path)
     own = model.state_dict()
+    _check_values(weights, own, path)
     resized = [key for key, value in weights.items() if key in own and own[key].shape != value.shape]
     problems = []
     if resized:
@@ -199,6 +201,8 @@ def _read(path: str | Path, map_location: Any, history: type, mmap: bool = False
         with torch.serialization.safe_globals(safe_globals(history)):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # the end of a file that was cut short points before its beginning
+            raise _sentence(path, error) from error
         raise UserError(f'cannot read the checkpoint {path}: {error.strerror or error}') from error
     except Exception as error:  # a damaged file can make the unpickler fail in any way
         raise _sentence(path, error) from error
@@ -235,6 +239,25 @@ def _sentence(path: str | Path, error: Exception) -> UserError:
     return UserError(
         f'the checkpoint {path} holds code ({name}) instead of weights alone; it was not run, and will not be loaded'
     )
+
+
+def _check_values(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raises UserError for weights that loading would take, and that make another network than was trained."""
+    for key, value in weights.items():
+        if key in own and own[key].is_floating_point() and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix('torch.')
+            raise UserError(
+                f'the checkpoint {path} holds {key} as {kind}, where the model has floating-point weights; was it '
+                'quantised? Save it in floating point'
+            )
+        statistic = key.rpartition('.')[2]
+        if statistic in ('running_mean', 'running_var') and not value.isfinite().all():
+            raise UserError(
+                f'the checkpoint {path} holds NaN or infinite values in {key}, which silences the channels behind it; '
+                'was the training stable? Use another checkpoint'
+            )
+        if statistic == 'running_var' and bool((value < 0).any()):
+            raise UserError(f'the checkpoint {path} holds a negative variance in {key}; use another checkpoint')
 
 
 def _weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:

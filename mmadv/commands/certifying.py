@@ -22,7 +22,7 @@ from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.command_line import Parser, command_text, seed_number
 from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
 from mmadv.commands.provenance import hardware, versions
-from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.data import Selection, build_dataset, classes_differ, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.progress import Progress
 from mmadv.engine.scoring import scored_ignore_index
@@ -299,7 +299,7 @@ class CertificationRun:
         images, labels = stack_images([inputs], [sample]), stack_labels([sample])
         model = SegmentorAdapter(self.segmentor, [sample], self.ignore_index)
         if model.num_classes != self.num_classes:
-            raise UserError(f'the model predicts {model.num_classes} classes, the dataset has {self.num_classes}')
+            raise UserError(classes_differ(model.num_classes, self.num_classes))
         model.check_labels(labels, [sample])
         return images[0], labels[0].numpy(), sample
 

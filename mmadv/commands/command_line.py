@@ -135,6 +135,20 @@ def user_sentence(error: BaseException) -> str | None:
         name, registry = unregistered.groups()
         name = name.strip('"\'')
         return f"the config names the type '{name}', which the registry {registry} does not know; check its spelling"
+    single = re.search(
+        r'Expected more than 1 value per channel when training, got input size torch.Size\((.*)\)', message
+    )
+    if isinstance(error, ValueError) and single:
+        return (
+            f'a batch norm gets one value for each channel (input size {single[1]}), which has no variance; train with '
+            'a batch_size of 2 or more in each process, and without a last batch of one image (drop_last=True)'
+        )
+    channels = re.search(r'expected input\S* to have (\d+) channels, but got (\d+) channels instead', message)
+    if isinstance(error, RuntimeError) and channels:
+        return (
+            f'the network takes {channels[1]} channels and got {channels[2]}; check in_channels of the model, and '
+            'color_type of LoadImageFromFile'
+        )
     outside = re.search(r'Target (-?\d+) is out of bounds', message)
     if isinstance(error, IndexError) and outside:
         return (

@@ -27,8 +27,10 @@ from mmadv.commands.supplement_options import check_supplements, chosen_suppleme
 from mmadv.commands.testing_options import check_numbers, chosen_attack, default_out, parser
 from mmadv.commands.trust_check import check_trust, trust_text
 from mmadv.engine.attack_test_loop import AttackTestLoop, attacks_by_radius, unwrap
+from mmadv.engine.data import first_line
 from mmadv.engine.scoring import evaluator_notes, loop_notes, scored_ignore_index
 from mmadv.engine.universal import UniversalTraining, check_universal
+from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.models.building import build_segmentor, model_settings
 from mmadv.printing import printable
@@ -53,6 +55,9 @@ REPORT = 'report.html'
 # What only some runs write: of an earlier one it must not stay beside new results.
 OPTIONAL = ('adversarial', 'universal', 'minimal_radii.csv', 'object_sizes.csv', 'gradients.png')
 # Keys of a config that decide numbers; a run that goes on must have them as they were.
+# Hooks of training alone. Checkpoints of EMAHook hold the averaged weights as the model's; the hook itself would swap
+# them out. EarlyStoppingHook asks for a train loop before a test begins.
+TRAINING_HOOKS = ('EMAHook', 'EarlyStoppingHook')
 DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
 
 
@@ -81,6 +86,7 @@ def run_test(argv: Sequence[str]) -> int:
         testing = config_for_testing(config, arguments, attack, scratch)
         join_processes_on_cpu(testing)
         runner = Runner.from_cfg(testing)
+        name_failing_hooks(runner)
         load_weights(unwrap(runner.model), arguments.checkpoint)
         if arguments.precision == 'float64':
             runner.model.double()
@@ -116,6 +122,22 @@ def run_test(argv: Sequence[str]) -> int:
             )
     store.remove()
     return _tell_failed(loop.evaluator.metrics[0].evaluation['failed'])
+
+
+def name_failing_hooks(runner: Runner) -> None:
+    """Makes a hook that cannot begin a test, since it needs a train loop, a UserError that names it."""
+    for hook in runner.hooks:
+
+        def begin(runner: Runner, hook: Any = hook, before_run: Any = hook.before_run) -> None:
+            try:
+                before_run(runner)
+            except (AssertionError, AttributeError, TypeError, ValueError) as error:
+                raise UserError(
+                    f'{type(hook).__name__} of the config cannot begin a test, which has no train loop '
+                    f'({first_line(error)}); take it out of custom_hooks'
+                ) from error
+
+        hook.before_run = begin
 
 
 def load_source(arguments: Namespace, loop: AttackTestLoop, like: Tensor) -> dict[str, str] | None:
@@ -225,8 +247,7 @@ def config_for_testing(config: Config, arguments: Namespace, attack: Attack | No
     config.visualizer = {'type': 'mmengine.Visualizer', 'name': 'mmadv', 'vis_backends': []}
     hooks = config.get('default_hooks') or {}
     config.default_hooks = {name: hook for name, hook in hooks.items() if name != 'visualization'}
-    # Checkpoints of EMAHook hold the averaged weights as the model's; the hook itself would swap them out.
-    config.custom_hooks = [hook for hook in config.get('custom_hooks') or [] if hook.get('type') != 'EMAHook']
+    config.custom_hooks = [hook for hook in config.get('custom_hooks') or [] if _name(hook) not in TRAINING_HOOKS]
     config.test_cfg = {
         'type': 'AttackTestLoop',
         'attack': attack and attack.describe(),
@@ -242,6 +263,12 @@ def config_for_testing(config: Config, arguments: Namespace, attack: Attack | No
     if arguments.batch_size is not None:
         config.test_dataloader.batch_size = arguments.batch_size
     return config
+
+
+def _name(hook: Any) -> str:
+    """Returns the class name of a hook or its config, whose type may be a class, or a name with its scope."""
+    kind = hook.get('type') if isinstance(hook, Mapping) else type(hook)
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def _write(

@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, Runner
+from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.registry import HOOKS, RUNNERS
 from torch import nn
 
@@ -26,6 +27,7 @@ from mmadv.engine.data import build_dataset, first_line
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError
 from mmadv.models.adv_data_preprocessor import check_trainable
+from mmadv.models.batches import check_channels, sample_names
 from mmadv.models.building import build_segmentor, model_settings
 from mmadv.models.free_adv_data_preprocessor import NOT_REPLAYED, FreeAdvSegDataPreProcessor
 from mmadv.report.results import check_writable
@@ -86,6 +88,7 @@ def run_train(argv: Sequence[str]) -> None:
     del model
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     _name_unreadable_files(runner)
+    _name_images_of_other_channels(runner)
     try:
         runner.train()
     except OSError as error:
@@ -231,3 +234,15 @@ def _name_unreadable_files(runner: Runner) -> None:
     build_dataset(runner.train_loop.dataloader.dataset, 'train_dataloader.dataset')
     if runner.val_loop is not None:
         build_dataset(runner.val_loop.dataloader.dataset, 'val_dataloader.dataset')
+
+
+def _name_images_of_other_channels(runner: Runner) -> None:
+    """Makes mmseg's data preprocessor name an image that has other channels than it normalises."""
+    preprocessor = getattr(runner.model, 'module', runner.model).data_preprocessor
+    if isinstance(preprocessor, SegDataPreProcessor):
+        preprocessor.register_forward_pre_hook(_check_batch)
+
+
+def _check_batch(preprocessor: SegDataPreProcessor, arguments: tuple) -> None:
+    batch = arguments[0]
+    check_channels(batch['inputs'], sample_names(batch['data_samples']), preprocessor)

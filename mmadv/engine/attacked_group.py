@@ -12,6 +12,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from mmadv.attacks import Attack, NonFinite, WorstCase, derive_seed
+from mmadv.engine.data import classes_differ
 from mmadv.engine.targets import Target
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
@@ -163,10 +164,7 @@ class GroupPredictor:
         """
         model = SegmentorAdapter(self.segmentor, samples, self.ignore_index)
         if model.num_classes != self.num_classes:
-            raise UserError(
-                f'the model predicts {model.num_classes} classes, the dataset has {self.num_classes}; '
-                'make num_classes of the decode head and the classes of the dataset agree'
-            )
+            raise UserError(classes_differ(model.num_classes, self.num_classes))
         images, labels = stack_images(inputs, samples), model.attackable(stack_labels(samples))
         model.check_labels(labels, samples)
         parameter = next(self.segmentor.parameters())

@@ -10,13 +10,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
+from PIL import Image
 from torch.utils.data import Dataset
 
 from mmadv.errors import UserError
 
 # Keys of a sample that hold paths, and what the files are.
 FILES = {'img_path': 'image', 'seg_map_path': 'label'}
+# Keys of a config whose datasets are scored by class.
+SCORED = ('test_dataloader', 'val_dataloader')
+# Pillow's names of files with 8 bits for each value at most.
+BYTE_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK')
 
 
 def build_dataset(config: Any, where: str) -> Any:
@@ -43,8 +49,11 @@ def build_dataset(config: Any, where: str) -> Any:
     if len(dataset) == 0:
         problem = _folder_problem(config) if isinstance(config, Mapping) else None
         raise UserError(f'{where}: {problem or "holds no images; check its folders and suffixes"}')
+    if where.startswith(SCORED):
+        _check_classes(dataset, where)
     for part in leaves(dataset):
         _check_zero_label(part, where)
+        _check_single_images(part, where)
         if callable(getattr(part, 'pipeline', None)) and not isinstance(part.pipeline, NamedErrors):
             part.pipeline = NamedErrors(part.pipeline)
     return dataset
@@ -83,6 +92,9 @@ class NamedErrors:
 
     def __init__(self, pipeline: Callable[[dict], Any]) -> None:
         self.pipeline = pipeline
+        loaders = [getattr(type(step), '_load_seg_map', None) for step in getattr(pipeline, 'transforms', [])]
+        # mmseg's own loader casts label maps to bytes; a loader of another kind may not.
+        self._loads_bytes = LoadAnnotations._load_seg_map in loaders
 
     def __getattr__(self, name: str) -> Any:
         if name == 'pipeline':  # while unpickling
@@ -91,6 +103,8 @@ class NamedErrors:
 
     def __call__(self, sample: dict) -> Any:
         paths = {kind: sample[key] for key, kind in FILES.items() if isinstance(sample.get(key), str)}
+        if self._loads_bytes and 'label' in paths:
+            check_fits_a_byte(paths['label'])
         try:
             return self.pipeline(sample)
         except UserError:
@@ -101,6 +115,26 @@ class NamedErrors:
                 if problem:
                     raise UserError(f'{kind} {path} {problem}; mend or remove it') from error
             raise
+
+
+def check_fits_a_byte(path: str) -> None:
+    """Raises UserError for a label map with a value that mmseg's loader, which casts to bytes, makes another class of.
+
+    Only the header is read of the usual files, which have 8 bits.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode in BYTE_MODES:
+                return
+            values = np.asarray(image)
+    except Exception:  # a damaged file can fail in any way: the pipeline's own error is told
+        return
+    wrong = values[(values < 0) | (values > 255)]
+    if wrong.size:
+        raise UserError(
+            f'label {path} has more than 8 bits and holds the value {wrong[0]:g}, which LoadAnnotations would take '
+            f'for class {int(wrong[0]) % 256}; convert it to 8 bits'
+        )
 
 
 class Selection(Dataset):
@@ -177,9 +211,40 @@ def evenly_spaced(size: int, limit: int | None) -> list[int]:
     return [i * size // limit for i in range(limit)]
 
 
+def classes_differ(predicted: int, named: int) -> str:
+    """Returns the sentence on a model that predicts another number of classes than its dataset names."""
+    if named == 1:
+        return (
+            f'the dataset names 1 class, and the model tells {predicted} apart; name the background too, as in '
+            "metainfo=dict(classes=('background', '...')): a model with out_channels=1 predicts the classes 0 and 1"
+        )
+    return (
+        f'the model predicts {predicted} classes, the dataset has {named}; make num_classes of the decode head and the '
+        'classes of the dataset agree'
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_classes(dataset: Any, where: str) -> None:
+    """Raises UserError for a dataset to be scored that names no classes."""
+    if not getattr(dataset, 'metainfo', {}).get('classes'):
+        raise UserError(
+            f"{where}: {type(dataset).__name__} names no classes; set metainfo=dict(classes=('...', '...'))"
+        )
+
+
+def _check_single_images(dataset: Any, where: str) -> None:
+    """Raises UserError for a pipeline that makes several versions of every image."""
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or []
+    if any(type(step).__name__ == 'TestTimeAug' for step in steps):
+        raise UserError(
+            f'{where}: the pipeline ends in TestTimeAug, which makes several versions of every image; an attack needs '
+            'one: use the pipeline without it'
+        )
 
 
 def _file_problem(path: str) -> str | None:

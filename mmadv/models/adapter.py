@@ -121,6 +121,8 @@ class PixelModel(nn.Module):
         head = segmentor.decode_head
         self.segmentor = segmentor
         self._head = (head[-1] if isinstance(head, nn.ModuleList) else head,)  # a tuple: not a second submodule
+        # Of an image, for messages.
+        self.name = 'an image of the batch'
         self.num_classes = 2 if segmentor.out_channels == 1 else segmentor.num_classes
         self.ignore_index = head_ignore_index(segmentor)
 
@@ -131,6 +133,7 @@ class PixelModel(nn.Module):
     def normalised(self, images: Tensor) -> Tensor:
         """Returns (N, C, h, w) in [0, 1] as the network takes them: channels reordered, normalised."""
         preprocessor = self.segmentor.data_preprocessor
+        batches.check_channels(images[:1], [self.name], preprocessor)
         pixels = images * 255
         if preprocessor._channel_conversion and pixels.size(1) == 3:
             pixels = pixels[:, [2, 1, 0]]
@@ -200,6 +203,7 @@ class SegmentorAdapter(PixelModel):
                 f'an adapter takes samples of one geometry; found {len(found)}; group the samples by size and flip'
             )
         self._meta = dict(data_samples[0].metainfo)
+        self.name = batches.sample_names(data_samples)[0]
         if 'ori_shape' not in self._meta:
             raise UserError("the samples have no 'ori_shape'; keep it in the meta_keys of PackSegInputs")
         direction = self._meta.get('flip_direction') if self._meta.get('flip') else None

@@ -21,7 +21,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from mmadv.attacks import Attack, NonFinite, derive_seed
 from mmadv.errors import UserError
 from mmadv.models.adapter import FAITHFUL_PREPROCESSORS, TrainingAdapter
-from mmadv.models.batches import check_labels, check_not_scaled, check_pixels, label_maps, sample_names
+from mmadv.models.batches import check_channels, check_labels, check_not_scaled, check_pixels, label_maps, sample_names
 from mmadv.models.iteration_key import IterationKey
 from mmadv.registry import ATTACKS, build
 
@@ -178,6 +178,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         names = sample_names(data['data_samples'])
         labels = label_maps(data['data_samples'])
         check_pixels(data['inputs'], names)
+        check_channels(data['inputs'], names, self)
         check_not_scaled(data['inputs'], names)
         check_sizes(data['inputs'], labels, names)
         check_labels(labels, names, model.num_classes, model.ignore_index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
@@ -24,11 +25,27 @@ def check_pixels(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
     for image, name in zip(inputs, names, strict=True):
         if image.dtype == torch.uint8:
             continue
-        lowest, highest = (float(bound) for bound in torch.aminmax(image))
+        lowest, highest = (float(bound) for bound in torch.aminmax(image.double()))
         if not (lowest >= 0 and highest <= 255):
+            advice = 'take normalisation out of the pipeline, the data preprocessor does it'
+            if not image.is_floating_point():
+                advice = f'convert the {str(image.dtype).removeprefix("torch.")} image to 8 bits'
             raise UserError(
-                f'{name}: pixels must be in [0, 255]; found values from {lowest:g} to {highest:g}; '
-                'take normalisation out of the pipeline, the data preprocessor does it'
+                f'{name}: pixels must be in [0, 255]; found values from {lowest:g} to {highest:g}; {advice}'
+            )
+
+
+def check_channels(inputs: Sequence[Tensor], names: Sequence[str], preprocessor: SegDataPreProcessor) -> None:
+    """Raises UserError naming the first image with other channels than the data preprocessor normalises.
+
+    mmseg lets an image of one channel pass, of which it makes as many as there are means.
+    """
+    channels = preprocessor.mean.numel() if preprocessor._enable_normalize else 1
+    for image, name in zip(inputs, names, strict=True):
+        if channels > 1 and image.shape[0] not in (1, channels):
+            raise UserError(
+                f'{name}: the image has {image.shape[0]} channels, and the data_preprocessor has mean and std for '
+                f"{channels}; set color_type='color' in LoadImageFromFile, or take the alpha channel out of the file"
             )
 
 

@@ -294,3 +294,36 @@ def test_share_of_matched_weights_decides_whether_a_load_that_takes_what_fits_ma
         matched_weights(model, half, 'a.pth')
     with pytest.raises(UserError, match='0 of 8 weights of Sequential are in a.pth; 8 missing, first 0.weight; a key'):
         matched_weights(model, prefixed, 'a.pth')
+
+
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.2, 0.5, 0.9, 0.999])
+def test_file_cut_anywhere_is_told_as_such(tmp_path, share):
+    """Some lengths make torch say no more than 'Invalid argument'."""
+    torch.save({'state_dict': torch.nn.Conv2d(3, 64, 3).state_dict()}, tmp_path / 'whole.pth')
+    whole = (tmp_path / 'whole.pth').read_bytes()
+    for length in range(int(share * len(whole)), min(int(share * len(whole)) + 40, len(whole))):
+        (tmp_path / 'cut.pth').write_bytes(whole[:length])
+        for mmap in (False, True):
+            with pytest.raises(UserError, match=r'cut.pth is no checkpoint, or was cut short'):
+                load_checkpoint_file(tmp_path / 'cut.pth', mmap=mmap)
+
+
+@pytest.mark.parametrize(
+    ('name', 'change', 'message'),
+    [
+        ('0.weight', lambda value: (value * 10).long(), 'holds 0.weight as int64, where the model has floating-point'),
+        ('1.running_var', lambda value: value / 0, 'holds NaN or infinite values in 1.running_var'),
+        ('1.running_mean', lambda value: value * float('nan'), 'holds NaN or infinite values in 1.running_mean'),
+        ('1.running_var', lambda value: -value, 'holds a negative variance in 1.running_var'),
+    ],
+)
+def test_weights_that_make_another_network(tmp_path, name, change, message):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    weights = model.state_dict()
+    torch.save(weights, tmp_path / 'whole.pth')
+    torch.save({**weights, name: change(weights[name])}, tmp_path / 'changed.pth')
+    load_weights(model, tmp_path / 'whole.pth')
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        load_weights(model, tmp_path / 'changed.pth')
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -2,6 +2,7 @@
 
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -107,6 +108,131 @@ def test_images_outside_0_255(attack_tool, project, capsys):
         configure(project, f"test_dataloader['dataset']['pipeline'] = [pipeline[0], {step}, *pipeline[1:]]\n")
         sentence = refused(attack_tool, attacked(), project, capsys)
         assert '0.png' in sentence and 'pixels must be in [0, 255]; found values from' in sentence
+
+
+UNCHANGED = "test_dataloader['dataset']['pipeline'][0].update(color_type='unchanged', imdecode_backend='cv2')\n"
+ADVERSARIAL = (
+    "model['data_preprocessor'].update(type='AdvSegDataPreProcessor', "
+    "attack=dict(type='PGD', threat=dict(type='Linf', radius='4/255'), steps=1))\n"
+)
+
+
+def rewrite(folder, change):
+    for path in folder.glob('*.png'):
+        cv2.imwrite(str(path), change(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+
+
+def failed_in_training(train_tool, capsys):
+    """Trains, and returns the sentence that ends it; logs may have been written."""
+    capsys.readouterr()
+    assert train_tool(['config.py', '--work-dir', 'work']) == 2
+    errors = capsys.readouterr().err
+    assert 'Traceback' not in errors
+    return errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda image: image.astype(np.uint16) * 256, 'convert the uint16 image to 8 bits'),
+        (lambda image: np.concatenate([image, image[..., :1]], -1), 'the image has 4 channels, and the data_preproc'),
+    ],
+    ids=['16 bits', 'alpha channel'],
+)
+def test_images_of_other_kinds(attack_tool, train_tool, project, capsys, change, message):
+    rewrite(project / 'data/images', change)
+    configure(project, UNCHANGED)
+    sentence = refused(attack_tool, attacked(), project, capsys)
+    assert 'images/0.png' in sentence and message in sentence
+    configure(project, UNCHANGED + ADVERSARIAL)
+    sentence = failed_in_training(train_tool, capsys)
+    assert 'data/images/' in sentence and message in sentence
+
+
+def test_clean_training_names_an_image_of_other_channels(train_tool, project, capsys):
+    rewrite(project / 'data/images', lambda image: np.concatenate([image, image[..., :1]], -1))
+    configure(project, UNCHANGED)
+    assert 'the image has 4 channels' in failed_in_training(train_tool, capsys)
+
+
+def test_16_bits_with_the_values_of_8_are_taken(attack_tool, project, capsys):
+    assert attack_tool(attacked()) == 0
+    expected = (project / 'out/per_image.csv').read_text()
+    rewrite(project / 'data/images', lambda image: image.astype(np.uint16))
+    rewrite(project / 'data/labels', lambda label: label.astype(np.uint16))
+    configure(project, UNCHANGED)
+    assert attack_tool(attacked('--restart')) == 0
+    assert (project / 'out/per_image.csv').read_text() == expected
+
+
+@pytest.mark.parametrize('tool', ['test', 'train'])
+def test_label_maps_of_16_bits(attack_tool, train_tool, project, capsys, tool):
+    rewrite(project / 'data/labels', lambda label: np.where(label == 0, np.uint16(1024), label))
+    if tool == 'test':
+        sentence = refused(attack_tool, attacked(), project, capsys)
+    else:
+        sentence = failed_in_training(train_tool, capsys)
+    assert 'has more than 8 bits and holds the value 1024, which LoadAnnotations would take for class 0' in sentence
+
+
+def test_dataset_without_classes(attack_tool, train_tool, project, capsys):
+    configure(project, 'metainfo.clear()\n')
+    message = 'BaseSegDataset names no classes; set metainfo'
+    assert f'test_dataloader.dataset: {message}' in refused(attack_tool, attacked(), project, capsys)
+    argv = ['config.py', '--work-dir', 'work']
+    assert f'val_dataloader.dataset: {message}' in refused(train_tool, argv, project, capsys)
+
+
+TTA = """
+steps = [[dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)], [pipeline[1]], [pipeline[2]]]
+test_dataloader = dict(test_dataloader)
+test_dataloader['dataset'] = dict(dataset, pipeline=[pipeline[0], dict(type='TestTimeAug', transforms=steps)])
+"""
+
+
+def test_pipeline_of_several_versions(attack_tool, project, capsys):
+    configure(project, TTA)
+    assert 'the pipeline ends in TestTimeAug, which makes several' in refused(attack_tool, attacked(), project, capsys)
+
+
+ONE_CLASS = """
+metainfo.update(classes=('box',), palette=[[1, 2, 3]])
+model['decode_head'].update(out_channels=1, num_classes=2, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
+"""
+
+
+def test_one_class_and_two_that_are_named(attack_tool, project, capsys):
+    """Mmseg's own score of one class counts every pixel that is right, background included, as the class's."""
+    rewrite(project / 'data/labels', lambda label: np.where(label == 2, 1, label).astype(np.uint8))
+    weights = load_checkpoint_file(project / 'trained.pth')['state_dict']
+    for name in ('weight', 'bias'):
+        weights[f'decode_head.conv_seg.{name}'] = weights[f'decode_head.conv_seg.{name}'][:1]
+    torch.save({'state_dict': weights}, project / 'trained.pth')
+    configure(project, ONE_CLASS)
+    sentence = refused(attack_tool, attacked(), project, capsys)
+    assert 'the dataset names 1 class, and the model tells 2 apart; name the background too' in sentence
+    configure(project, ONE_CLASS + "metainfo.update(classes=('ground', 'box'), palette=[[0, 0, 0], [1, 2, 3]])\n")
+    assert attack_tool(attacked()) == 0
+
+
+def test_batch_of_one_image_before_a_batch_norm_of_one_value(train_tool, project, capsys):
+    configure(
+        project,
+        "model['decode_head'].update(type='PSPHead', pool_scales=(1, 2))\n"
+        "model['decode_head'].pop('num_convs')\ntrain_dataloader['batch_size'] = 1\n",
+    )
+    sentence = failed_in_training(train_tool, capsys)
+    assert 'a batch norm gets one value for each channel (input size [1, 16, 1, 1])' in sentence
+    assert 'batch_size of 2 or more' in sentence
+
+
+def test_hooks_of_training(attack_tool, project, capsys):
+    """EarlyStoppingHook is left out, as EMAHook is, whatever its type is written as; another one is named."""
+    configure(project, "custom_hooks = [dict(type='mmengine.EarlyStoppingHook', monitor='mIoU')]\n")
+    assert attack_tool(attacked()) == 0
+    configure(project, "custom_hooks = [dict(type='ProfilerHook', by_epoch=True, profile_times=1)]\n")
+    sentence = refused(attack_tool, attacked('--restart'), project, capsys)
+    assert 'ProfilerHook of the config cannot begin a test, which has no train loop' in sentence
 
 
 def test_nan_logits(attack_tool, project, capsys):
