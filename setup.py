@@ -28,7 +28,10 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmadv', 'mmadv.*']),
     # mmadv/.mim/configs and mmadv/.mim/tools are links to configs/ and tools/; a wheel holds the files themselves.
-    package_data={'mmadv': ['py.typed', '.mim/model-index.yml', '.mim/configs/**/*.py', '.mim/tools/*.py']},
+    package_data={
+        'mmadv': ['py.typed', '.mim/model-index.yml', '.mim/configs/**/*.py', '.mim/tools/*.py'],
+        'mmadv.report': ['templates/*'],
+    },
     entry_points={'console_scripts': ['mmadv = mmadv.commands.main:main']},
     include_package_data=False,
     zip_safe=False,
@@ -38,6 +41,7 @@ setup(
         'timm',
         'numpy',
         'scipy',
+        'jinja2',
         'matplotlib',
         'onedl-mmengine>=0.10.12',
         'onedl-mmcv>=2.3.6',

@@ -19,8 +19,7 @@ from typing import Any
 
 from studies import ROOT, Run, Stage, provenance, run, store, write_section
 
-from mmadv.commands.paired_runs import WORST, StoredRun, markdown, paired_rows
-from mmadv.report import load_results
+from mmadv.commands.paired_runs import WORST, StoredRun, paired_rows, paired_table
 from mmadv.report.budget import draw_budget
 
 SCHEMES = {'red': 'sea', 'const': 'configs/_base_/attacks/sea_constant_radius_100_4.py'}
@@ -85,7 +84,7 @@ def stored_runs(runs: dict[str, Run]) -> list[StoredRun]:
     """Returns the runs that are complete; the one with radius reduction and most iterations is the first."""
     done = {name: item.stages[0].done for name, item in runs.items() if item.stages[0].done.is_file()}
     order = sorted(done, key=lambda name: (-int(name.split('-')[1]), name.startswith('const')))
-    return [StoredRun.load(name, done[name].parent, load_results(done[name].parent)) for name in order]
+    return [StoredRun.load(name, done[name].parent) for name in order]
 
 
 def part(name: str, runs: dict[str, Run]) -> tuple[str, list[dict[str, Any]]]:
@@ -101,8 +100,8 @@ def part(name: str, runs: dict[str, Run]) -> tuple[str, list[dict[str, Any]]]:
     first = stored[0].results
     texts = [
         f'**{case.title}.** `{case.config}`, {rows[0]["images"]} test images spread evenly, attack seed '
-        f'{first["seed"]}, checkpoint sha256 `{first["checkpoint"]["sha256"][:16]}`.',
-        markdown([row for row in rows if row['attack'] == WORST]).strip(),
+        f'{first.seed}, checkpoint sha256 `{first.checkpoint.sha256[:16]}`.',
+        paired_table([row for row in rows if row['attack'] == WORST]).markdown().strip(),
         f'![{case.title}: SEA against its iterations, and its losses with and without radius reduction]({figure})',
     ]
     return '\n\n'.join(texts + ([f'Not measured yet: {missing}.'] if missing else [])), rows

@@ -17,7 +17,7 @@ from mmadv.attacks import sea
 from mmadv.checkpoints.loading import load_weights
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
 from mmadv.models.building import build_segmentor
-from mmadv.report import load_results
+from mmadv.report import RunResults
 from mmadv.report.curve import curve_points
 
 SCENES = (3, 14, 22)
@@ -26,11 +26,11 @@ RUNS = {'standard training': 'pspnet_clean_digits', 'adversarial training': 'psp
 COLOURS = {'standard training': '#0072B2', 'adversarial training': '#D55E00'}
 
 
-def attacked(results: dict) -> dict[str, np.ndarray]:
+def attacked(results: RunResults) -> dict[str, np.ndarray]:
     """Returns what a run's model sees and says on the shown scenes: arrays with one entry per scene."""
-    config = Config.fromfile(results['config']['file'])
+    config = Config.fromfile(results.config.file)
     model = build_segmentor(config).eval()
-    load_weights(model, results['checkpoint']['file'])
+    load_weights(model, results.checkpoint.file)
     dataset = DATASETS.build(config.test_dataloader.dataset)
     batch = pseudo_collate([dataset[index] for index in SCENES])
     images, labels = stack_images(batch['inputs']), stack_labels(batch['data_samples'])
@@ -47,7 +47,7 @@ def attacked(results: dict) -> dict[str, np.ndarray]:
 
 def draw(demo: Path, out: Path) -> None:
     """Writes the picture: scenes on the left, the robustness curve on the right."""
-    results = {name: load_results(demo / folder / 'attack') for name, folder in RUNS.items()}
+    results = {name: RunResults.load(demo / folder / 'attack') for name, folder in RUNS.items()}
     standard, adversarial = (attacked(run) for run in results.values())
     columns = {
         f'image attacked\nat {RADIUS}': standard['adversarial image'],

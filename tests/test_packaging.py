@@ -55,6 +55,11 @@ def test_the_command_runs_from_what_was_built(built, kind, tmp_path):
     assert {path.name for path in (site / 'mmadv' / '.mim' / 'tools').glob('*.py')} == tools
 
 
+def test_wheel_holds_the_templates_of_the_page(wheel):
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmadv/report/templates').iterdir()}
+    assert len(templates) == 2 and templates <= set(wheel.namelist())
+
+
 def test_wheel_holds_every_config(wheel):
     configs = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').rglob('*.py')}
     assert len(configs) > 10

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmadv.commands.command_line import Parser
-from mmadv.report import draw_curve, load_results, write_report
+from mmadv.report import RunResults, draw_curve, write_report
 
 RUNS = {
     'standard training': 'demo/pspnet_clean_digits.py',
@@ -69,7 +69,7 @@ def run_demo(argv: Sequence[str]) -> int:
     except StageFailed as failure:
         print(failure, file=sys.stderr)
         return failure.status
-    draw_curve({name: load_results(folder) for name, folder in results.items()}, out / 'curve.png')
+    draw_curve({name: RunResults.load(folder) for name, folder in results.items()}, out / 'curve.png')
     report = write_report(results, out / 'report.html', title='mmadv demo: digit scenes under SEA')
     print(f'[demo] everything took {time.perf_counter() - start:.0f} s; open the report:\n{report}')
     return 0

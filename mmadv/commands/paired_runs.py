@@ -11,11 +11,11 @@ from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_counts
 from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
-from mmadv.report.csv_table import csv_text
-from mmadv.report.table import COLUMNS, markdown_row, percent
+from mmadv.report.metrics import CURVES
+from mmadv.report.run import RunResults
+from mmadv.report.table import Table, percent
 from mmadv.robustness import Counts, metrics, paired_bootstrap, worst_case
 
-COMPARED = ('aAcc_image_mean', 'mIoU')
 WORST = 'worst case'
 
 
@@ -25,36 +25,36 @@ class StoredRun:
 
     Attributes:
         name: in tables.
-        results: content of results.json.
+        results: of the run.
         records: index of the image -> what is stored of it.
     """
 
     name: str
-    results: Mapping[str, Any]
+    results: RunResults
     records: Mapping[int, Mapping[str, Any]]
 
     @classmethod
-    def load(cls, name: str, folder: str | Path, results: Mapping[str, Any]) -> StoredRun:
-        """Returns the run of a folder whose results.json has been read.
+    def load(cls, name: str, folder: str | Path) -> StoredRun:
+        """Returns the run of a folder.
 
         Raises:
-            UserError: its stored counts cannot be read.
+            UserError: its results or stored counts cannot be read.
         """
-        path = Path(folder) / 'records.jsonl'
+        results, path = RunResults.load(folder), Path(folder) / 'records.jsonl'
         _, records = read_records(path)
-        check_complete(records, len(results['evaluation']['classes']), str(path))
+        check_complete(records, len(results.evaluation.classes), str(path))
         return cls(name, results, {record['index']: record for record in records})
 
     @property
     def budget(self) -> tuple[str, int | None]:
         """Returns the scheme and the iterations of the attack, for each loss where there are several."""
-        attack = self.results['attack']
-        return budget_of(attack['parameters']) if attack else ('none', None)
+        attack = self.results.attack
+        return budget_of(attack.parameters) if attack else ('none', None)
 
     def counts(self, radius: str, images: Sequence[int]) -> dict[str, Counts]:
         """Returns the counts of some images at a radius: of each attack of an ensemble, and of the worst case."""
         areas = [self.records[index]['attacked'][radius] for index in images]
-        number = len(self.results['evaluation']['classes'])
+        number = len(self.results.evaluation.classes)
         members = {name: to_counts([area[name] for area in areas], number) for name in areas[0]}
         worst, _ = worst_case(members)
         return {**(members if len(members) > 1 else {}), WORST: worst}
@@ -88,7 +88,7 @@ def common_images(runs: Sequence[StoredRun]) -> list[int]:
     """
     first = runs[0]
     for run in runs[1:]:
-        if run.results['evaluation']['classes'] != first.results['evaluation']['classes']:
+        if run.results.evaluation.classes != first.results.evaluation.classes:
             raise UserError(f'{run.name} has other classes than {first.name}; compare runs of one dataset')
     images = sorted(set.intersection(*(set(run.records) for run in runs)))
     if not images:
@@ -114,7 +114,7 @@ def paired_rows(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
         UserError: the runs have no image or no radius in common.
     """
     images = common_images(runs)
-    radii = [radius for radius in runs[0].results['evaluation']['attacked'] if all(_has(run, radius) for run in runs)]
+    radii = [radius for radius in runs[0].results.evaluation.attacked if all(_has(run, radius) for run in runs)]
     if not radii:
         raise UserError(f'{", ".join(run.name for run in runs)} have no radius in common; attack them at the same one')
     rows = []
@@ -130,45 +130,46 @@ def paired_rows(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
 
 
 def _has(run: StoredRun, radius: str) -> bool:
-    return radius in run.results['evaluation']['attacked']
+    return radius in run.results.evaluation.attacked
 
 
 def _compared(counts: Counts, reference: Counts | None) -> dict[str, Any]:
     values, others = metrics(counts), None if reference is None else metrics(reference)
     intervals = None if reference is None else paired_bootstrap(counts, reference)
     row: dict[str, Any] = {}
-    for metric in COMPARED:
-        row[metric] = values[metric]
-        row[f'{metric} difference'] = others and values[metric] - others[metric]
-        row[f'{metric} interval'] = intervals and intervals[metric]
+    for name in (metric.name for metric in CURVES):
+        row[name] = values[name]
+        row[f'{name} difference'] = others and values[name] - others[name]
+        row[f'{name} interval'] = intervals and intervals[name]
     return row
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the rows as a Markdown table, in percent, with the differences to the first run and their intervals."""
+def paired_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the rows in percent, with the differences to the first run and their intervals."""
     first = rows[0]['run']
-    titles = [cell for metric in COMPARED for cell in (f'{COLUMNS[metric]}, %', f'less {first} [95 %]')]
-    lines = ['| radius | run | scheme | iterations | attack | ' + ' | '.join(titles) + ' |']
-    lines.append('|---|---|---|---:|---|' + '---:|' * len(titles))
+    titles = (cell for metric in CURVES for cell in (f'{metric.label}, %', f'less {first} [95 %]'))
+    body = []
     for row in rows:
         cells = [row['radius'], row['run'], row['scheme'], str(row['iterations'] or '-'), row['attack']]
-        for metric in COMPARED:
-            cells += [percent(row[metric]), _difference(row, metric)]
-        lines.append(markdown_row(cells))
-    return '\n'.join(lines) + '\n'
+        for metric in CURVES:
+            cells += [percent(row[metric.name]), _difference(row, metric.name)]
+        body.append(tuple(cells))
+    header = ('radius', 'run', 'scheme', 'iterations', 'attack', *titles)
+    return Table(header, tuple(body), text_columns=5, numbers=(3,))
 
 
-def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the rows as CSV: fractions in full precision, intervals in columns of their own."""
+def paired_data(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the rows as fractions in full precision, the ends of intervals in columns of their own."""
     names = ['radius', 'run', 'scheme', 'iterations', 'attack', 'images']
     suffixes = ('', ' difference', ' difference low', ' difference high')
-    table: list[list[Any]] = [[*names, *(f'{metric}{suffix}' for metric in COMPARED for suffix in suffixes)]]
+    header = (*names, *(f'{metric.name}{suffix}' for metric in CURVES for suffix in suffixes))
+    body = []
     for row in rows:
         values = [row[name] for name in names]
-        for metric in COMPARED:
-            values += [row[metric], row[f'{metric} difference'], *(row[f'{metric} interval'] or (None, None))]
-        table.append(values)
-    return csv_text(table)
+        for name in (metric.name for metric in CURVES):
+            values += [row[name], row[f'{name} difference'], *(row[f'{name} interval'] or (None, None))]
+        body.append(tuple(values))
+    return Table(header, tuple(body), text_columns=5)
 
 
 def _difference(row: Mapping[str, Any], metric: str) -> str:

@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmadv.commands import paired_runs
 from mmadv.commands.command_line import Parser
-from mmadv.commands.paired_runs import StoredRun, paired_rows
+from mmadv.commands.paired_runs import WORST, StoredRun, paired_data, paired_rows, paired_table
 from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_counts
 from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
 from mmadv.report.budget import draw_budget
-from mmadv.report.comparison import comma_separated, comparison_rows, latex, markdown
+from mmadv.report.comparison import comparison_data, comparison_table
 from mmadv.report.curve import draw_curve
-from mmadv.report.results import check_writable, load_results, staged
-from mmadv.report.table import COLUMNS, format_table, percent
+from mmadv.report.metrics import HEADLINE
+from mmadv.report.results import check_writable, staged
+from mmadv.report.run import RunResults
+from mmadv.report.table import Table, percent
 from mmadv.robustness import every_subset, wins
 
 
@@ -55,20 +56,18 @@ def run_report(argv: Sequence[str]) -> None:
     names = arguments.names or _names(arguments.folders)
     if len(names) != len(arguments.folders) or len(set(names)) != len(names):
         raise UserError(f'--names must name each of the {len(arguments.folders)} runs differently; found {names}')
-    runs = {name: load_results(folder) for name, folder in zip(names, arguments.folders, strict=True)}
-    rows = comparison_rows(runs)
-    texts = {'md': markdown(rows), 'csv': comma_separated(rows), 'tex': latex(rows)}
+    runs = {name: RunResults.load(folder) for name, folder in zip(names, arguments.folders, strict=True)}
+    table = comparison_table(runs)
+    texts = {'md': table.markdown(), 'csv': comparison_data(runs).csv(), 'tex': table.latex()}
     print(texts['md'])
     if arguments.components:
         for name, folder in zip(names, arguments.folders, strict=True):
             print(components(name, Path(folder), runs[name]))
     paired = []
     if arguments.paired:
-        stored = [
-            StoredRun.load(name, folder, runs[name]) for name, folder in zip(names, arguments.folders, strict=True)
-        ]
+        stored = [StoredRun.load(name, folder) for name, folder in zip(names, arguments.folders, strict=True)]
         paired = paired_rows(stored)
-        print(paired_runs.markdown(paired))
+        print(paired_table(paired).markdown())
     if arguments.out:
         check_writable(arguments.out)
         with staged(arguments.out, last='comparison.md') as stage:
@@ -81,38 +80,45 @@ def run_report(argv: Sequence[str]) -> None:
 
 
 def _write_paired(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    (folder / 'paired.md').write_text(paired_runs.markdown(rows), encoding='utf-8')
-    (folder / 'paired.csv').write_text(paired_runs.comma_separated(rows), encoding='utf-8')
+    (folder / 'paired.md').write_text(paired_table(rows).markdown(), encoding='utf-8')
+    (folder / 'paired.csv').write_text(paired_data(rows).csv(), encoding='utf-8')
     for radius in dict.fromkeys(row['radius'] for row in rows):
         mine = [row for row in rows if row['radius'] == radius]
         if all(row['iterations'] for row in mine):
-            draw_budget(mine, folder / f'budget_{radius.replace("/", "_")}.png', paired_runs.WORST)
+            draw_budget(mine, folder / f'budget_{radius.replace("/", "_")}.png', WORST)
 
 
-def components(name: str, folder: Path, results: Any) -> str:
+def components(name: str, folder: Path, run: RunResults) -> str:
     """Returns the tables of every subset of an ensemble's attacks, and of how often each is the worst, by radius.
 
     Raises:
         UserError: the run is of a single attack, or its stored counts cannot be read.
     """
-    evaluation = results['evaluation']
     path = folder / 'records.jsonl'
     _, records = read_records(path)
-    check_complete(records, len(evaluation['classes']), str(path))
+    check_complete(records, len(run.evaluation.classes), str(path))
     texts = []
-    for radius in evaluation['attacked']:
+    for radius in run.evaluation.attacked:
         stored = [record['attacked'][radius] for record in records]
         if len(stored[0]) < 2:
             raise UserError(f'{name} ran a single attack; --components is for ensembles such as --attack sea')
         members = {
-            member: to_counts([areas[member] for areas in stored], len(evaluation['classes'])) for member in stored[0]
+            member: to_counts([areas[member] for areas in stored], len(run.evaluation.classes)) for member in stored[0]
         }
-        keys = ('aAcc', 'aAcc_image_mean', 'mIoU')
-        table = [[f'{name}, {radius}: worst case of', *(COLUMNS[key] for key in keys)]]
-        table += [[' + '.join(row['members']), *(percent(row[key]) for key in keys)] for row in every_subset(members)]
-        counts = [['attack', 'is the worst on', 'alone on']]
-        counts += [[member, str(found['worst']), str(found['alone'])] for member, found in wins(members).items()]
-        texts.append(f'{format_table(table, text_columns=1)}\n\n{format_table(counts, text_columns=1)}\n')
+        subsets = Table(
+            (f'{name}, {radius}: worst case of', *(metric.label for metric in HEADLINE)),
+            tuple(
+                (' + '.join(row['members']), *(percent(row[metric.name]) for metric in HEADLINE))
+                for row in every_subset(members)
+            ),
+            text_columns=1,
+        )
+        counts = Table(
+            ('attack', 'is the worst on', 'alone on'),
+            tuple((member, won['worst'], won['alone']) for member, won in wins(members).items()),
+            text_columns=1,
+        )
+        texts.append(f'{subsets.text()}\n\n{counts.text()}\n')
     return '\n'.join(texts)
 
 

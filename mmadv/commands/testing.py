@@ -34,18 +34,13 @@ from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.models.building import build_segmentor, model_settings
 from mmadv.printing import printable
-from mmadv.report.breakdown import write_breakdowns
-from mmadv.report.gradients import gradients_text
+from mmadv.report.breakdown import images_table, write_breakdowns
+from mmadv.report.evaluation import FailedImage
+from mmadv.report.gradients import Gradients, gradients_text
 from mmadv.report.html import write_report
 from mmadv.report.pictures import draw_example
-from mmadv.report.results import (
-    FILE_NAME,
-    discard_stale,
-    load_results,
-    staged,
-    write_per_image,
-    write_results,
-)
+from mmadv.report.results import FILE_NAME, discard_stale, staged
+from mmadv.report.run import RunResults
 from mmadv.report.summary import summary_text
 
 # Inside the output folder: results per image of a complete run.
@@ -121,7 +116,7 @@ def run_test(argv: Sequence[str]) -> int:
                 out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust, source, study, universal
             )
     store.remove()
-    return _tell_failed(loop.evaluator.metrics[0].evaluation['failed'])
+    return _tell_failed(loop.evaluator.metrics[0].evaluation.failed)
 
 
 def name_failing_hooks(runner: Runner) -> None:
@@ -204,22 +199,22 @@ def _is_complete(out: Path, store: ResultStore, arguments: Namespace) -> bool:
     """Returns whether the folder holds the results of this very run already."""
     if store.begun or not (out / FILE_NAME).is_file():
         return False
-    results = load_results(out)
-    return results['dataset']['limit'] == arguments.limit and not results['evaluation'].get('failed')
+    results = RunResults.load(out)
+    return results.dataset.limit == arguments.limit and not results.evaluation.failed
 
 
 def _tell_complete(out: Path) -> int:
     if is_main_process():
-        print(f'{summary_text(load_results(out)["evaluation"])}\n\nnothing is left to do; results: {out}')
+        print(f'{summary_text(RunResults.load(out).evaluation)}\n\nnothing is left to do; results: {out}')
     return 0
 
 
-def _tell_failed(failed: Sequence[Mapping[str, str]]) -> int:
+def _tell_failed(failed: Sequence[FailedImage]) -> int:
     """Lists the images that the model failed on, and returns the exit status."""
     if not failed:
         return 0
     for image in failed:
-        print(printable(f'failed: {image["image"]}: {image["reason"]}'), file=sys.stderr)
+        print(printable(f'failed: {image.image}: {image.reason}'), file=sys.stderr)
     number = f'{len(failed)} image' + ('s' if len(failed) > 1 else '')
     print(f'error: the model failed on {number}, left out of every number; --resume tries again', file=sys.stderr)
     return 1
@@ -310,7 +305,7 @@ def _write(
         'versions': versions(),
         'hardware': hardware(),
         'seconds': {name: round(value, 3) for name, value in seconds.items()},
-        'evaluation': metric.evaluation,
+        'evaluation': metric.evaluation.to_json(),
         'trust': trust,
         'gradients': study and study.results,
         'pictures': [],
@@ -319,7 +314,7 @@ def _write(
     if trust is not None:
         print(f'{trust_text(trust)}\n')
     if study is not None:
-        print(f'{gradients_text(study.results)}\n')
+        print(f'{gradients_text(Gradients.from_json(study.results))}\n')
     with staged(out) as stage:
         (stage / 'pictures').mkdir()
         if study is not None:
@@ -330,19 +325,19 @@ def _write(
             draw_example(
                 example,
                 stage / file,
-                classes=metric.evaluation['classes'],
+                classes=metric.evaluation.classes,
                 palette=results['dataset']['palette'],
-                ignore_index=metric.evaluation['ignore_index'],
+                ignore_index=metric.evaluation.ignore_index,
             )
             kind = loop.drawn.kinds[example.index]
             results['pictures'].append({'file': file, 'index': example.index, 'image': example.name, 'kind': kind})
-        write_per_image(stage / 'per_image.csv', metric.per_image)
+        images_table(metric.per_image).write_csv(stage / 'per_image.csv')
         write_breakdowns(stage, metric.evaluation)
         for extra in loop.supplements:
             extra.write(stage, metric.evaluation, metric.records)
         discard_stale(out, stage, OPTIONAL)
         write_records(stage / RECORDS, store.settings, metric.records)
-        write_results(stage, results)
+        RunResults.from_json(results).write(stage)
         write_report({out.resolve().name: stage}, stage / REPORT, title=f'{loop.title}: {Path(arguments.config).stem}')
     print(f'results: {out}\nreport: {out / REPORT}')
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from mmadv.engine.attacked_group import GroupPredictor, PredictedGroup
 from mmadv.engine.supplements import Supplement
 from mmadv.errors import UserError
-from mmadv.evaluation.attack_metric import SCALARS, jsonable
+from mmadv.evaluation.attack_metric import metric_values
 from mmadv.evaluation.image_record import to_areas, to_counts
 from mmadv.models.adapter import SegmentorAdapter
-from mmadv.robustness import count, metrics
+from mmadv.report.evaluation import Evaluation, RoundedValues
+from mmadv.robustness import count
 
 # Inside the output folder, and inside that of an unfinished run.
 FOLDER = 'adversarial'
@@ -74,16 +75,17 @@ class SavedImages(Supplement):
     def holds(self, record: Mapping[str, Any]) -> bool:
         return all(self._find(file_name(radius, record['image'])) for radius in record[self.name])
 
-    def summarise(self, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Any:
-        """Returns radius -> metrics of the rounded images, and ``difference``, how far above the worst case."""
-        classes, result = len(evaluation['classes']), {}
+    def summarise(self, evaluation: Evaluation, records: Sequence[Mapping[str, Any]]) -> Any:
+        """Returns radius -> metrics of the rounded images."""
+        classes, result = len(evaluation.classes), {}
         for radius in records[0][self.name]:
-            found = jsonable(metrics(to_counts([record[self.name][radius] for record in records], classes)))
-            worst = evaluation['attacked'][radius]['worst_case']
-            result[radius] = {**found, 'difference': {name: found[name] - worst[name] for name in SCALARS}}
+            values = metric_values(to_counts([record[self.name][radius] for record in records], classes))
+            worst = evaluation.attacked[radius].worst_case
+            difference = {name: value - worst[name] for name, value in values.scalars.items()}
+            result[radius] = RoundedValues(**vars(values), difference=difference)
         return result
 
-    def write(self, folder: Path, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, folder: Path, evaluation: Evaluation, records: Sequence[Mapping[str, Any]]) -> None:
         """Puts the files of all images into a folder of results.
 
         Raises:

@@ -17,7 +17,8 @@ from mmadv.engine.attacked_group import GroupPredictor, ImageFailed, PredictedGr
 from mmadv.engine.supplements import Supplement
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter
-from mmadv.report.csv_table import write_csv
+from mmadv.report.evaluation import Evaluation, MinimalRadii, NamedRadius, PassCount, Passes
+from mmadv.report.table import Table
 
 FILE_NAME = 'minimal_radii.csv'
 
@@ -167,33 +168,32 @@ class MinimalRadius(Supplement):
         for row, one in zip(rows, broken.tolist(), strict=True):
             brackets[row].take(radius, one)
 
-    def summarise(self, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Any:
+    def summarise(self, evaluation: Evaluation, records: Sequence[Mapping[str, Any]]) -> MinimalRadii:
         """Returns the share of images that are not broken within each radius, and what the radii are like."""
         found = [record[self.name] for record in records if record[self.name][0] is not None]
         radii = sorted(high for _, high, _, _ in found if high is not None)
         values = np.array([np.inf if high is None else high for _, high, _, _ in found])
         middle = float(np.median(values)) if len(radii) * 2 > len(found) else None
         rounding = 1 + 1e-12
-        return {
-            'share': self.share,
-            'upper': {'text': self.texts['upper'], 'value': self.upper},
-            'tolerance': {'text': self.texts['tolerance'], 'value': self.tolerance},
-            'images': len(found),
-            'broken': len(radii),
-            'median': middle,
-            'not_broken': {
-                radius: float((values > parse_radius(radius) * rounding).mean()) for radius in evaluation['attacked']
+        return MinimalRadii(
+            share=self.share,
+            upper=NamedRadius(self.texts['upper'], self.upper),
+            tolerance=NamedRadius(self.texts['tolerance'], self.tolerance),
+            images=len(found),
+            broken=len(radii),
+            median=middle,
+            not_broken={
+                radius: float((values > parse_radius(radius) * rounding).mean()) for radius in evaluation.attacked
             },
-            'not_broken_at_upper': float((values > self.upper * rounding).mean()),
-            'radii': radii,
-            'passes': {
-                kind: {'total': int(passes.sum()), 'mean_per_image': float(passes.mean())}
-                for kind, passes in zip(('forward', 'backward'), np.array(found, dtype=object).T[2:], strict=True)
-            },
-        }
+            not_broken_at_upper=float((values > self.upper * rounding).mean()),
+            radii=tuple(radii),
+            passes=Passes(
+                *(PassCount(int(passes.sum()), float(passes.mean())) for passes in np.array(found, dtype=object).T[2:])
+            ),
+        )
 
-    def write(self, folder: Path, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, folder: Path, evaluation: Evaluation, records: Sequence[Mapping[str, Any]]) -> None:
         """Writes a row for each image: the bracket of its minimal radius and the passes of the bisection."""
-        header = ['index', 'image', 'not broken at', 'broken at', 'forward_passes', 'backward_passes']
-        rows = [[record['index'], record['image'], *record[self.name]] for record in records]
-        write_csv(folder / FILE_NAME, [header, *rows])
+        header = ('index', 'image', 'not broken at', 'broken at', 'forward_passes', 'backward_passes')
+        rows = tuple((record['index'], record['image'], *record[self.name]) for record in records)
+        Table(header, rows, text_columns=2).write_csv(folder / FILE_NAME)

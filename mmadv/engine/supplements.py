@@ -9,13 +9,14 @@ from typing import Any
 
 from mmadv.engine.attacked_group import GroupPredictor, PredictedGroup
 from mmadv.models.adapter import SegmentorAdapter
+from mmadv.report.evaluation import Evaluation
 
 
 class Supplement(ABC):
     """A measurement of each image, kept in the image's record, and a summary of all images.
 
     Attributes:
-        name: its key in records and in the evaluation.
+        name: its key in records, and the evaluation's field.
     """
 
     name: str
@@ -46,8 +47,8 @@ class Supplement(ABC):
         return True
 
     @abstractmethod
-    def summarise(self, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Any:
-        """Returns the JSON-able entry of the evaluation, from the records of all images.
+    def summarise(self, evaluation: Evaluation, records: Sequence[Mapping[str, Any]]) -> Any:
+        """Returns the field of the evaluation, from the records of all images.
 
         Args:
             evaluation: with everything else in it.
@@ -55,5 +56,5 @@ class Supplement(ABC):
         """
 
     @abstractmethod
-    def write(self, folder: Path, evaluation: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, folder: Path, evaluation: Evaluation, records: Sequence[Mapping[str, Any]]) -> None:
         """Writes what belongs into a result folder beside the results."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,23 @@ from mmadv.errors import UserError
 from mmadv.evaluation.image_record import Records, Table, image_record, to_counts, to_text
 from mmadv.evaluation.object_sizes import object_sizes
 from mmadv.evaluation.result_store import ResultStore
+from mmadv.report.evaluation import (
+    CLEAN,
+    AttackedImage,
+    Evaluation,
+    FailedImage,
+    ImageResult,
+    MetricValues,
+    MinimisedMIoU,
+    PassCount,
+    Passes,
+    RadiusResult,
+    Wins,
+)
+from mmadv.report.metrics import METRICS as ALL_METRICS
+from mmadv.report.metrics import PREDICTION_METRICS
 from mmadv.report.table import class_table, summary_table
 from mmadv.robustness import Counts, LowestMIoU, bootstrap, metrics, wins
-
-SCALARS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
-SEARCHED = ('mIoU_greedy', 'mIoU_minimised', 'mIoU_lower_bound')
 
 
 @METRICS.register_module()
@@ -28,8 +41,8 @@ class AttackMetric(BaseMetric):
 
     Per image only small counts are kept, as JSON text, so that processes collect quickly and memory stays flat. Images
     are told apart by their index in the dataset: what several processes have counts once. After ``evaluate``,
-    ``evaluation`` holds all numbers, per class too, as JSON-able fractions (None where undefined), ``per_image`` one
-    entry and ``records`` the counts of each image; they are there on the main process only.
+    ``evaluation`` holds all numbers, per class too, as fractions (None where undefined), ``per_image`` the accuracies
+    and ``records`` the counts of each image; they are there on the main process only.
 
     Args:
         collect_device: 'cpu' (through files) or 'gpu' (through the process group).
@@ -53,8 +66,8 @@ class AttackMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         self.ignore_index = ignore_index
-        self.evaluation: dict[str, Any] = {}
-        self.per_image: list[dict[str, Any]] = []
+        self.evaluation: Evaluation | None = None
+        self.per_image: list[ImageResult] = []
         self.records: Sequence[dict[str, Any]] = []
         self.store: ResultStore | None = None
         self.supplements: Sequence[Any] = ()
@@ -97,38 +110,40 @@ class AttackMetric(BaseMetric):
         if not clean.valid.any():
             raise UserError(f'none of the {len(records)} images has a labelled pixel; there is nothing to measure')
         self.records, first = records, records[0]
+        intervals: dict[str, Any] = {CLEAN: bootstrap(clean)}
+        images = [{} for _ in range(len(records))]
+        attacked = {radius: self._attacked(radius, records, images, intervals) for radius in first['attacked']}
         self.per_image = [
-            {
-                'index': record['index'],
-                'image': record['image'],
-                'valid_pixels': int(valid),
-                'clean': _number(accuracy),
-                'attacked': {},
-            }
-            for record, valid, accuracy in zip(records, clean.valid, clean.accuracy, strict=True)
+            ImageResult(record['index'], record['image'], int(valid), number(accuracy), radii)
+            for record, valid, accuracy, radii in zip(records, clean.valid, clean.accuracy, images, strict=True)
         ]
-        self.evaluation = {
-            'title': first['title'],
-            'ignore_index': first['ignore_index'],
-            'classes': list(self.dataset_meta['classes']),
-            'images': int((clean.valid > 0).sum()),
-            'excluded': [record['image'] for record, valid in zip(records, clean.valid, strict=True) if not valid],
-            'failed': [{'image': record['image'], 'reason': record['failed']} for record in records.failed],
-            'clean': jsonable(metrics(clean)),
-            'intervals': {'clean': bootstrap(clean)},
-            'attacked': {},
-        }
-        for radius in first['attacked']:
-            self.evaluation['attacked'][radius] = self._attacked(radius, records)
-        self.evaluation['object_sizes'] = object_sizes(records, self.per_image)
+        self.evaluation = Evaluation(
+            title=first['title'],
+            ignore_index=first['ignore_index'],
+            classes=tuple(self.dataset_meta['classes']),
+            images=int((clean.valid > 0).sum()),
+            excluded=tuple(record['image'] for record, valid in zip(records, clean.valid, strict=True) if not valid),
+            failed=tuple(FailedImage(record['image'], record['failed']) for record in records.failed),
+            clean=metric_values(clean),
+            intervals=intervals,
+            attacked=attacked,
+            object_sizes=object_sizes(records, self.per_image),
+        )
         for supplement in self.supplements:
-            self.evaluation[supplement.name] = supplement.summarise(self.evaluation, records)
+            summary = supplement.summarise(self.evaluation, records)
+            self.evaluation = replace(self.evaluation, **{supplement.name: summary})
         logger = MMLogger.get_current_instance()
         print_log(f'\n{class_table(self.evaluation)}\n{summary_table(self.evaluation)}', logger=logger)
-        return self._scalars()
+        return self._scalars(self.evaluation)
 
-    def _attacked(self, radius: str, records: Records) -> dict[str, Any]:
-        """Returns the entry of one radius, and adds its accuracies to ``per_image`` and its intervals."""
+    def _attacked(
+        self,
+        radius: str,
+        records: Records,
+        images: Sequence[dict[str, AttackedImage]],
+        intervals: dict[str, Any],
+    ) -> RadiusResult:
+        """Returns the results of one radius, and adds to those of ``images`` and to ``intervals``."""
         names = list(records[0]['attacked'][radius])
         tables = {name: Table() for name in names}
         passes, reached = np.zeros((len(records), 2), dtype=np.int64), []
@@ -140,35 +155,33 @@ class AttackMetric(BaseMetric):
                 reached.append(record['reached'][radius])
         members = {name: table.counts(len(self.dataset_meta['classes'])) for name, table in tables.items()}
         worst, choice = self._summarise(members)
-        self.evaluation['intervals'][radius] = bootstrap(worst)
+        intervals[radius] = bootstrap(worst)
         lowest, searched = self._search(members), {}
         if lowest is not None:
             searched = {
-                'mIoU_greedy': lowest.starts['worst_case'],
-                'mIoU_minimised': lowest.value,
-                'mIoU_lower_bound': lowest.lower_bound,
+                'mIoU_greedy': number(lowest.starts['worst_case']),
+                'mIoU_minimised': number(lowest.value),
+                'mIoU_lower_bound': number(lowest.lower_bound),
             }
-            self.evaluation['intervals'][radius]['mIoU_minimised'] = bootstrap(lowest.counts)['mIoU']
-        attackable, accuracy = worst.valid > 0, worst.accuracy
+            intervals[radius]['mIoU_minimised'] = bootstrap(lowest.counts)['mIoU']
+        attackable = worst.valid > 0
         accuracies = {name: counts.accuracy for name, counts in members.items()}
-        for n, image in enumerate(self.per_image):
-            image['attacked'][radius] = {
-                'members': {name: _number(values[n]) for name, values in accuracies.items()},
-                'worst_case': _number(accuracy[n]),
-                'worst_member': names[choice[n]] if attackable[n] else None,
-                'forward_passes': int(passes[n, 0]),
-                'backward_passes': int(passes[n, 1]),
-            }
-        return {
-            'worst_case': jsonable({**metrics(worst), **searched, **_target_rates(reached)}),
-            'members': {name: jsonable(metrics(counts)) for name, counts in members.items()} if len(names) > 1 else {},
-            'wins': wins(members) if len(names) > 1 else {},
-            'passes': {
-                name: {'total': int(column.sum()), 'mean_per_image': float(column[attackable].mean())}
-                for name, column in zip(('forward', 'backward'), passes.T, strict=True)
-            },
-            **({} if lowest is None else {'minimised': lowest.to_dict()}),
-        }
+        for n, (image, accuracy) in enumerate(zip(images, worst.accuracy, strict=True)):
+            image[radius] = AttackedImage(
+                members={name: number(values[n]) for name, values in accuracies.items()},
+                worst_case=number(accuracy),
+                worst_member=names[choice[n]] if attackable[n] else None,
+                forward_passes=int(passes[n, 0]),
+                backward_passes=int(passes[n, 1]),
+            )
+        ensemble = len(names) > 1
+        return RadiusResult(
+            worst_case=metric_values(worst).with_scalars({**searched, **_target_rates(reached)}),
+            members={name: metric_values(counts) for name, counts in members.items()} if ensemble else {},
+            wins={name: Wins(**won) for name, won in wins(members).items()} if ensemble else {},
+            passes=Passes(*(PassCount(int(column.sum()), float(column[attackable].mean())) for column in passes.T)),
+            minimised=None if lowest is None else MinimisedMIoU(**lowest.to_dict()),
+        )
 
     def _summarise(self, members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
         """Returns the counts that stand for the attack, and the index of the member they are from, per image."""
@@ -183,13 +196,13 @@ class AttackMetric(BaseMetric):
         """Returns the lowest mIoU that choosing members gives, None where there is nothing to choose."""
         return None
 
-    def _scalars(self) -> dict[str, float]:
-        scalars = {f'clean/{name}': self.evaluation['clean'][name] for name in SCALARS}
-        for radius, attacked in self.evaluation['attacked'].items():
-            for member, values in {**attacked['members'], 'worst_case': attacked['worst_case']}.items():
-                scalars.update(
-                    {f'{radius}/{member}/{name}': values[name] for name in (*SCALARS, *SEARCHED) if name in values}
-                )
+    @staticmethod
+    def _scalars(evaluation: Evaluation) -> dict[str, float]:
+        listed = [name for name, metric in ALL_METRICS.items() if metric.of != 'target']
+        scalars = {f'{CLEAN}/{name}': evaluation.clean[name] for name in listed if name in evaluation.clean}
+        for radius, result in evaluation.attacked.items():
+            for member, values in {**result.members, 'worst_case': result.worst_case}.items():
+                scalars.update({f'{radius}/{member}/{name}': values[name] for name in listed if name in values})
         return scalars
 
 
@@ -204,15 +217,18 @@ def _target_rates(reached: Sequence[Sequence[int]]) -> dict[str, float]:
     }
 
 
-def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns metrics as plain Python numbers and lists, None for nan."""
-    return {
-        name: [_number(item) for item in value] if isinstance(value, np.ndarray) else _number(value)
-        for name, value in values.items()
-    }
+def metric_values(counts: Counts) -> MetricValues:
+    """Returns the metrics of counts, None for nan."""
+    values = metrics(counts)
+    return MetricValues(
+        scalars={metric.name: number(values[metric.name]) for metric in PREDICTION_METRICS},
+        iou=tuple(map(number, values['IoU'])),
+        accuracy=tuple(map(number, values['Acc'])),
+        images=values['images'],
+        pixels=values['pixels'],
+    )
 
 
-def _number(value: Any) -> float | int | None:
-    if isinstance(value, int):
-        return value
+def number(value: float) -> float | None:
+    """Returns a plain float, None for nan."""
     return None if np.isnan(value) else float(value)

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from mmadv.report.evaluation import ImageResult, ObjectSizes, SizeAccuracies
 from mmadv.robustness.object_sizes import EDGES
 
 SIZES = len(EDGES) + 1
 
 
-def object_sizes(records: Sequence[Mapping[str, Any]], per_image: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Returns ``edges``, ``objects`` and ``pixels`` of each size, and accuracies ``clean`` and ``attacked`` by radius.
+def object_sizes(records: Sequence[Mapping[str, Any]], per_image: Sequence[ImageResult]) -> ObjectSizes | None:
+    """Returns the accuracy by object size, None where an earlier version made the records of some images.
 
-    The attacked ones are of each image's worst member. None where the records of some images have no objects, since an
-    earlier version made them.
+    The attacked accuracies are those of each image's worst member.
 
     Args:
         records: of the images.
@@ -33,15 +33,15 @@ def object_sizes(records: Sequence[Mapping[str, Any]], per_image: Sequence[Mappi
             totals[size] += values
         _add(clean, objects['sizes'], objects['clean'])
         for radius, members in objects['attacked'].items():
-            worst = image['attacked'][radius]['worst_member'] or next(iter(members))
+            worst = image.attacked[radius].worst_member or next(iter(members))
             _add(attacked.setdefault(radius, np.zeros((SIZES, 2))), objects['sizes'], members[worst])
-    return {
-        'edges': list(EDGES),
-        'objects': totals[:, 0].tolist(),
-        'pixels': totals[:, 1].tolist(),
-        'clean': _accuracies(clean, totals),
-        'attacked': {radius: _accuracies(sums, totals) for radius, sums in attacked.items()},
-    }
+    return ObjectSizes(
+        edges=tuple(EDGES),
+        objects=tuple(totals[:, 0].tolist()),
+        pixels=tuple(totals[:, 1].tolist()),
+        clean=_accuracies(clean, totals),
+        attacked={radius: _accuracies(sums, totals) for radius, sums in attacked.items()},
+    )
 
 
 def _add(sums: np.ndarray, sizes: Sequence[Sequence[int]], hits: Sequence[Sequence[float]]) -> None:
@@ -50,9 +50,10 @@ def _add(sums: np.ndarray, sizes: Sequence[Sequence[int]], hits: Sequence[Sequen
         sums[size] += values
 
 
-def _accuracies(sums: np.ndarray, totals: np.ndarray) -> dict[str, list[float | None]]:
-    """Returns ``aAcc``, over the pixels of each size, and ``object_mean``, the mean over its objects; None without."""
-    return {
-        name: [float(part / whole) if whole else None for part, whole in zip(sums[:, n], totals[:, 1 - n], strict=True)]
-        for n, name in enumerate(('aAcc', 'object_mean'))
-    }
+def _accuracies(sums: np.ndarray, totals: np.ndarray) -> SizeAccuracies:
+    """Returns the accuracies over the pixels of each size, and the means over its objects; None without any."""
+    pixels, objects = (
+        tuple(float(part / whole) if whole else None for part, whole in zip(sums[:, n], totals[:, 1 - n], strict=True))
+        for n in range(2)
+    )
+    return SizeAccuracies(pixels, objects)

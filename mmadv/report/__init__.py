@@ -1,15 +1,22 @@
-"""Tables, pictures and reports, made from result JSON and arrays alone."""
+"""Results as types, and the tables, pictures and pages that are made of them and of arrays alone."""
 
 from mmadv.report.curve import draw_curve
+from mmadv.report.evaluation import Evaluation, ImageResult, MetricValues, RadiusResult
 from mmadv.report.html import write_report
 from mmadv.report.pictures import Example, draw_example
 from mmadv.report.results import SCHEMA, SCHEMA_VERSION, load_results
+from mmadv.report.run import RunResults
 from mmadv.report.table import class_table, summary_table
 
 __all__ = [
     'SCHEMA',
     'SCHEMA_VERSION',
+    'Evaluation',
     'Example',
+    'ImageResult',
+    'MetricValues',
+    'RadiusResult',
+    'RunResults',
     'class_table',
     'draw_curve',
     'draw_example',

@@ -1,19 +1,16 @@
-"""Tables that take the numbers apart: by class and by the size of the labelled objects."""
+"""Tables that take the numbers apart: by class, by the size of the labelled objects, and by image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from mmadv.report.csv_table import write_csv
-from mmadv.report.table import format_table, percent
-
-SIZE_COLUMNS = {'aAcc': 'pixels', 'object_mean': 'objects'}
+from mmadv.report.evaluation import Evaluation, ImageResult
+from mmadv.report.table import Cell, Table, classes_table, percent
 
 
-def size_names(edges: list[float]) -> list[str]:
+def size_names(edges: Sequence[float]) -> list[str]:
     """Returns the names of the object sizes, as shares of the image.
 
     >>> size_names([0.001, 0.01])
@@ -24,49 +21,59 @@ def size_names(edges: list[float]) -> list[str]:
     return [f'below {texts[0]} %', *between, f'{texts[-1]} % and more']
 
 
-def object_size_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
-    """Returns the table of accuracy by object size in percent, header first; empty where it is not known.
+def object_size_table(evaluation: Evaluation) -> Table | None:
+    """Returns accuracy by object size in percent, None where it is not known.
 
     Two columns for each radius: the share of the pixels of such objects that is correct, and the mean over the objects
     of their own share.
     """
-    sizes = evaluation.get('object_sizes')
-    if not sizes:
-        return []
-    columns = {'clean': sizes['clean'], **sizes['attacked']}
-    header = ['object size', 'number', *(f'{text} {radius}' for radius in columns for text in SIZE_COLUMNS.values())]
-    table = [header]
-    for n, name in enumerate(size_names(sizes['edges'])):
-        cells = [percent(values[key][n]) for values in columns.values() for key in SIZE_COLUMNS]
-        table.append([name, str(sizes['objects'][n]), *cells])
-    return table
-
-
-def object_size_text(evaluation: Mapping[str, Any]) -> str:
-    """Returns that table as text, empty where it is not known."""
-    table = object_size_rows(evaluation)
-    if not table:
-        return ''
+    sizes = evaluation.object_sizes
+    if sizes is None:
+        return None
+    header = ['object size', 'number']
+    columns = []
+    for radius, accuracies in sizes.columns.items():
+        header += [f'pixels {radius}', f'objects {radius}']
+        columns += [accuracies.pixels, accuracies.objects]
+    rows = tuple(
+        (name, str(sizes.objects[n]), *(percent(column[n]) for column in columns))
+        for n, name in enumerate(size_names(sizes.edges))
+    )
     caption = 'accuracy by size of the labelled region, as a share of the image; %'
-    return f'{caption}\n{format_table(table, text_columns=1)}'
+    return Table(tuple(header), rows, text_columns=1, caption=caption)
 
 
-def write_breakdowns(folder: Path, evaluation: Mapping[str, Any]) -> None:
+def write_breakdowns(folder: Path, evaluation: Evaluation) -> None:
     """Writes ``per_class.csv`` and, where it is known, ``object_sizes.csv``: fractions, empty where undefined."""
-    columns = {'clean': evaluation['clean']}
-    columns.update({radius: attacked['worst_case'] for radius, attacked in evaluation['attacked'].items()})
-    header = ['class', *(f'{metric} {radius}' for radius in columns for metric in ('IoU', 'Acc'))]
-    rows = [
-        [name, *(values[metric][k] for values in columns.values() for metric in ('IoU', 'Acc'))]
-        for k, name in enumerate(evaluation['classes'])
-    ]
-    write_csv(folder / 'per_class.csv', [header, *rows])
-    sizes = evaluation.get('object_sizes')
-    if sizes:
-        parts = {'clean': sizes['clean'], **sizes['attacked']}
-        header = ['object size', 'objects', 'pixels', *(f'{key} {radius}' for radius in parts for key in SIZE_COLUMNS)]
-        rows = [
-            [name, sizes['objects'][n], sizes['pixels'][n], *(part[key][n] for part in parts.values() for key in part)]
-            for n, name in enumerate(size_names(sizes['edges']))
-        ]
-        write_csv(folder / 'object_sizes.csv', [header, *rows])
+    classes_table(evaluation, fractions=True).write_csv(folder / 'per_class.csv')
+    sizes = evaluation.object_sizes
+    if sizes is None:
+        return
+    header = ['object size', 'objects', 'pixels']
+    columns = []
+    for radius, accuracies in sizes.columns.items():
+        header += [f'aAcc {radius}', f'object_mean {radius}']
+        columns += [accuracies.pixels, accuracies.objects]
+    rows = tuple(
+        (name, sizes.objects[n], sizes.pixels[n], *(column[n] for column in columns))
+        for n, name in enumerate(size_names(sizes.edges))
+    )
+    Table(tuple(header), rows, text_columns=1).write_csv(folder / 'object_sizes.csv')
+
+
+def images_table(images: Sequence[ImageResult]) -> Table:
+    """Returns one row for each image: its accuracies, clean and by radius and attack, and the passes they took."""
+    header = ['index', 'image', 'valid_pixels', 'clean']
+    for radius, result in images[0].attacked.items() if images else ():
+        members = result.members if len(result.members) > 1 else ()
+        columns = (*members, 'worst_case', 'worst_member', 'forward_passes', 'backward_passes')
+        header += [f'{radius} {name}' for name in columns]
+    return Table(tuple(header), tuple(map(_image_row, images)), text_columns=2)
+
+
+def _image_row(image: ImageResult) -> tuple[Cell, ...]:
+    row: list[Cell] = [image.index, image.image, image.valid_pixels, image.clean]
+    for result in image.attacked.values():
+        row += result.members.values() if len(result.members) > 1 else ()
+        row += [result.worst_case, result.worst_member, result.forward_passes, result.backward_passes]
+    return tuple(row)

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmadv.report.curve import METRICS, STYLES
+from mmadv.report.curve import STYLES
+from mmadv.report.metrics import CURVES
 
 HATCHES = ('', '//', '..', 'xx', '\\\\', '++')
 
@@ -28,15 +29,16 @@ def draw_budget(rows: Sequence[Mapping[str, Any]], path: str | Path, worst: str 
     schemes = list(dict.fromkeys(row['scheme'] for row in rows))
     figure = Figure(figsize=(10, 7.4), layout='constrained')
     FigureCanvasAgg(figure)
-    for (above, below), (metric, label) in zip(figure.subplots(2, len(METRICS)).T, METRICS.items(), strict=True):
+    for (above, below), metric in zip(figure.subplots(2, len(CURVES)).T, CURVES, strict=True):
+        label = f'{metric.label}, %'
         lines = [[row for row in rows if row['scheme'] == scheme] for scheme in schemes]
         for number, (scheme, mine) in enumerate(zip(schemes, lines, strict=True)):
-            points = sorted((row['iterations'], 100 * row[metric]) for row in mine if row['attack'] == worst)
+            points = sorted((row['iterations'], 100 * row[metric.name]) for row in mine if row['attack'] == worst)
             colour, marker, dash = STYLES[number % len(STYLES)]
             above.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle=dash, label=scheme)
         above.set(xlabel='iterations of each loss', ylabel=label, title=f'{worst} over the losses')
         above.set_xticks(sorted({row['iterations'] for row in rows}))
-        _draw_bars(below, dict(zip(schemes, lines, strict=True)), metric)
+        _draw_bars(below, dict(zip(schemes, lines, strict=True)), metric.name)
         below.set_ylabel(label)
         for axes in (above, below):
             axes.grid(alpha=0.3, axis='y')

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-METRICS = {'aAcc_image_mean': 'ACC (image mean), %', 'mIoU': 'mIoU, %'}
+from mmadv.report.evaluation import CLEAN
+from mmadv.report.metrics import CURVES, Metric
+from mmadv.report.run import RunResults
+
 # Okabe and Ito's colours, told apart also by marker and dash.
 STYLES = [
     ('#0072B2', 'o', '-'),
@@ -23,38 +25,37 @@ STYLES = [
 ]
 
 
-def curve_points(results: Mapping[str, Any], metric: str) -> list[tuple[float, str, float]]:
+def curve_points(run: RunResults, metric: str) -> list[tuple[float, str, float]]:
     """Returns (radius, its text, metric in percent) from clean on, in order of the radius."""
-    evaluation = results['evaluation']
-    values = {radius['text']: radius['value'] for radius in results['radii']}
-    points = [(0.0, '0', 100 * evaluation['clean'][metric])]
+    values = {radius.text: radius.value for radius in run.radii}
+    points = [(0.0, '0', run.evaluation.clean[metric])]
     points += [
-        (values[text], text, 100 * attacked['worst_case'][metric])
-        for text, attacked in evaluation['attacked'].items()
+        (values[text], text, result.worst_case[metric])
+        for text, result in run.evaluation.attacked.items()
         if values[text] > 0
     ]
-    return sorted(points)
+    return sorted((radius, text, 100 * value) for radius, text, value in points if value is not None)
 
 
-def robustness_figure(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] = tuple(METRICS)) -> Figure:
+def robustness_figure(runs: Mapping[str, RunResults], metrics: Sequence[Metric] = CURVES) -> Figure:
     """Returns the figure of ACC and mIoU over the radius, with 95 % intervals where the runs have them.
 
     Args:
-        runs: name -> content of results.json.
-        metrics: keys of METRICS, one plot each.
+        runs: name -> results.
+        metrics: one plot each.
     """
     figure = Figure(figsize=(5 * len(metrics), 4), layout='constrained')
     FigureCanvasAgg(figure)
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False).flat, metrics, strict=True):
         ticks: dict[float, str] = {}
-        for number, (name, results) in enumerate(runs.items()):
-            points = curve_points(results, metric)
+        for number, (name, run) in enumerate(runs.items()):
+            points = curve_points(run, metric.name)
             ticks.update({radius: text for radius, text, _ in points})
             colour, marker, dash = STYLES[number % len(STYLES)]
             axes.errorbar(
                 [radius for radius, _, _ in points],
                 [value for _, _, value in points],
-                yerr=_error_bars(results, metric, points),
+                yerr=_error_bars(run, metric.name, points),
                 color=colour,
                 marker=marker,
                 linestyle=dash,
@@ -64,38 +65,35 @@ def robustness_figure(runs: Mapping[str, Mapping[str, Any]], metrics: Sequence[s
             )
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xlabel('radius')
-        axes.set_ylabel(METRICS[metric])
+        axes.set_ylabel(f'{metric.label}, %')
         axes.set_ylim(-2, 102)
         axes.grid(alpha=0.3)
         if len(runs) > 1:
             axes.legend()
-    titles = sorted({results['evaluation']['title'] for results in runs.values() if results['radii']})
+    titles = sorted({run.evaluation.title for run in runs.values() if run.radii})
     figure.suptitle(' / '.join(titles) or 'clean')
     return figure
 
 
-def _error_bars(
-    results: Mapping[str, Any], metric: str, points: Sequence[tuple[float, str, float]]
-) -> list[list[float]] | None:
+def _error_bars(run: RunResults, metric: str, points: Sequence[tuple[float, str, float]]) -> list[list[float]] | None:
     """Returns how far the interval of every point reaches below and above it, in percent; None without intervals."""
-    known = results['evaluation'].get('intervals') or {}
-    found = [(known.get('clean' if text == '0' else text) or {}).get(metric) for _, text, _ in points]
-    if not any(found):
+    intervals = [run.evaluation.interval(CLEAN if text == '0' else text, metric) for _, text, _ in points]
+    if not any(intervals):
         return None
     # A percentile interval need not contain the number itself.
-    pairs = zip(found, (value for _, _, value in points), strict=True)
+    pairs = zip(intervals, (value for _, _, value in points), strict=True)
     reach = [(max(v - 100 * i[0], 0), max(100 * i[1] - v, 0)) if i else (0, 0) for i, v in pairs]
     return [list(side) for side in zip(*reach, strict=True)]
 
 
-def draw_curve(runs: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
+def draw_curve(runs: Mapping[str, RunResults], path: str | Path) -> None:
     """Writes the robustness curve of several runs; the suffix of ``path`` decides the format."""
     robustness_figure(runs).savefig(path, dpi=150)
 
 
-def curve_svgs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def curve_svgs(runs: Mapping[str, RunResults]) -> list[str]:
     """Returns the robustness curves as svg elements, one for each metric, the same text for the same runs."""
-    return [svg_text(robustness_figure(runs, [metric]), metric) for metric in METRICS]
+    return [svg_text(robustness_figure(runs, [metric]), metric.name) for metric in CURVES]
 
 
 def svg_text(figure: Figure, salt: str) -> str:

@@ -2,62 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmadv.report.curve import STYLES, svg_text
+from mmadv.report.evaluation import MinimalRadii
+from mmadv.report.run import RunResults
 from mmadv.report.table import percent
 
 
-def minimal_radius_text(found: Mapping[str, Any]) -> str:
-    """Returns the sentence on the minimal radii of a run.
-
-    Args:
-        found: ``minimal_radius`` of an evaluation, as docs/results.md describes it.
-    """
-    shares = {**found['not_broken'], found['upper']['text']: found['not_broken_at_upper']}
+def minimal_radius_text(result: MinimalRadii) -> str:
+    """Returns the sentence on the minimal radii of a run."""
+    shares = {**result.not_broken, result.upper.text: result.not_broken_at_upper}
     parts = ', '.join(f'{percent(share)} % within {radius}' for radius, share in shares.items())
-    if found['median'] is None:
-        middle = f'half of them or more are not broken within {found["upper"]["text"]}'
+    if result.median is None:
+        middle = f'half of them or more are not broken within {result.upper.text}'
     else:
-        middle = f'the median minimal radius is {255 * found["median"]:.3g}/255'
+        middle = f'the median minimal radius is {255 * result.median:.3g}/255'
     return (
-        f'images of which {100 * found["share"]:g} % of the pixels are not made wrong: {parts}; {middle} '
-        f'({found["images"]} images, bisected to {found["tolerance"]["text"]})'
+        f'images of which {100 * result.share:g} % of the pixels are not made wrong: {parts}; {middle} '
+        f'({result.images} images, bisected to {result.tolerance.text})'
     )
 
 
-def minimal_radius_points(found: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+def minimal_radius_points(radii: Sequence[float], images: int) -> tuple[list[float], list[float]]:
     """Returns radii and the percentage of images that are not broken from there on, a step at each.
 
-    >>> minimal_radius_points({'radii': [0.0, 0.5], 'images': 4})
+    >>> minimal_radius_points([0.0, 0.5], images=4)
     ([0.0, 0.0, 0.5], [100.0, 75.0, 50.0])
     """
-    steps = enumerate(found['radii'], start=1)
-    points = [(0.0, 100.0), *((radius, 100 * (1 - n / found['images'])) for n, radius in steps)]
+    points = [(0.0, 100.0), *((radius, 100 * (1 - n / images)) for n, radius in enumerate(radii, start=1))]
     return [radius for radius, _ in points], [share for _, share in points]
 
 
-def minimal_radius_svg(runs: Mapping[str, Mapping[str, Any]]) -> str:
+def minimal_radius_svg(runs: Mapping[str, RunResults]) -> str:
     """Returns the plot as an svg element, empty where no run has minimal radii.
 
     Args:
-        runs: name -> content of results.json.
+        runs: name -> results.
     """
-    known = {name: results['evaluation'].get('minimal_radius') for name, results in runs.items()}
-    known = {name: found for name, found in known.items() if found and found['images']}
+    measured = {name: run.evaluation.minimal_radius for name, run in runs.items()}
+    known = {name: result for name, result in measured.items() if result is not None and result.images}
     if not known:
         return ''
     figure = Figure(figsize=(5, 4), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for number, (name, found) in enumerate(known.items()):
-        radii, shares = minimal_radius_points(found)
+    for number, (name, result) in enumerate(known.items()):
+        radii, shares = minimal_radius_points(result.radii, result.images)
         colour, _, dash = STYLES[number % len(STYLES)]
-        end = max([found['upper']['value'], *radii])
+        end = max([result.upper.value, *radii])
         axes.step(
             [255 * radius for radius in [*radii, end]],
             [*shares, shares[-1]],

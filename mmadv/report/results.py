@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmadv.errors import UserError
 from mmadv.files import check_regular
-from mmadv.report.csv_table import write_csv
 from mmadv.report.result_check import check_results
 
 SCHEMA = 'mmadv/results'
@@ -22,7 +21,7 @@ FILE_NAME = 'results.json'
 
 
 def load_results(folder: str | Path) -> dict[str, Any]:
-    """Returns the ``results.json`` of a result folder.
+    """Returns the content of the ``results.json`` of a result folder; ``RunResults.load`` returns it as a type.
 
     Raises:
         UserError: there is none, it is cut short, or it is of another schema version.
@@ -107,29 +106,6 @@ def discard_stale(folder: Path, stage: Path, names: Iterable[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def write_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """Writes ``results.json``; numbers must be finite, undefined ones None."""
-    text = json.dumps({'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **results}, indent=1, allow_nan=False)
-    (folder / FILE_NAME).write_text(text + '\n', encoding='utf-8')
-
-
-def write_per_image(path: Path, per_image: Sequence[Mapping[str, Any]]) -> None:
-    """Writes one row per image: its accuracies, clean and per radius and attack, and the passes they took."""
-    attacked = per_image[0]['attacked'] if per_image else {}
-    header = ['index', 'image', 'valid_pixels', 'clean']
-    for radius, values in attacked.items():
-        names = [*(values['members'] if len(values['members']) > 1 else ()), 'worst_case', 'worst_member']
-        header += [f'{radius} {name}' for name in (*names, 'forward_passes', 'backward_passes')]
-    rows = [header]
-    for image in per_image:
-        row = [image['index'], image['image'], image['valid_pixels'], image['clean']]
-        for values in image['attacked'].values():
-            row += values['members'].values() if len(values['members']) > 1 else ()
-            row += [values[name] for name in ('worst_case', 'worst_member', 'forward_passes', 'backward_passes')]
-        rows.append(row)
-    write_csv(path, rows)
 
 
 def _umask() -> int:

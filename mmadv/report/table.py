@@ -1,22 +1,113 @@
-"""Text tables of an evaluation."""
+"""Tables, and the formats that they are written in: text, Markdown, CSV and LaTeX; the page writes them as HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from mmadv.printing import printable
+from mmadv.report.csv_table import csv_text, write_csv
+from mmadv.report.evaluation import Evaluation, Interval
+from mmadv.report.metrics import METRICS
 
-COLUMNS = {
-    'aAcc': 'aAcc',
-    'aAcc_image_mean': 'ACC (image mean)',
-    'mAcc': 'mAcc',
-    'mIoU': 'mIoU',
-    'mIoU_greedy': 'mIoU (greedy)',
-    'mIoU_minimised': 'mIoU (lowest)',
-    'mIoU_lower_bound': 'mIoU (bound)',
-    'target_rate': 'target reached',
-}
+Cell = str | int | float | None
+LATEX = {'\\': r'\textbackslash{}', **{sign: f'\\{sign}' for sign in '&%$#_{}'}, '~': r'\textasciitilde{}'}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: texts stand at the left of their columns, numbers at the right.
+
+    Attributes:
+        header: titles of the columns.
+        rows: cells; None is an empty one.
+        text_columns: how many columns, from the left, hold text.
+        numbers: columns among those that hold numbers all the same.
+        caption: one line above the table.
+        grouped: whether a rule parts rows whose first cells differ, in formats that have rules.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    text_columns: int
+    numbers: tuple[int, ...] = ()
+    caption: str = ''
+    grouped: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    @property
+    def columns(self) -> list[bool]:
+        """Returns for each column whether it holds numbers."""
+        return [n >= self.text_columns or n in self.numbers for n in range(len(self.header))]
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """Returns the rows as texts."""
+        return [['' if cell is None else str(cell) for cell in row] for row in self.rows]
+
+    def text(self) -> str:
+        """Returns aligned text, the header underlined.
+
+        >>> print(Table(('name', 'value'), (('a', '1.00'), ('bc', '10.00')), text_columns=1).text())
+        name  value
+        ----  -----
+        a      1.00
+        bc    10.00
+        """
+        lines = [[printable(cell) for cell in line] for line in (self.header, *self.texts)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
+
+        def aligned(row: Sequence[str]) -> str:
+            cells = [
+                cell.rjust(width) if number else cell.ljust(width)
+                for cell, width, number in zip(row, widths, self.columns, strict=True)
+            ]
+            return '  '.join(cells).rstrip()
+
+        lines.insert(1, ['-' * width for width in widths])
+        return '\n'.join([*([self.caption] if self.caption else []), *map(aligned, lines)])
+
+    def markdown(self) -> str:
+        r"""Returns a table of Markdown.
+
+        >>> print(Table(('a|b', 'n'), (('x', 1),), text_columns=1).markdown())
+        | a\|b | n |
+        |---|---:|
+        | x | 1 |
+        <BLANKLINE>
+        """
+        marks = ['---:' if number else '---' for number in self.columns]
+        lines = [[printable(cell).replace('|', r'\|') for cell in line] for line in (self.header, *self.texts)]
+        first, *others = (f'| {" | ".join(line)} |' for line in lines)
+        return '\n'.join([first, f'|{"|".join(marks)}|', *others]) + '\n'
+
+    def csv(self) -> str:
+        """Returns comma-separated values, numbers in full precision."""
+        return csv_text([self.header, *self.rows])
+
+    def write_csv(self, path: Path) -> None:
+        """Writes comma-separated values into a file."""
+        write_csv(path, [self.header, *self.rows])
+
+    def latex(self) -> str:
+        """Returns a tabular of LaTeX, with the rules of booktabs."""
+        marks = ''.join('r' if number else 'l' for number in self.columns)
+        lines = [r'\begin{tabular}{' + marks + '}', r'\toprule', _latex_line(self.header), r'\midrule']
+        previous = None
+        for row in self.texts:
+            if self.grouped and previous not in (None, row[0]):
+                lines.append(r'\midrule')
+            previous = row[0]
+            lines.append(_latex_line(row))
+        return '\n'.join([*lines, r'\bottomrule', r'\end{tabular}']) + '\n'
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    escaped = (''.join(LATEX.get(sign, sign) for sign in cell) for cell in cells)
+    return ' & '.join(escaped) + r' \\'
 
 
 def percent(value: float | None) -> str:
@@ -28,65 +119,51 @@ def percent(value: float | None) -> str:
     return '-' if value is None else f'{100 * value:.2f}'
 
 
-def rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yields (radius, what was measured, metrics) of an evaluation, clean first, then by radius."""
-    yield '0', 'clean', evaluation['clean']
-    for radius, attacked in evaluation['attacked'].items():
-        for name, values in attacked['members'].items():
-            yield radius, name, values
-        yield radius, evaluation['title'], attacked['worst_case']
+def with_interval(value: float | None, interval: Interval | None) -> str:
+    """Returns a fraction as a percentage, with its interval in brackets.
+
+    >>> with_interval(0.5, (0.25, 0.75)), with_interval(0.5, None)
+    ('50.00 [25.00, 75.00]', '50.00')
+    """
+    return percent(value) if interval is None else f'{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]'
 
 
-def summary_table(evaluation: Mapping[str, Any]) -> str:
-    """Returns the table of all metrics in percent, one row for each radius and attack.
+def metrics_table(evaluation: Evaluation) -> Table:
+    """Returns all metrics in percent, one row for each radius and attack."""
+    lines = list(evaluation.rows())
+    shown = [one for one in METRICS.values() if one.listed and any(one.name in values for _, _, values in lines)]
+    rows = tuple(
+        (radius, name, *(percent(values[one.name]) if one.name in values else None for one in shown))
+        for radius, name, values in lines
+    )
+    return Table(('radius', 'attack', *(one.label for one in shown)), rows, text_columns=2)
+
+
+def classes_table(evaluation: Evaluation, *, fractions: bool = False) -> Table:
+    """Returns IoU and accuracy of every class, clean and of the worst case at every radius.
 
     Args:
-        evaluation: the ``evaluation`` of a result, as docs/results.md describes it.
+        evaluation: whose classes.
+        fractions: give numbers, not texts in percent.
     """
-    lines = list(rows(evaluation))
-    shown = [name for name in COLUMNS if any(name in values for _, _, values in lines)]
-    table = [['radius', 'attack', *(COLUMNS[name] for name in shown)]]
-    for radius, name, values in lines:
-        table.append([radius, name, *(percent(values[key]) if key in values else '' for key in shown)])
-    return format_table(table, text_columns=2)
+    columns = evaluation.worst_cases
+    header = ('class', *(f'{metric} {column}' for column in columns for metric in ('IoU', 'Acc')))
+    cells = [
+        [cell for values in columns.values() for cell in (values.iou[k], values.accuracy[k])]
+        for k in range(len(evaluation.classes))
+    ]
+    rows = tuple(
+        (name, *(line if fractions else map(percent, line)))
+        for name, line in zip(evaluation.classes, cells, strict=True)
+    )
+    return Table(header, rows, text_columns=1)
 
 
-def class_table(evaluation: Mapping[str, Any]) -> str:
-    """Returns the table of IoU and accuracy of every class in percent, clean and attacked at every radius."""
-    columns = {'clean': evaluation['clean']}
-    columns.update({radius: attacked['worst_case'] for radius, attacked in evaluation['attacked'].items()})
-    table = [['class', *(f'{metric} {column}' for column in columns for metric in ('IoU', 'Acc'))]]
-    for k, name in enumerate(evaluation['classes']):
-        table.append([name, *(percent(values[metric][k]) for values in columns.values() for metric in ('IoU', 'Acc'))])
-    return format_table(table, text_columns=1)
+def summary_table(evaluation: Evaluation) -> str:
+    """Returns the table of all metrics in percent as text."""
+    return metrics_table(evaluation).text()
 
 
-def markdown_row(cells: Iterable[str]) -> str:
-    r"""Returns the cells as a row of a Markdown table, each on one line.
-
-    >>> markdown_row(['a|b', '1.00'])
-    '| a\\|b | 1.00 |'
-    """
-    return '| ' + ' | '.join(printable(cell).replace('|', '\\|') for cell in cells) + ' |'
-
-
-def format_table(table: Sequence[Sequence[str]], text_columns: int) -> str:
-    """Returns rows as aligned text, the first row underlined.
-
-    >>> print(format_table([['name', 'value'], ['a', '1.00'], ['bc', '10.00']], text_columns=1))
-    name  value
-    ----  -----
-    a      1.00
-    bc    10.00
-    """
-    table = [[printable(cell) for cell in row] for row in table]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.ljust(width) if column < text_columns else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return '  '.join(cells).rstrip()
-
-    return '\n'.join([line(table[0]), line(['-' * width for width in widths]), *(line(row) for row in table[1:])])
+def class_table(evaluation: Evaluation) -> str:
+    """Returns the table of IoU and accuracy of every class in percent as text."""
+    return classes_table(evaluation).text()

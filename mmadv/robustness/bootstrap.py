@@ -12,7 +12,6 @@ SAMPLES = 1000
 LEVEL = 0.95
 # How many draws are held at a time, over all images: resamples of many images are made few at a time.
 DRAWS = 2**20
-METRICS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
 
 
 def bootstrap(
@@ -73,15 +72,15 @@ def _intervals(
 ) -> dict[str, tuple[float, float] | None]:
     """Returns the percentile interval of each measure; ``measured`` takes how often each image was drawn, (S, N)."""
     if images < 2:
-        return dict.fromkeys(METRICS)
+        return dict.fromkeys(measured(np.ones((1, images))))
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
+    drawn: dict[str, list[np.ndarray]] = {}
     chunk = max(1, DRAWS // images)
     for start in range(0, samples, chunk):
         number = min(chunk, samples - start)
         weights = generator.multinomial(images, np.full(images, 1 / images), size=number)
         for name, values in measured(weights.astype(np.float64)).items():
-            drawn[name].append(values)
+            drawn.setdefault(name, []).append(values)
     tail = 50 * (1 - level)
     return {name: _interval(np.concatenate(values), tail) for name, values in drawn.items()}
 
@@ -97,12 +96,12 @@ def _resampled(counts: Counts, weights: np.ndarray) -> dict[str, np.ndarray]:
     with np.errstate(invalid='ignore', divide='ignore'):
         iou = intersection / (labelled + predicted - intersection)
         accuracy = intersection / labelled
-    return {
-        'aAcc': intersection.sum(axis=1) / labelled.sum(axis=1),
-        'aAcc_image_mean': weights @ counts.accuracy / len(counts),
-        'mAcc': _mean_of_known(accuracy),
-        'mIoU': _mean_of_known(iou),
-    }
+        return {
+            'aAcc': intersection.sum(axis=1) / labelled.sum(axis=1),
+            'aAcc_image_mean': np.divide(weights @ counts.accuracy, len(counts)),
+            'mAcc': _mean_of_known(accuracy),
+            'mIoU': _mean_of_known(iou),
+        }
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ SUBSET_LIMIT = 8
 
 
 def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
-    """Returns ``members``, ``aAcc``, ``aAcc_image_mean``, ``mIoU`` of the worst case over each subset, smallest first.
+    """Returns ``members`` and the metrics of the worst case over each subset, smallest first.
 
     Args:
         members: name -> counts of the same images, at most eight.
@@ -28,8 +28,7 @@ def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
     for size in range(1, len(members) + 1):
         for names in combinations(members, size):
             counts, _ = worst_case({name: members[name] for name in names})
-            found = metrics(counts)
-            rows.append({'members': list(names), **{key: found[key] for key in ('aAcc', 'aAcc_image_mean', 'mIoU')}})
+            rows.append({'members': list(names), **metrics(counts)})
     return rows
 
 

@@ -2,11 +2,12 @@
 
 import csv
 import io
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from mmadv.commands.paired_runs import StoredRun, comma_separated, common_images, markdown, paired_rows
+from mmadv.commands.paired_runs import StoredRun, common_images, paired_data, paired_rows, paired_table
 from mmadv.errors import UserError
 from mmadv.report.budget import draw_budget
 
@@ -29,8 +30,10 @@ def run(name, scheme, steps, correct, first=0, classes=('a', 'b'), radius='4/255
         }
         for n, row in enumerate(zip(*correct.values(), strict=True))
     }
-    evaluation = {'classes': list(classes), 'attacked': {radius: {}}}
-    return StoredRun(name, {'attack': {'parameters': parameters}, 'evaluation': evaluation}, records)
+    evaluation = SimpleNamespace(classes=classes, attacked={radius: None})
+    return StoredRun(
+        name, SimpleNamespace(attack=SimpleNamespace(parameters=parameters), evaluation=evaluation), records
+    )
 
 
 ONE = run('one', 'red', 50, {'js': [4, 6, 8], 'ce': [5, 5, 9]})
@@ -62,11 +65,11 @@ def test_rows_are_of_the_common_images_and_against_the_first_run():
 
 def test_tables_and_figure(tmp_path):
     rows = paired_rows([ONE, TWO, THREE])
-    table = markdown(rows).splitlines()
+    table = paired_table(rows).markdown().splitlines()
     assert table[0].startswith('| radius | run | scheme | iterations | attack | ACC (image mean), % | less one [95 %]')
     assert table[4].startswith('| 4/255 | one | red-ε | 50 | worst case | 65.00 |  |')
     assert '| two | red-ε | 100 | worst case | 35.00 | -30.00 [-30.00, -30.00] |' in table[7]
-    read = list(csv.DictReader(io.StringIO(comma_separated(rows))))
+    read = list(csv.DictReader(io.StringIO(paired_data(rows).csv())))
     assert float(read[5]['aAcc_image_mean difference low']) == pytest.approx(-0.3)
     assert read[0]['mIoU difference'] == '' and read[0]['images'] == '2'
     draw_budget(rows, tmp_path / 'budget.png')

@@ -8,6 +8,7 @@ from tiny_project import runner_for_test
 from mmadv.attacks import PGD, Cascade, Linf, WorstCase, ama, auto, parse_radius, sea
 from mmadv.engine.attack_test_loop import attack_title, attacks_by_radius, radius_text
 from mmadv.errors import UserError
+from mmadv.report.evaluation import FailedImage
 
 PGD_CONFIG = {'type': 'PGD', 'threat': {'type': 'Linf', 'radius': '8/255'}, 'steps': 3, 'step_size': 0.02}
 SEA_CONFIG = {'type': 'sea', 'radius': '8/255', 'iterations': 10}
@@ -24,9 +25,9 @@ def test_clean_numbers_are_those_of_the_stock_loop_and_metric(tiny, tmp_path):
     _, metric, scalars = evaluate(tiny, tmp_path / 'ours', {})
     for name in ('aAcc', 'mAcc', 'mIoU'):
         assert round(100 * scalars[f'attack/clean/{name}'], 2) == pytest.approx(float(stock[name]), abs=0.011)
-    assert metric.evaluation['excluded'] == ['5.png']
-    assert metric.evaluation['images'] == 5
-    assert metric.evaluation['attacked'] == {}
+    assert metric.evaluation.excluded == ('5.png',)
+    assert metric.evaluation.images == 5
+    assert metric.evaluation.attacked == {}
 
 
 def test_stock_metric_beside_ours_sees_the_clean_predictions(tiny, tmp_path):
@@ -44,7 +45,7 @@ def test_batch_size_and_order_do_not_matter(tiny, tmp_path):
     _, part, _ = evaluate(tiny, tmp_path / 'part', {**loop, 'limit': 3})
 
     def accuracies(metric):
-        return {i['image']: i['attacked']['8/255']['worst_case'] for i in metric.per_image if i['valid_pixels']}
+        return {i.image: i.attacked['8/255'].worst_case for i in metric.per_image if i.valid_pixels}
 
     assert accuracies(four) == pytest.approx(accuracies(one), abs=2e-3)
     assert list(accuracies(part)) == ['0.png', '2.png', '4.png']
@@ -57,16 +58,17 @@ def test_radius_zero_is_the_clean_result_and_larger_radii_lower(tiny, tmp_path):
         tiny, tmp_path, {'attack': SEA_CONFIG, 'radii': ['0', 0.001, '32/255'], 'show': 2}, {'type': 'SEAMetric'}
     )
     evaluation = metric.evaluation
-    assert evaluation['title'] == 'SEA (paper: 4 losses)'
-    assert list(evaluation['attacked']) == ['0', '0.001', '32/255']
-    zero = evaluation['attacked']['0']
-    assert list(zero['members']) == ['masked_ce', 'balanced_ce', 'js', 'masked_spherical']
-    assert all(member == evaluation['clean'] for member in zero['members'].values())
-    assert {k: zero['worst_case'][k] for k in evaluation['clean']} == evaluation['clean']
-    assert zero['passes']['forward']['total'] == 0
-    worst = [attacked['worst_case']['aAcc'] for attacked in evaluation['attacked'].values()]
+    assert evaluation.title == 'SEA (paper: 4 losses)'
+    assert list(evaluation.attacked) == ['0', '0.001', '32/255']
+    zero = evaluation.attacked['0']
+    assert list(zero.members) == ['masked_ce', 'balanced_ce', 'js', 'masked_spherical']
+    assert all(member == evaluation.clean for member in zero.members.values())
+    assert {k: zero.worst_case[k] for k in evaluation.clean.scalars} == evaluation.clean.scalars
+    assert zero.worst_case.iou == evaluation.clean.iou
+    assert zero.passes.forward.total == 0
+    worst = [result.worst_case['aAcc'] for result in evaluation.attacked.values()]
     assert worst[0] >= worst[1] > worst[2] + 0.02
-    assert evaluation['attacked']['32/255']['passes']['backward']['mean_per_image'] == 40
+    assert evaluation.attacked['32/255'].passes.backward.mean_per_image == 40
     assert {'0.png', '3.png'} <= {example.name for example in loop.examples}  # and the extremes
     example = loop.examples[0]
     assert list(example.adversarial) == ['0.001', '32/255']
@@ -116,8 +118,8 @@ def test_nan_logits_during_the_attack_name_image_and_iteration(tiny, tmp_path):
         'the model returns NaN or infinite logits for the image 0.png at iteration 2 of PGD with radius 8/255; '
         'check the checkpoint and the precision'
     )
-    assert evaluation['failed'] == [{'image': '0.png', 'reason': reason}]
-    assert evaluation['images'] == 4
+    assert evaluation.failed == (FailedImage('0.png', reason),)
+    assert evaluation.images == 4
 
 
 @pytest.mark.parametrize(

@@ -73,10 +73,10 @@ def test_batch_size_in_float32_moves_few_pixels(tiny, tmp_path):
         for n in (1, 8)
     )
     for first, second in zip(one[1], eight[1], strict=True):
-        assert first['clean'] == second['clean']
-        for radius, values in first['attacked'].items():
-            if first['clean'] is not None:
-                assert values['worst_case'] == pytest.approx(second['attacked'][radius]['worst_case'], abs=2e-3)
+        assert first.clean == second.clean
+        for radius, values in first.attacked.items():
+            if first.clean is not None:
+                assert values.worst_case == pytest.approx(second.attacked[radius].worst_case, abs=2e-3)
 
 
 @pytest.mark.parametrize('kills', [(0, 1), (3, 2)], ids=repr)
@@ -175,9 +175,9 @@ def test_an_image_that_gives_nan_fails_alone_and_by_name(tiny, tmp_path, whole, 
     runner.model.backbone.register_forward_hook(broken)
     evaluation, per_image, records, _ = finish(runner)
     where = 'clean image 2.png (iteration 0)' if during == 'clean' else 'image 2.png at iteration'
-    ((failed),) = evaluation['failed']
-    assert failed['image'] == '2.png' and where in failed['reason']
-    assert f'failed: {failed["reason"]}' in capsys.readouterr().err
+    (failed,) = evaluation.failed
+    assert failed.image == '2.png' and where in failed.reason
+    assert f'failed: {failed.reason}' in capsys.readouterr().err
     others = [n for n in range(6) if n != 2]
     assert per_image == [whole[1][n] for n in others] and list(records) == [whole[2][n] for n in others]
 

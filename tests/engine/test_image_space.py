@@ -28,7 +28,7 @@ def test_the_file_is_attacked_and_its_resized_image_is_scored(tiny, resizing, tm
     runner = runner_for_test(resizing, tmp_path / '1', loop)
     runner.test()
     evaluation = runner.test_loop.evaluator.metrics[0].evaluation
-    assert evaluation['attacked']['16/255']['worst_case']['aAcc'] < evaluation['clean']['aAcc']
+    assert evaluation.attacked['16/255'].worst_case['aAcc'] < evaluation.clean['aAcc']
     for example in runner.test_loop.examples:
         file = np.array(Image.open(tiny / 'data/images' / example.name)).astype(np.float32) / 255
         assert np.array_equal(example.image, file)

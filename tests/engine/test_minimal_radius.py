@@ -14,7 +14,7 @@ from mmadv.engine.attacked_group import AttackedAtRadius, PredictedGroup
 from mmadv.engine.minimal_radius import Bracket, MinimalRadius
 from mmadv.errors import UserError
 from mmadv.evaluation import ResultStore
-from mmadv.report import load_results
+from mmadv.report import RunResults, load_results
 from mmadv.report.minimal_radius import minimal_radius_points, minimal_radius_svg, minimal_radius_text
 
 ATTACK = PGD(threat=Linf(radius='4/255'), steps=1, step_size=1.0, random_start=False, keep='lowest_accuracy')
@@ -49,15 +49,15 @@ def test_finds_the_radii_that_are_known():
         assert forward >= backward > 0
     assert found[3][:2] == [32 / 255, None]
     assert found[4] == [None, None, 0, 0]  # nothing labelled
-    evaluation = {'attacked': {'4/255': {}, '16/255': {}}}
+    evaluation = SimpleNamespace(attacked={'4/255': None, '16/255': None})
     records = [{'minimal_radius': one} for one in found]
     summary = supplement.summarise(evaluation, records)
-    assert summary['not_broken'] == {'4/255': 0.5, '16/255': 0.25} and summary['not_broken_at_upper'] == 0.25
-    assert (summary['images'], summary['broken'], len(summary['radii'])) == (4, 3, 3)
-    assert summary['median'] == pytest.approx((found[1][1] + found[2][1]) / 2)
-    assert summary['passes']['backward']['total'] == sum(one[3] for one in found)
+    assert summary.not_broken == {'4/255': 0.5, '16/255': 0.25} and summary.not_broken_at_upper == 0.25
+    assert (summary.images, summary.broken, len(summary.radii)) == (4, 3, 3)
+    assert summary.median == pytest.approx((found[1][1] + found[2][1]) / 2)
+    assert summary.passes.backward.total == sum(one[3] for one in found)
     assert '50.00 % within 4/255, 25.00 % within 16/255, 25.00 % within 32/255' in minimal_radius_text(summary)
-    assert minimal_radius_points(summary)[1] == [100, 75, 50, 25]
+    assert minimal_radius_points(summary.radii, summary.images)[1] == [100, 75, 50, 25]
 
 
 def test_the_radii_of_the_run_are_the_first_bracket():
@@ -122,7 +122,7 @@ def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, 
     worst = ours['evaluation']['attacked']['8/255']
     assert found['not_broken']['8/255'] == sum(radius > 8 / 255 for radius in radii) / 5 + (5 - len(radii)) / 5
     assert worst['worst_case']['images'] == found['images'] == 5
-    svg = minimal_radius_svg({'': ours})
+    svg = minimal_radius_svg({'': RunResults.load(cut)})
     assert svg.startswith('<svg') and 'images not broken' in svg
     assert 'Minimal radii' in (cut / 'report.html').read_text()
 

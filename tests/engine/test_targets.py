@@ -77,7 +77,7 @@ def evaluated(tiny, tmp_path, loop=None, source=None):
         runner.test_loop.source = source(runner)
     runner.test()
     metric = runner.test_loop.evaluator.metrics[0]
-    json.dumps(metric.evaluation, allow_nan=False)
+    json.dumps(metric.evaluation.to_json(), allow_nan=False)
     return metric.evaluation
 
 
@@ -85,13 +85,13 @@ def test_an_aimed_attack_reaches_what_it_is_aimed_at(tiny, tmp_path):
     targets = ('class:disc', 'remove:disc')
     found = {target: evaluated(tiny, tmp_path / target[:2], {'target': target}) for target in targets}
     for target, evaluation in found.items():
-        assert evaluation['title'] == f'PGD, {target}'
-    reached, removed = (evaluation['attacked']['32/255']['worst_case'] for evaluation in found.values())
-    clean = found['class:disc']['clean']
+        assert evaluation.title == f'PGD, {target}'
+    reached, removed = (evaluation.attacked['32/255'].worst_case for evaluation in found.values())
+    clean = found['class:disc'].clean
     assert reached['target_rate'] > 0.5 and removed['target_rate'] > 0.9
     # Aimed at every pixel, the attack ruins all classes; aimed at one, it leaves most of the others.
     assert reached['aAcc'] < removed['aAcc'] < clean['aAcc']
-    assert removed['Acc'][2] == pytest.approx(1 - removed['target_rate'])
+    assert removed.accuracy[2] == pytest.approx(1 - removed['target_rate'])
 
 
 def test_a_model_transfers_to_itself_and_less_to_another(tiny, tmp_path):
@@ -102,9 +102,9 @@ def test_a_model_transfers_to_itself_and_less_to_another(tiny, tmp_path):
     white = evaluated(tiny, tmp_path / 'white')
     same = evaluated(tiny, tmp_path / 'same', source=lambda runner: runner.model)
     transferred = evaluated(tiny, tmp_path / 'other', source=other)
-    ours, theirs = white['attacked']['32/255'], same['attacked']['32/255']
-    assert theirs['worst_case'] == ours['worst_case']
-    assert theirs['passes']['forward']['total'] == ours['passes']['forward']['total'] + 3
-    assert transferred['clean'] == white['clean']
-    worst = transferred['attacked']['32/255']['worst_case']['aAcc']
-    assert ours['worst_case']['aAcc'] < worst - 0.05 and worst <= white['clean']['aAcc'] + 0.02
+    ours, theirs = white.attacked['32/255'], same.attacked['32/255']
+    assert theirs.worst_case == ours.worst_case
+    assert theirs.passes.forward.total == ours.passes.forward.total + 3
+    assert transferred.clean == white.clean
+    worst = transferred.attacked['32/255'].worst_case['aAcc']
+    assert ours.worst_case['aAcc'] < worst - 0.05 and worst <= white.clean['aAcc'] + 0.02

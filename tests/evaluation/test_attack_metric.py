@@ -12,6 +12,7 @@ from mmadv.errors import UserError
 from mmadv.evaluation import AttackMetric, SEAMetric
 from mmadv.evaluation.image_record import Records, to_text
 from mmadv.evaluation.object_sizes import object_sizes
+from mmadv.report.evaluation import Evaluation
 from mmadv.robustness import Counts
 
 META = {'classes': ('a', 'b')}
@@ -44,16 +45,18 @@ def test_single_attack():
     assert scalars['attack/clean/aAcc'] == 7 / 8
     assert scalars['attack/4/255/worst_case/aAcc'] == 0.5
     assert scalars['attack/4/255/worst_case/mIoU'] == pytest.approx(2 / 6)
-    attacked = metric.evaluation['attacked']['4/255']
-    assert attacked['members'] == {}
-    assert attacked['worst_case']['IoU'] == pytest.approx([2 / 6, 2 / 6])
-    assert attacked['passes'] == {
+    attacked = metric.evaluation.attacked['4/255']
+    assert attacked.members == {}
+    assert attacked.worst_case.iou == pytest.approx([2 / 6, 2 / 6])
+    assert attacked.passes.to_json() == {
         'forward': {'total': 6, 'mean_per_image': 3.0},
         'backward': {'total': 4, 'mean_per_image': 2.0},
     }
-    assert metric.per_image[1]['clean'] == 0.75
-    assert metric.evaluation['title'] == 'some attack'
-    json.dumps([scalars, metric.evaluation, metric.per_image], allow_nan=False)
+    assert metric.per_image[1].clean == 0.75
+    assert metric.evaluation.title == 'some attack'
+    content = metric.evaluation.to_json()
+    json.dumps([scalars, content, [image.to_json() for image in metric.per_image]], allow_nan=False)
+    assert Evaluation.from_json(json.loads(json.dumps(content))) == metric.evaluation
     assert all(type(value) is float for value in scalars.values())
 
 
@@ -68,16 +71,16 @@ def test_ensemble_reports_members_and_the_worst_of_each_image():
     assert scalars['attack/4/255/x/aAcc'] == 2 / 8
     assert scalars['attack/4/255/y/aAcc'] == 5 / 8
     assert scalars['attack/4/255/worst_case/aAcc'] == 1 / 8
-    assert [image['attacked']['4/255']['worst_member'] for image in metric.per_image] == ['y', 'x']
+    assert [image.attacked['4/255'].worst_member for image in metric.per_image] == ['y', 'x']
     # The chosen predictions: class a is never hit, of b one pixel of four labelled and of five predicted.
     assert scalars['attack/4/255/worst_case/mIoU'] == pytest.approx((0 + 1 / 8) / 2)
     # Of the four choices (y, x), the worst per image, is the lowest: (x, x) and (y, y) and (x, y) keep more.
     for name in ('greedy', 'minimised'):
         assert scalars[f'attack/4/255/worst_case/mIoU_{name}'] == pytest.approx(1 / 16)
     assert 0 <= scalars['attack/4/255/worst_case/mIoU_lower_bound'] <= 1 / 16
-    minimised = metric.evaluation['attacked']['4/255']['minimised']
-    assert minimised['value'] == min(minimised['starts'].values()) and minimised['lower_bound'] <= minimised['value']
-    low, high = metric.evaluation['intervals']['4/255']['mIoU_minimised']
+    minimised = metric.evaluation.attacked['4/255'].minimised
+    assert minimised.value == min(minimised.starts.values()) and minimised.lower_bound <= minimised.value
+    low, high = metric.evaluation.interval('4/255', 'mIoU_minimised')
     assert 0 <= low <= 1 / 16 <= high
 
 
@@ -89,11 +92,11 @@ def test_accuracy_by_object_size_takes_each_images_worst_member():
         sample(2, [1] * 4, {'x': [0] * 4, 'y': [0] * 4}, label=torch.full((1, 1, 4), 255)),
     ]
     metric, _ = evaluate(SEAMetric, samples)
-    found = metric.evaluation['object_sizes']
-    assert (found['objects'], found['pixels']) == ([0, 0, 0, 4], [0, 0, 0, 8])
-    assert found['clean'] == {'aAcc': [None, None, None, 7 / 8], 'object_mean': [None, None, None, 3.5 / 4]}
-    assert found['attacked']['4/255']['aAcc'][3] == 1 / 8
-    assert found['attacked']['4/255']['object_mean'][3] == 0.5 / 4
+    found = metric.evaluation.object_sizes
+    assert (found.objects, found.pixels) == ((0, 0, 0, 4), (0, 0, 0, 8))
+    assert found.clean.to_json() == {'aAcc': [None, None, None, 7 / 8], 'object_mean': [None, None, None, 3.5 / 4]}
+    assert found.attacked['4/255'].pixels[3] == 1 / 8
+    assert found.attacked['4/255'].objects[3] == 0.5 / 4
     earlier = list(metric.records)
     del earlier[0]['objects']  # as an earlier version left it
     assert object_sizes(earlier, metric.per_image) is None
@@ -108,11 +111,11 @@ def test_image_means_leave_void_images_out():
             sample(1, [0] * 4, {'attack': [0] * 4}, label=void),
         ],
     )
-    assert metric.evaluation['excluded'] == ['1.png']
-    assert metric.evaluation['images'] == 1
+    assert metric.evaluation.excluded == ('1.png',)
+    assert metric.evaluation.images == 1
     assert scalars['attack/4/255/worst_case/aAcc_image_mean'] == pytest.approx(2 / 3)
-    assert metric.per_image[1]['clean'] is None
-    assert metric.per_image[1]['attacked']['4/255']['worst_member'] is None
+    assert metric.per_image[1].clean is None
+    assert metric.per_image[1].attacked['4/255'].worst_member is None
 
 
 def test_another_ignore_index_comes_from_the_loop():
@@ -124,8 +127,8 @@ def test_another_ignore_index_comes_from_the_loop():
 def test_repeated_images_count_once():
     repeated = [sample(i, [0, 0, 1, 1], {'attack': [i % 2] * 4}) for i in (1, 0, 1)]
     metric, _ = evaluate(AttackMetric, repeated)
-    assert [image['index'] for image in metric.per_image] == [0, 1]
-    assert metric.evaluation['clean']['pixels'] == 8
+    assert [image.index for image in metric.per_image] == [0, 1]
+    assert metric.evaluation.clean.pixels == 8
 
 
 def test_records_are_in_order_without_repetitions_and_failures():
@@ -153,8 +156,8 @@ def test_what_is_computed_over_all_images_is_not_computed_for_each(monkeypatch):
 
 def test_class_that_never_occurs_is_none():
     metric, _ = evaluate(AttackMetric, [sample(0, [0] * 4, {'attack': [0] * 4}, torch.zeros(1, 1, 4, dtype=int))])
-    assert metric.evaluation['clean']['IoU'] == [1.0, None]
-    assert metric.evaluation['clean']['mIoU'] == 1.0
+    assert metric.evaluation.clean.iou == (1.0, None)
+    assert metric.evaluation.clean['mIoU'] == 1.0
 
 
 def test_refused():
@@ -198,4 +201,4 @@ def test_two_processes_count_no_image_twice(unused_port):
         samples.append(sample(index, values[0], {'x': values[1], 'y': values[2]}))
     metric, scalars = evaluate(SEAMetric, samples)
     assert found[0] == (scalars, metric.evaluation)
-    assert found[1] == (scalars, {})
+    assert found[1] == (scalars, None)

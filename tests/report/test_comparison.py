@@ -2,31 +2,36 @@
 
 import csv
 import io
+from types import SimpleNamespace
 
-from mmadv.report.comparison import comma_separated, comparison_rows, latex, markdown
+from mmadv.report.comparison import comparison_data, comparison_table
+from mmadv.report.evaluation import Evaluation, MetricValues, PassCount, Passes, RadiusResult
 
 
 def run(scale, intervals=True):
-    def metrics(value):
-        return {'aAcc': value, 'aAcc_image_mean': value - 0.1, 'mIoU': None if value < 0.2 else value / 2}
+    def values(value):
+        scalars = {'aAcc': value, 'aAcc_image_mean': value - 0.1, 'mIoU': None if value < 0.2 else value / 2}
+        return MetricValues(scalars, iou=(), accuracy=(), images=7, pixels=70)
 
-    evaluation = {
-        'title': 'SEA_x & co',
-        'images': 7,
-        'clean': metrics(0.9),
-        'attacked': {'4/255': {'worst_case': metrics(scale)}},
-    }
-    if intervals:
-        interval = {'aAcc': [scale - 0.05, scale + 0.05], 'aAcc_image_mean': None, 'mIoU': None}
-        evaluation['intervals'] = {'clean': {}, '4/255': interval}
-    return {'evaluation': evaluation}
+    interval = {'aAcc': (scale - 0.05, scale + 0.05), 'aAcc_image_mean': None, 'mIoU': None}
+    evaluation = Evaluation(
+        title='SEA_x & co',
+        ignore_index=255,
+        classes=(),
+        images=7,
+        excluded=(),
+        clean=values(0.9),
+        attacked={'4/255': RadiusResult(values(scale), {}, Passes(PassCount(1, 1.0), PassCount(1, 1.0)))},
+        intervals={'clean': {}, '4/255': interval} if intervals else None,
+    )
+    return SimpleNamespace(evaluation=evaluation)
 
 
-ROWS = comparison_rows({'standard|1': run(0.1), 'robust': run(0.512345, intervals=False)})
+RUNS = {'standard|1': run(0.1), 'robust': run(0.512345, intervals=False)}
 
 
 def test_markdown():
-    assert markdown(ROWS).splitlines() == [
+    assert comparison_table(RUNS).markdown().splitlines() == [
         '| run | attack | radius | images | aAcc, % | ACC (image mean), % | mIoU, % |',
         '|---|---|---|---:|---:|---:|---:|',
         '| standard\\|1 | clean | 0 | 7 | 90.00 | 80.00 | 45.00 |',
@@ -37,7 +42,7 @@ def test_markdown():
 
 
 def test_csv_keeps_all_digits():
-    rows = list(csv.DictReader(io.StringIO(comma_separated(ROWS))))
+    rows = list(csv.DictReader(io.StringIO(comparison_data(RUNS).csv())))
     assert [row['run'] for row in rows] == ['standard|1', 'standard|1', 'robust', 'robust']
     assert float(rows[3]['aAcc']) == 0.512345 and rows[3]['aAcc low'] == ''
     assert (float(rows[1]['aAcc low']), float(rows[1]['aAcc high'])) == (0.1 - 0.05, 0.1 + 0.05)
@@ -45,7 +50,7 @@ def test_csv_keeps_all_digits():
 
 
 def test_latex_escapes_and_separates_runs():
-    text = latex(ROWS)
+    text = comparison_table(RUNS).latex()
     assert r'SEA\_x \& co' in text and r'aAcc, \%' in text
     body = text.splitlines()
     assert body[0] == r'\begin{tabular}{lllrrrr}' and body[-1] == r'\end{tabular}'

@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from browser import Browser, find_browser
 from PIL import Image
+from stored_results import content
 
 from mmadv.errors import UserError
 from mmadv.report import (
     Example,
+    RunResults,
     class_table,
     draw_curve,
     draw_example,
@@ -18,62 +21,16 @@ from mmadv.report import (
     summary_table,
     write_report,
 )
+from mmadv.report.breakdown import images_table
 from mmadv.report.curve import curve_points, curve_svgs
-from mmadv.report.gradients import gradients_text
+from mmadv.report.evaluation import AttackedImage, ImageResult
+from mmadv.report.gradients import Gradients, gradients_text
 from mmadv.report.pictures import colour, magnified
-from mmadv.report.results import check_writable, discard_stale, staged, write_per_image, write_results
+from mmadv.report.results import check_writable, discard_stale, staged
 
 
-def metrics(value, **more):
-    return {
-        **dict.fromkeys(('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU'), value),
-        'IoU': [value, None],
-        'Acc': [value, None],
-        'images': 2,
-        'pixels': 8,
-        **more,
-    }
-
-
-def results(scale=1.0, seed=0):
-    passes = {kind: {'total': 10, 'mean_per_image': 5.0} for kind in ('forward', 'backward')}
-    attacked = {
-        radius: {
-            'worst_case': metrics(scale * value, mIoU_greedy=scale * value / 2),
-            'members': {'js': metrics(scale * value + 0.01), 'masked_ce': metrics(scale * value)},
-            'wins': {'js': {'worst': 1, 'alone': 0}, 'masked_ce': {'worst': 2, 'alone': 1}},
-            'passes': passes,
-        }
-        for radius, value in (('4/255', 0.5), ('8/255', 0.25))
-    }
-    return {
-        'created': '2024-01-01T00:00:00+00:00',
-        'command': 'mmadv test c.py w.pth --attack sea --eps 4/255 8/255',
-        'config': {'file': 'c.py', 'text': 'model = dict(type="<Net>")'},
-        'checkpoint': {'file': 'w.pth', 'sha256': 'abc'},
-        'attack': {'name': 'sea', 'title': 'SEA (paper: 4 losses)', 'parameters': {'type': 'WorstCase'}},
-        'radii': [{'text': '4/255', 'value': 4 / 255}, {'text': '8/255', 'value': 8 / 255}],
-        'seed': seed,
-        'batch_size': 1,
-        'dataset': {'type': 'Some', 'size': 2, 'limit': None, 'palette': [[0, 0, 0], [255, 0, 0]]},
-        'versions': {'mmadv': '1'},
-        'hardware': {'processor': 'p'},
-        'seconds': {'total': 1.5},
-        'evaluation': {
-            'title': 'SEA (paper: 4 losses)',
-            'ignore_index': 255,
-            'classes': ['sky', 'road & path'],
-            'images': 2,
-            'excluded': ['void.png'],
-            'clean': metrics(0.9),
-            'intervals': {'clean': {'aAcc': [0.85, 0.925], 'mIoU': None}, '4/255': None},
-            'attacked': attacked,
-        },
-        'pictures': [
-            {'file': 'pictures/00000.png', 'index': 0, 'image': 'a.png'},
-            {'file': 'pictures/00001.png', 'index': 1, 'image': 'b.png', 'kind': 'least robust'},
-        ],
-    }
+def results(**changes):
+    return RunResults.from_json(content(**changes))
 
 
 @pytest.fixture
@@ -83,14 +40,14 @@ def folder(tmp_path):
         (path / 'pictures').mkdir(parents=True)
         for number in range(2):
             Image.new('RGB', (640, 480)).save(path / 'pictures' / f'0000{number}.png')
-        write_results(path, results(**changes))
+        results(**changes).write(path)
         return path
 
     return make
 
 
 def test_summary_table():
-    lines = summary_table(results()['evaluation']).splitlines()
+    lines = summary_table(results().evaluation).splitlines()
     assert lines[0].split() == [
         'radius',
         'attack',
@@ -110,7 +67,7 @@ def test_summary_table():
 
 
 def test_class_table():
-    lines = class_table(results()['evaluation']).splitlines()
+    lines = class_table(results().evaluation).splitlines()
     assert lines[2].split() == ['sky', '90.00', '90.00', '50.00', '50.00', '25.00', '25.00']
     assert lines[3].split() == ['road', '&', 'path', *['-'] * 6]
 
@@ -120,7 +77,7 @@ def test_curve_points_start_clean_and_follow_the_radius():
 
 
 def test_curve_is_told_apart_without_colour_and_repeats(tmp_path):
-    runs = {'one': results(), 'two': results(0.5)}
+    runs = {'one': results(), 'two': results(scale=0.5)}
     texts = curve_svgs(runs)
     assert texts == curve_svgs(runs) and len(texts) == 2
     for text in texts:
@@ -146,6 +103,21 @@ def test_report_is_self_contained(folder, tmp_path):
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_hostile_names_are_text(folder, tmp_path):
+    hostile = '<script>alert("x")</script>&\'{{ 7 * 7 }}'
+    path = folder('a')
+    changed = content()
+    changed['evaluation'].update(classes=['sky', hostile], excluded=[hostile], title=hostile)
+    changed['config']['file'] = changed['command'] = changed['attack']['title'] = hostile
+    changed['pictures'][0]['image'], changed['caveats'] = hostile, [hostile]
+    RunResults.from_json(changed).write(path)
+    for runs in ({'mine': path}, {hostile: path, 'other': folder('b')}):
+        page = write_report(runs, tmp_path / 'page.html', title=hostile).read_text()
+        assert '<script' not in page and '{{ 7 * 7 }}' in page and '>49' not in page
+        assert page.count('&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;&amp;&#39;') > 8
+        assert any(text.startswith('&lt;script&gt;') for text in re.findall(r'alt="([^"]*)"', page))
+
+
 def test_report_says_what_differs(folder, tmp_path):
     page = write_report({'a': folder('a'), 'b': folder('b', seed=3)}, tmp_path / 'report.html').read_text()
     assert 'The runs differ in<ul><li>seed: a: 0; b: 3</li></ul>' in page
@@ -153,10 +125,10 @@ def test_report_says_what_differs(folder, tmp_path):
 
 def test_report_without_an_attack(folder, tmp_path):
     path = folder('clean')
-    content = results()
-    content.update(attack=None, radii=[], pictures=[])
-    content['evaluation'].update(title='clean', attacked={})
-    write_results(path, content)
+    changed = content()
+    changed.update(attack=None, radii=[], pictures=[])
+    changed['evaluation'].update(title='clean', attacked={})
+    RunResults.from_json(changed).write(path)
     page = write_report({'clean': path}, tmp_path / 'report.html').read_text()
     assert '90.00' in page and 'None were kept.' in page and 'Which attack won' not in page
 
@@ -175,12 +147,13 @@ def test_a_single_run_shows_intervals_wins_and_bars(folder, tmp_path):
 
 def test_a_report_names_what_makes_numbers_doubtful(folder, tmp_path):
     path = folder('a')
-    content = results()
-    content['caveats'] = ['the gradient of EMAHead is partial']
-    content['evaluation']['failed'] = [{'image': 'c.png', 'reason': 'NaN <logits>'}]
+    changed = content()
+    changed['caveats'] = ['the gradient of EMAHead is partial']
+    changed['evaluation']['failed'] = [{'image': 'c.png', 'reason': 'NaN <logits>'}]
     finding = {'name': 'gradients are not zero', 'passed': False, 'evidence': '80 %', 'advice': 'look for rounding'}
-    content['trust'] = {'findings': [finding, {**finding, 'name': 'fine', 'passed': True}]}
-    write_results(path, content)
+    findings = [finding, {**finding, 'name': 'fine', 'passed': True}]
+    changed['trust'] = {'images': ['a.png'], 'radius': '4/255', 'findings': findings}
+    RunResults.from_json(changed).write(path)
     page = write_report({'mine': path}, tmp_path / 'report.html').read_text()
     for note in (
         'c.png is in no number: NaN &lt;logits&gt;',
@@ -248,7 +221,7 @@ def test_refused_results(folder, tmp_path):
     with pytest.raises(UserError, match='schema version 99, this mmadv reads 1'):
         load_results(path)
     with pytest.raises(ValueError, match='not JSON compliant'):
-        write_results(path, {'number': float('nan')})
+        replace(results(), seconds={'total': float('nan')}).write(path)
 
 
 def test_staged_folder_appears_whole_or_not_at_all(tmp_path):
@@ -280,17 +253,8 @@ def test_what_an_earlier_run_wrote_does_not_stay(tmp_path):
 
 
 def test_per_image_rows(tmp_path):
-    attacked = {
-        '4/255': {
-            'members': {'attack': 0.5},
-            'worst_case': 0.5,
-            'worst_member': 'attack',
-            'forward_passes': 3,
-            'backward_passes': 2,
-        }
-    }
-    image = {'index': 4, 'image': 'a, b.png', 'valid_pixels': 10, 'clean': None, 'attacked': attacked}
-    write_per_image(tmp_path / 'rows.csv', [image])
+    attacked = {'4/255': AttackedImage({'attack': 0.5}, 0.5, 'attack', forward_passes=3, backward_passes=2)}
+    images_table([ImageResult(4, 'a, b.png', 10, None, attacked)]).write_csv(tmp_path / 'rows.csv')
     assert (tmp_path / 'rows.csv').read_text().splitlines() == [
         'index,image,valid_pixels,clean,4/255 worst_case,4/255 worst_member,4/255 forward_passes,4/255 backward_passes',
         '4,"a, b.png",10,,0.5,attack,3,2',
@@ -331,12 +295,13 @@ def test_a_page_shows_measured_gradients(tmp_path):
         'high_frequency': 0.5,
         'classes': ['a', 'b'],
         'without_example': ['c'],
-        'per_image': [{}] * 3,
-        'sheet': {'file': 'gradients.png'},
+        'over': 'valid',
+        'per_image': [{'image': 'a.png', 'cosine': 0.1, 'high_frequency': 0.5}] * 3,
+        'sheet': {'file': 'gradients.png', 'images': ['a.png'], 'classes': ['a'], 'attack': {'norm': 'L2'}},
     }
     for name, found in (('with', gradients), ('without', None)):
         (tmp_path / name / 'pictures').mkdir(parents=True)
-        write_results(tmp_path / name, {**results(), 'gradients': found, 'pictures': []})
+        RunResults.from_json({**content(), 'gradients': found, 'pictures': []}).write(tmp_path / name)
     Image.new('RGB', (4, 4)).save(tmp_path / 'with' / 'gradients.png')
     runs = {name: tmp_path / name for name in ('with', 'without')}
     page = write_report(runs, tmp_path / 'page.html').read_text()
@@ -344,7 +309,7 @@ def test_a_page_shows_measured_gradients(tmp_path):
     assert re.findall(r'>([\d.-]+)<', row) == ['0.123', '-', '-', '0.500', '-']
     assert page.count('<img ') == 1
     assert 'Input gradients' not in write_report({'w': tmp_path / 'without'}, tmp_path / 'page.html').read_text()
-    text = gradients_text(gradients)
+    text = gradients_text(Gradients.from_json(gradients))
     assert 'of 3 images and 2 class scores' in text and 'cosine to g           0.123' in text
     assert text.endswith('without an example: c')
     (tmp_path / 'with' / 'gradients.png').unlink()

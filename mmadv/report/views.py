@@ -1,0 +1,170 @@
+"""What the page shows of runs, as tables and short texts; ``templates/report.html`` says how it looks.
+
+The name of a run is empty where the page has no other.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from mmadv.errors import UserError
+from mmadv.report.breakdown import object_size_table
+from mmadv.report.evaluation import Evaluation
+from mmadv.report.run import RunResults
+from mmadv.report.table import Table, classes_table, metrics_table, percent
+
+# More classes than these are folded away.
+OPEN_CLASSES = 30
+KINDS = {
+    'least robust': 'The least robust',
+    'most robust': 'The most robust',
+    'sample': 'Spread evenly over the images',
+}
+# What should be the same in runs that are compared.
+SETTINGS: dict[str, Callable[[RunResults], object]] = {
+    'attack': lambda run: run.attack.title if run.attack else 'none',
+    'attack parameters': lambda run: json.dumps(run.attack and run.attack.parameters, sort_keys=True),
+    'radii': lambda run: ', '.join(radius.text for radius in run.radii) or 'none',
+    'seed': lambda run: run.seed,
+    'dataset': lambda run: run.dataset.type,
+    'images': lambda run: run.evaluation.images,
+    'classes': lambda run: len(run.evaluation.classes),
+    'ignored label': lambda run: run.evaluation.ignore_index,
+}
+
+
+class InlinePicture(NamedTuple):
+    """A picture within the page: what it shows, in words, and its base64 data."""
+
+    text: str
+    data: str
+
+
+class Bar(NamedTuple):
+    """A bar: its name, its length in percent, and its number; an outline stands for the clean images."""
+
+    name: str
+    width: str
+    number: str
+    clean: bool
+
+
+def prefix(name: str) -> str:
+    """Returns the run's name in front of a caption."""
+    return f'{name}: ' if name else ''
+
+
+def differences(runs: Mapping[str, RunResults]) -> list[str]:
+    """Returns which settings differ between the runs, since such numbers do not compare."""
+    notes = []
+    for setting, read in SETTINGS.items():
+        values = {name: read(run) for name, run in runs.items()}
+        if len(set(map(str, values.values()))) > 1:
+            detail = '' if setting == 'attack parameters' else ': ' + '; '.join(f'{n}: {v}' for n, v in values.items())
+            notes.append(setting + detail)
+    return notes
+
+
+def warnings(run: RunResults) -> list[str]:
+    """Returns what makes the numbers of a run doubtful: images that failed, caveats, a failed trust check."""
+    notes = [f'{image.image} is in no number: {image.reason}' for image in run.evaluation.failed]
+    notes += run.caveats
+    for check in run.trust.findings if run.trust else ():
+        if not check.passed:
+            notes.append(f'trust check: not so: {check.name} ({check.evidence}); {check.advice}')
+    return notes
+
+
+def wins_table(name: str, evaluation: Evaluation) -> Table | None:
+    """Returns on how many images each attack of an ensemble is the worst, by radius; None for single attacks."""
+    wins = {radius: result.wins for radius, result in evaluation.attacked.items() if result.wins}
+    if not wins:
+        return None
+    members = dict.fromkeys(member for found in wins.values() for member in found)
+    rows = tuple(
+        (member, *(f'{found[member].worst} ({found[member].alone})' for found in wins.values())) for member in members
+    )
+    title = f'On how many of {evaluation.images} images an attack is the worst (in brackets: it alone)'
+    return Table(('attack', *wins), rows, text_columns=1, caption=prefix(name) + title)
+
+
+def class_bars(evaluation: Evaluation) -> dict[str, list[Bar]]:
+    """Returns bars of the IoU of every class, clean and worst case at every radius."""
+    return {
+        label: [
+            Bar(column, f'{100 * (values.iou[k] or 0):.2f}', percent(values.iou[k]), column == 'clean')
+            for column, values in evaluation.worst_cases.items()
+        ]
+        for k, label in enumerate(evaluation.classes)
+    }
+
+
+def pictures(run: RunResults, folder: Path) -> dict[str, list[InlinePicture]]:
+    """Returns the pictures of a run by why they were drawn.
+
+    Raises:
+        UserError: a picture cannot be read.
+    """
+    text = '{}: image, label, predictions, adversarial images and perturbations'
+    return {
+        title: [inline(folder / one.file, text.format(one.image)) for one in run.pictures if one.kind == kind]
+        for kind, title in KINDS.items()
+        if any(one.kind == kind for one in run.pictures)
+    }
+
+
+def inline(path: Path, text: str) -> InlinePicture:
+    """Returns a picture; ``text`` says what it shows.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return InlinePicture(text, base64.b64encode(path.read_bytes()).decode())
+    except OSError as error:
+        raise UserError(f'picture {path} cannot be read: {error.strerror}; run mmadv test again') from None
+
+
+def number_tables(name: str, evaluation: Evaluation) -> list[Table]:
+    """Returns the tables of all metrics of a run by attack and by class."""
+    return [
+        replace(metrics_table(evaluation), caption=f'{prefix(name)}In percent'),
+        replace(classes_table(evaluation), caption=f'{prefix(name)}IoU and accuracy of each class, %'),
+    ]
+
+
+def size_table(name: str, evaluation: Evaluation) -> Table | None:
+    """Returns the table by object size, None where it is not known."""
+    table = object_size_table(evaluation)
+    caption = f'{prefix(name)}Accuracy by size of the labelled region (share of the image), %'
+    return table and replace(table, caption=caption)
+
+
+def settings(run: RunResults) -> dict[str, str]:
+    """Returns what a run was made with, in words."""
+    passes = {
+        radius: f'{result.passes.forward.mean_per_image:.1f} forward, '
+        f'{result.passes.backward.mean_per_image:.1f} backward'
+        for radius, result in run.evaluation.attacked.items()
+    }
+    return {
+        'date': run.created,
+        'config': run.config.file,
+        'checkpoint': f'{run.checkpoint.file}, sha256 {run.checkpoint.sha256}',
+        'dataset': f'{run.dataset.type}, {run.evaluation.images} of {run.dataset.size} images',
+        'seed': str(run.seed),
+        'passes per image': '; '.join(f'{radius}: {text}' for radius, text in passes.items()) or 'none',
+        'seconds': f'{run.seconds["total"]:.1f}',
+        'hardware': ', '.join(f'{key}: {value}' for key, value in run.hardware.items()),
+        'versions': ', '.join(f'{key} {value}' for key, value in run.versions.items()),
+    }
+
+
+def attack_text(run: RunResults) -> str:
+    """Returns the attack's parameters as indented JSON."""
+    return json.dumps(run.attack and run.attack.parameters, indent=1)
