@@ -46,11 +46,13 @@ def test_options_of_a_test(attack_tool, project, capsys, options, message):
         (['optim_wrapper.type=AmpOptimWrapper'], "optim_wrapper.type='AmpOptimWrapper' trains in mixed precision"),
     ],
 )
-def test_options_of_a_training(train_tool, project, capsys, options, message):
+def test_options_of_a_training(train_tool, project, capsys, monkeypatch, options, message):
+    monkeypatch.setattr('mmadv.commands.training.get_device', lambda: 'cpu')
     assert message in refused(train_tool, [*TRAIN, '--cfg-options', *options], project, capsys)
 
 
-def test_mixed_precision_without_a_gpu(train_tool, project, capsys):
+def test_mixed_precision_without_a_gpu(train_tool, project, capsys, monkeypatch):
+    monkeypatch.setattr('mmadv.commands.training.get_device', lambda: 'cpu')
     sentence = refused(train_tool, [*TRAIN, '--amp'], project, capsys)
     assert '--amp trains in mixed precision, which needs a GPU; leave it out on this machine' in sentence
 

@@ -134,7 +134,8 @@ def test_default_work_folder(train_tool, project):
     assert (project / 'work_dirs' / 'config' / 'iter_4.pth').is_file()
 
 
-def test_amp_sets_the_optimiser_wrapper(project, config_of):
+def test_amp_sets_the_optimiser_wrapper(project, config_of, monkeypatch):
+    monkeypatch.setattr('mmadv.commands.training.get_device', lambda: 'cuda')
     config = config_of(['config.py', '--amp', '--work-dir', 'work'])
     assert config.optim_wrapper.type == 'AmpOptimWrapper'
     assert config.optim_wrapper.loss_scale == 'dynamic'
