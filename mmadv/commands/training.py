@@ -23,6 +23,7 @@ from mmadv.checkpoints.resuming import newest_checkpoint
 from mmadv.commands.command_line import Parser, join_processes_on_cpu, load_config, require, set_local_rank, work_dir
 from mmadv.engine.atomic_checkpoint_hook import checkpoint_folder
 from mmadv.engine.attack_val_loop import check_validation_attack
+from mmadv.engine.attacked_batches import without_idle_workers
 from mmadv.engine.data import build_dataset, first_line
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError
@@ -76,6 +77,9 @@ def run_train(argv: Sequence[str]) -> None:
     if arguments.amp:
         _use_amp(config)
     _check_precision(config, arguments)
+    for key in ('train_dataloader', 'val_dataloader'):
+        if config.get(key) is not None:
+            config[key] = without_idle_workers(config[key])
     use_safe_loading()
     _use_safe_hooks(config)
     checkpoint = _choose_start(config, arguments)

@@ -95,6 +95,13 @@ def test_config_with_the_stock_hook_gets_the_one_that_survives_a_kill(project, c
     assert config.default_hooks.iteration_seed == dict(type='IterationSeedHook')
 
 
+def test_settings_of_workers_that_there_are_none_of(project, config_of):
+    configure(project, "train_dataloader['persistent_workers'] = val_dataloader['persistent_workers'] = True\n")
+    config = config_of(['config.py', '--work-dir', 'work'])
+    assert 'persistent_workers' not in config.train_dataloader
+    assert 'persistent_workers' not in config.val_dataloader
+
+
 def test_resuming_where_nothing_is_or_nothing_reads(train_tool, project, capsys):
     """It begins at iteration 1 in words, never silently and never from another folder."""
     assert train_tool(['config.py', '--work-dir', 'new', '--resume', *SHORT]) == 0
