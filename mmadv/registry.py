@@ -6,10 +6,12 @@ Pure Python: attacks are built alike with and without the OpenMMLab packages.
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from mmadv.errors import UserError, nearest
+from mmadv.fields import checked
 
 T = TypeVar('T', bound=Callable[..., Any])
 
@@ -26,12 +28,15 @@ class Registry:
         self._entries: dict[str, Callable[..., Any]] = {}
 
     def register(self, entry: T) -> T:
-        """Registers a class or function under its own name; use as a decorator."""
+        """Registers a class or function under its own name; use as a decorator.
+
+        From then on it checks what it is given against its annotations, wherever it is called.
+        """
         name = entry.__name__
         if name in self._entries:
             raise ValueError(f'the {self.kind} {name} is registered already')
-        self._entries[name] = entry
-        return entry
+        self._entries[name] = checked(entry)
+        return typing.cast(T, self._entries[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

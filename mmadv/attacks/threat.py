@@ -17,7 +17,11 @@ from torch import Tensor
 
 from mmadv.attacks.randomness import derive_seed, normal_noise, uniform_noise, uniform_scalars
 from mmadv.errors import UserError
+from mmadv.fields import Radius
 from mmadv.registry import THREATS
+
+# In L2, of images with 10^12 values.
+LARGEST_RADIUS = 1e6
 
 
 def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
@@ -48,6 +52,8 @@ def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
         raise UserError(f"{what} '{radius}' is not finite; {hint}")
     if value < 0:
         raise UserError(f"{what} '{radius}' is negative; {hint}")
+    if value > LARGEST_RADIUS:
+        raise UserError(f"{what} '{radius}' is larger than the distance of any two images; {hint}")
     return value
 
 
@@ -74,7 +80,7 @@ class Threat(ABC):
         UserError: the radius is not a positive number.
     """
 
-    radius: float
+    radius: Radius
 
     def __post_init__(self) -> None:
         radius = parse_radius(self.radius)

@@ -368,7 +368,7 @@ def test_passes_of_the_ensemble_are_shared_out():
         (lambda: AnnealedMargin(rival='maxx'), "unknown rival 'maxx'; did you mean 'max'"),
         (lambda: AnnealedMargin(temperatures=(0.02, 0.3)), 'the higher first; found'),
         (lambda: AnnealedMargin(temperatures=(0.3, 0)), 'two numbers from 1e-4 to 1e4'),
-        (lambda: AnnealedMargin(temperatures=(0.3,)), 'temperatures must be two numbers'),
+        (lambda: AnnealedMargin(temperatures=(0.3,)), 'temperatures must be 2 numbers'),
         (lambda: CosineSchedule(steps=(0.02, 2)), 'the larger first; found'),
         (lambda: AnnealedMargin(flipped_weight=1.5), r'flipped_weight must lie in \[0, 1\]; found 1.5'),
         (lambda: CosineSchedule(start=0.5), 'start must be at least 1; found 0.5'),

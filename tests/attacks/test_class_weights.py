@@ -125,9 +125,9 @@ def test_an_attack_without_weights_does_not_run():
         ('voc21', "unknown class_weights 'voc21'; did you mean 'voc_21'"),
         ((1, -1), 'must be finite, none negative and not all zero'),
         ((0, 0), 'must be finite, none negative and not all zero'),
-        ((1, float('nan')), 'must be finite, none negative and not all zero'),
-        (3, 'must be a name or one number for each class; found 3'),
-        (('a', 'b'), 'must be a name or one number for each class'),
+        ((1, float('nan')), r'class_weights\[1\] must be a finite number; found nan'),
+        (3, 'class_weights must be a text or a list of numbers; found 3'),
+        (('a', 'b'), r"class_weights\[0\] must be a finite number; found 'a' \(text\)"),
     ],
 )
 def test_wrong_weights_are_one_sentence(weights, message):
