@@ -19,6 +19,7 @@ from mmadv.errors import UserError
 from mmadv.printing import printable, shown
 
 T = TypeVar('T', bound=Callable[..., Any])
+V = TypeVar('V')
 
 # Beyond these a number is a slip of the keyboard: no seed has more than 64 bits, no size or weight is as large.
 LARGEST_INTEGER = 2**64 - 1
@@ -53,6 +54,13 @@ class Parsed:
     """In ``Annotated``: the class itself parses what it is given, text or number, and says what is wrong with it."""
 
 
+@dataclass(frozen=True)
+class MayBeAbsent:
+    """In ``Annotated``, of an entry of a ``TypedDict``: the key may be missing."""
+
+
+# As that of Python 3.11, for 3.10 too.
+NotRequired = typing.Annotated[V, MayBeAbsent()]
 Share = typing.Annotated[float, Range(0, 1)]
 Positive = typing.Annotated[int, Range(1)]
 NotNegative = typing.Annotated[int, Range(0)]
@@ -90,8 +98,6 @@ def mismatch(value: Any, hint: Any, path: str = '') -> Mismatch | None:
         return _annotated(value, hint, path)
     if origin in (typing.Union, types.UnionType):
         return _union(value, hint, path)
-    if origin in (typing.Required, typing.NotRequired, typing.ClassVar):
-        return mismatch(value, typing.get_args(hint)[0], path)
     if origin is None:
         fits = typing.is_typeddict(hint) or _fits_plain(value, hint)
         if not fits:
@@ -128,7 +134,8 @@ def checked(entry: T) -> T:
         hints = functools.partial(typing.get_type_hints, entry, include_extras=True)
         return typing.cast(T, _guarded(entry, entry.__name__, hints))
     if '__init__' in vars(entry):
-        entry.__init__ = _guarded(entry.__init__, entry.__name__, functools.partial(_hints, entry))  # type: ignore[misc]
+        hints = functools.partial(_hints, entry)
+        type.__setattr__(entry, '__init__', _guarded(vars(entry)['__init__'], entry.__name__, hints))
     return entry
 
 
@@ -238,8 +245,9 @@ def _annotated(value: Any, hint: Any, path: str) -> Mismatch | None:
     if any(isinstance(note, Parsed) for note in notes):
         return None
     found = mismatch(value, inner, path)
+    ranged = any(isinstance(note, Range) for note in notes)
     if found is not None:
-        return found if found.path != path else Mismatch(path, expected(hint), value)
+        return Mismatch(path, expected(hint), value) if ranged and found.path == path else found
     fits = all(note.fits(value) for note in notes if hasattr(note, 'fits'))
     return None if fits else Mismatch(path, expected(hint), value)
 
@@ -278,6 +286,10 @@ def _container(value: Any, hint: Any, path: str) -> Mismatch | None:
     return next(filter(None, (mismatch(item, one, f'{path}[{n}]') for n, (item, one) in pairs)), None)
 
 
+def _may_be_absent(hint: Any) -> bool:
+    return any(isinstance(note, MayBeAbsent) for note in getattr(hint, '__metadata__', ()))
+
+
 @functools.cache
 def _typed_dict_hints(hint: Any) -> dict[str, Any]:
     return typing.get_type_hints(hint, include_extras=True)
@@ -292,6 +304,6 @@ def _entries(value: Any, hint: Any, path: str) -> Mismatch | None:
             found = mismatch(value[key], inner, f'{path}.{key}')
             if found:
                 return found
-        elif typing.get_origin(inner) is not typing.NotRequired:
+        elif not _may_be_absent(inner):
             return Mismatch(path, f"a dict with '{key}'", value)
     return None

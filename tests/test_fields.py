@@ -3,12 +3,12 @@
 import math
 import pickle
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
 from mmadv.errors import UserError
-from mmadv.fields import Parsed, Range, check, checked, mismatch
+from mmadv.fields import NotRequired, Parsed, Range, check, checked, mismatch
 
 
 class Part(TypedDict):

@@ -6,10 +6,10 @@ A checksum tells that a line was written whole, not that it is a result: anybody
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from mmadv.errors import UserError
-from mmadv.fields import NotNegative, Share, check
+from mmadv.fields import NotNegative, NotRequired, Share, check
 from mmadv.printing import shown
 
 # Counts of pixels stay far below; sums over a dataset fit into 64 bits then.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from mmadv.errors import UserError
-from mmadv.fields import NotNegative, Range, Share, check
+from mmadv.fields import NotNegative, NotRequired, Range, Share, check
 from mmadv.printing import shown
 
 Fractions = list[Share | None]
