@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts, check_start, check_steps
+from mmadv.attacks.gradient_attack import GradientAttack
 from mmadv.attacks.objectives import MaskedCrossEntropy, Objective
-from mmadv.attacks.problem import Best, Problem
+from mmadv.attacks.problem import Problem
 from mmadv.attacks.result import Found
-from mmadv.attacks.threat import Threat
+from mmadv.attacks.search import Search
 from mmadv.registry import ATTACKS
 
 RISE_SHARE = 0.75
@@ -70,7 +70,6 @@ class StepSchedule:
 class _State:
     """The images still under attack, row by row."""
 
-    rows: Tensor
     iterate: Tensor
     previous: Tensor
     gradient: Tensor
@@ -86,7 +85,7 @@ class _State:
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class APGD(Attack):
+class APGD(GradientAttack):
     """Auto-PGD at one radius, without a step size to choose; keeps the iterate of lowest accuracy.
 
     The step follows the objective's gradient, the schedule its tracked loss. An image leaves the batch once it has no
@@ -99,61 +98,36 @@ class APGD(Attack):
         random_start: start from a random image of the budget, not from the clean one.
     """
 
-    threat: Threat
     steps: int = 100
     objective: Objective = MaskedCrossEntropy()
-    random_start: bool = True
-
-    def __post_init__(self) -> None:
-        build_parts(self, threat=self.threat, objective=self.objective)
-        check_steps(self, self.steps)
-        check_start(self, self.objective, self.random_start)
-
-    @property
-    def targeted(self) -> bool:
-        return self.objective.targeted
-
-    @property
-    def is_random(self) -> bool:
-        return self.random_start
-
-    def with_threat(self, threat: Threat) -> APGD:
-        return dataclasses.replace(self, threat=threat)
-
-    def with_steps(self, steps: int) -> APGD:
-        return dataclasses.replace(self, steps=steps)
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        if start is None:
-            centre = problem.images
-            start = self.threat.random_start(centre, problem.seeds) if self.random_start else centre
-        best = Best(problem, targeted=self.targeted)
-        state, schedule, unsolved = self._begin(problem, start, best)
+        search = Search(problem, targeted=self.targeted)
+        state, schedule, undone = self._begin(search, self.first_iterate(problem, start))
         del start
         for step in range(self.steps):
-            if not bool(unsolved.all()):
-                state.restrict(unsolved)
-                schedule.restrict(unsolved)
-                problem = problem.restrict(unsolved)
-            if not len(problem):
+            kept = search.drop_done(undone)
+            if kept is not None:
+                state.restrict(kept)
+                schedule.restrict(kept)
+            if not len(search):
                 break
-            iterate = self._next(state, problem.images, momentum=step > 0)
+            iterate = self._next(state, search.problem.images, momentum=step > 0)
             moves = step + 1 < self.steps
-            evaluation = problem.evaluate(iterate, self.objective, (step + 1) / self.steps, gradient=moves)
-            unsolved = best.update(state.rows, iterate, evaluation)
+            evaluation = search.problem.evaluate(iterate, self.objective, (step + 1) / self.steps, gradient=moves)
+            undone = search.take(iterate, evaluation)
             if moves:
                 assert evaluation.loss is not None and evaluation.gradient is not None
                 self._advance(state, schedule, iterate, evaluation.gradient, evaluation.loss)
-        return best.found()
+        return search.result()
 
-    def _begin(self, problem: Problem, start: Tensor, best: Best) -> tuple[_State, StepSchedule, Tensor]:
-        evaluation = problem.evaluate(start, self.objective, 0.0, gradient=True)
+    def _begin(self, search: Search, start: Tensor) -> tuple[_State, StepSchedule, Tensor]:
+        evaluation = search.problem.evaluate(start, self.objective, 0.0, gradient=True)
         assert evaluation.loss is not None and evaluation.gradient is not None
-        rows = torch.arange(len(problem), device=start.device)
-        step_size = torch.full((len(problem), 1, 1, 1), 2 * self.threat.radius, dtype=start.dtype, device=start.device)
+        step_size = torch.full((len(search), 1, 1, 1), 2 * self.threat.radius, dtype=start.dtype, device=start.device)
         gradient, loss = evaluation.gradient, evaluation.loss
-        state = _State(rows, start, start, gradient, step_size, start, gradient, loss)
-        return state, StepSchedule(self.steps, loss), best.update(rows, start, evaluation)
+        state = _State(start, start, gradient, step_size, start, gradient, loss)
+        return state, StepSchedule(self.steps, loss), search.take(start, evaluation)
 
     def _next(self, state: _State, centre: Tensor, *, momentum: bool) -> Tensor:
         threat, iterate = self.threat, state.iterate

@@ -32,9 +32,11 @@ class Attack(ABC):
 
     Attributes:
         threat: the budget that results stay in.
+        steps: iterations, as ``with_steps`` sets them; None for an attack without iterations.
     """
 
     threat: Threat
+    steps: int | None = None
 
     @property
     def start_threat(self) -> Threat:
@@ -60,15 +62,23 @@ class Attack(ABC):
             start: (N, C, h, w) first iterate within the budget, instead of the attack's own choice.
         """
 
-    @abstractmethod
-    def with_threat(self, threat: Threat) -> Attack:
-        """Returns the same attack under another threat model."""
+    def with_threat(self, threat: Threat) -> Any:
+        """Returns the same attack under another threat model.
 
-    @abstractmethod
-    def with_steps(self, steps: int) -> Attack:
-        """Returns the same attack with another number of iterations."""
+        Raises:
+            UserError: the attack cannot be made under it.
+        """
+        return dataclasses.replace(self, threat=threat)  # type: ignore[type-var]
 
-    def with_radius(self, radius: str | float) -> Attack:
+    def with_steps(self, steps: int) -> Any:
+        """Returns the same attack with another number of iterations.
+
+        Raises:
+            UserError: the attack cannot make so many.
+        """
+        return dataclasses.replace(self, steps=steps)  # type: ignore[type-var]
+
+    def with_radius(self, radius: str | float) -> Any:
         """Returns the same attack at another radius."""
         return self.with_threat(self.threat.with_radius(radius))
 
@@ -199,10 +209,15 @@ class Wrapper(Attack):
     def is_random(self) -> bool:
         return self.attack.is_random
 
-    def with_threat(self, threat: Threat) -> Wrapper:
+    @property
+    def steps(self) -> int | None:  # type: ignore[override]
+        """Iterations of the attack inside."""
+        return self.attack.steps
+
+    def with_threat(self, threat: Threat) -> Any:
         return dataclasses.replace(self, attack=self.attack.with_threat(threat))
 
-    def with_steps(self, steps: int) -> Wrapper:
+    def with_steps(self, steps: int) -> Any:
         return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack
+from mmadv.attacks.group import AttackGroup
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.restarts import strongest_in_turn
 from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
-from mmadv.registry import ATTACKS, build
+from mmadv.registry import ATTACKS
 
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class Cascade(Attack):
+class Cascade(AttackGroup):
     """Runs attacks in turn; keeps per image the result of lowest accuracy (ties: the later attack).
 
     An image without a pixel left to flip, which no pass can improve, takes no part in the attacks that follow: so the
@@ -31,62 +31,35 @@ class Cascade(Attack):
         relays: names of those, but the first, that start from the strongest result so far, not by their own choice.
     """
 
-    attacks: Mapping[str, Attack]
     relays: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attacks, Mapping) or not self.attacks:
-            raise UserError(f'Cascade: attacks must map at least one name to an attack; found {self.attacks!r}')
-        attacks = {str(name): build(attack, ATTACKS) for name, attack in self.attacks.items()}
-        for name, attack in attacks.items():
-            if not isinstance(attack, Attack) or not hasattr(attack, 'steps'):
+        super().__post_init__()
+        for name, attack in self.attacks.items():
+            if attack.steps is None:
                 raise UserError(f"Cascade: '{name}' must be an attack with steps; found {attack!r}")
-        object.__setattr__(self, 'attacks', attacks)
         object.__setattr__(self, 'relays', tuple(self.relays))
-        later = list(attacks)[1:]
+        later = list(self.attacks)[1:]
         if not set(self.relays) <= set(later):
             raise UserError(f'Cascade: relays must be among the attacks after the first, {later}; found {self.relays}')
-        if any(attack.threat != self.threat for attack in attacks.values()):
-            threats = {name: attack.threat for name, attack in attacks.items()}
-            raise UserError(f'Cascade: all attacks need the same threat model; found {threats}')
-        if len({attack.targeted for attack in attacks.values()}) > 1:
-            raise UserError('Cascade: attacks must be all targeted or all untargeted; found both')
-
-    @property
-    def threat(self) -> Threat:  # type: ignore[override]
-        return self._first.threat
 
     @property
     def start_threat(self) -> Threat:
-        return self._first.start_threat
+        return self.first.start_threat
 
     @property
-    def targeted(self) -> bool:
-        return self._first.targeted
-
-    @property
-    def is_random(self) -> bool:
-        return any(attack.is_random for attack in self.attacks.values())
-
-    @property
-    def _first(self) -> Attack:
-        return next(iter(self.attacks.values()))
-
-    @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # type: ignore[override]
         """Iterations of all attacks together."""
-        return sum(attack.steps for attack in self.attacks.values())  # type: ignore[attr-defined]
-
-    def with_threat(self, threat: Threat) -> Cascade:
-        attacks = {name: attack.with_threat(threat) for name, attack in self.attacks.items()}
-        return dataclasses.replace(self, attacks=attacks)
+        return sum(self._shares())
 
     def with_steps(self, steps: int) -> Cascade:
         """Returns the same attacks with that many iterations together, shared out as now."""
-        current = [attack.steps for attack in self.attacks.values()]  # type: ignore[attr-defined]
-        counts = shared_out(steps, current)
+        counts = shared_out(steps, self._shares())
         pairs = zip(self.attacks.items(), counts, strict=True)
         return dataclasses.replace(self, attacks={name: attack.with_steps(count) for (name, attack), count in pairs})
+
+    def _shares(self) -> list[int]:
+        return [attack.steps or 0 for attack in self.attacks.values()]
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         """Returns the strongest result; a given ``start`` serves the first attack only."""

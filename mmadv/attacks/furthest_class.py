@@ -38,11 +38,6 @@ class FurthestClass(Wrapper):
         if not isinstance(self.attack, ScheduledPGD):
             raise UserError(f'FurthestClass: attack must be a ScheduledPGD; found {self.attack!r}')
 
-    @property
-    def steps(self) -> int:
-        """Iterations."""
-        return self.attack.steps  # type: ignore[attr-defined]
-
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         attack = self.attack
         assert isinstance(attack, ScheduledPGD)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts, check_start, check_steps
 from mmadv.attacks.checks import checked_step_size
-from mmadv.attacks.objectives import BalancedCrossEntropy, CosineCrossEntropy, CrossEntropy, Objective
-from mmadv.attacks.problem import Best, Problem
+from mmadv.attacks.gradient_attack import GradientAttack
+from mmadv.attacks.objectives import BalancedCrossEntropy, CosineCrossEntropy, Objective
+from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import uniform_scalars
 from mmadv.attacks.result import Found
+from mmadv.attacks.search import Search
 from mmadv.attacks.steps import scaled_step_size, warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
@@ -24,7 +25,7 @@ KEEP = ('last', 'best_loss', 'lowest_accuracy')
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class PGD(Attack):
+class PGD(GradientAttack):
     """Projected gradient descent (Madry et al., 2018), in any norm and for any objective.
 
     Args:
@@ -42,27 +43,17 @@ class PGD(Attack):
             pixel left to flip. The last two cost one more forward pass.
     """
 
-    threat: Threat
-    steps: int = 10
     step_size: str | float | None = None
-    objective: Objective = CrossEntropy()
-    random_start: bool = True
     random_step: bool = False
     keep: str = 'last'
 
     def __post_init__(self) -> None:
-        build_parts(self, threat=self.threat, objective=self.objective)
-        check_steps(self, self.steps)
+        super().__post_init__()
         if self.step_size is not None:
             object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, type(self).__name__))
             warn_of_short_steps(self.reach(), self.threat, type(self).__name__)
-        check_start(self, self.objective, self.random_start)
         if self.keep not in KEEP:
             raise UserError(f"{type(self).__name__}: unknown keep '{self.keep}'{nearest(str(self.keep), KEEP)}")
-
-    @property
-    def targeted(self) -> bool:
-        return self.objective.targeted
 
     @property
     def is_random(self) -> bool:
@@ -72,9 +63,6 @@ class PGD(Attack):
         """Returns the same attack under another threat model; a given step size stays the same share of the radius."""
         step_size = scaled_step_size(self.step_size, self.threat, threat, type(self).__name__)
         return dataclasses.replace(self, threat=threat, step_size=step_size)
-
-    def with_steps(self, steps: int) -> PGD:
-        return dataclasses.replace(self, steps=steps)
 
     def resolved_step_size(self) -> float:
         """Returns the step size in use, given or default."""
@@ -88,12 +76,10 @@ class PGD(Attack):
         return self.steps * self.resolved_step_size()
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        centre = problem.images
-        if start is None:
-            start = self.threat.random_start(centre, problem.seeds) if self.random_start else centre
+        start = self.first_iterate(problem, start)
         step_size: Tensor | float = self.resolved_step_size()
         if self.random_step:
-            step_size = step_size * uniform_scalars(centre, problem.seeds)
+            step_size = step_size * uniform_scalars(problem.images, problem.seeds)
         if self.keep == 'last':
             return Found(self._last(problem, start, step_size))
         if self.keep == 'best_loss':
@@ -130,20 +116,20 @@ class PGD(Attack):
         return best
 
     def _lowest_accuracy(self, problem: Problem, iterate: Tensor, step_size: Tensor | float) -> Found:
-        best = Best(problem, targeted=self.targeted)
-        rows = torch.arange(len(problem), device=iterate.device)
-        for step in range(self.steps + 1):
-            moves = step < self.steps
-            evaluation = problem.evaluate(iterate, self.objective, step / self.steps, gradient=moves, track=False)
-            unsolved = best.update(rows, iterate, evaluation)
-            left = int(unsolved.sum()) if moves else 0
-            if not left:
-                break
-            iterate = self._next(iterate, evaluation.gradient, problem.images, step_size)
-            if left < len(problem):
-                rows, iterate, problem = rows[unsolved], iterate[unsolved], problem.restrict(unsolved)
-                step_size = step_size[unsolved] if isinstance(step_size, Tensor) else step_size
-        return best.found()
+        search = Search(problem, targeted=self.targeted)
+        for step in range(self.steps):
+            evaluation = search.problem.evaluate(iterate, self.objective, step / self.steps, gradient=True, track=False)
+            gradient = evaluation.gradient
+            assert gradient is not None
+            kept = search.drop_done(search.take(iterate, evaluation))
+            if kept is not None:
+                iterate, gradient = iterate[kept], gradient[kept]
+                step_size = step_size[kept] if isinstance(step_size, Tensor) else step_size
+            if not len(search):
+                return search.result()
+            iterate = self._next(iterate, gradient, search.problem.images, step_size)
+        search.take(iterate, search.problem.evaluate(iterate, self.objective, 1.0, track=False))
+        return search.result()
 
 
 @ATTACKS.register

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +10,18 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.group import AttackGroup
 from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import uniform_numbers
 from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
-from mmadv.registry import ATTACKS, build
+from mmadv.registry import ATTACKS
 
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class RandomChoice(Attack):
+class RandomChoice(AttackGroup):
     """Runs one attack on each image, drawn from several by the image's seed.
 
     Training then meets a mixture of attacks, at the mean of their costs. Which one an image meets depends on its
@@ -32,24 +32,14 @@ class RandomChoice(Attack):
         weights: name -> chance to be drawn, in any unit; None for equal chances.
     """
 
-    attacks: Mapping[str, Attack]
     weights: Mapping[str, float] | None = None
 
+    shares_threat = False
+
     def __post_init__(self) -> None:
-        if not isinstance(self.attacks, Mapping) or not self.attacks:
-            raise UserError(f'RandomChoice: attacks must map at least one name to an attack; found {self.attacks!r}')
-        attacks = {str(name): build(attack, ATTACKS) for name, attack in self.attacks.items()}
-        for name, attack in attacks.items():
-            if not isinstance(attack, Attack):
-                raise UserError(f"RandomChoice: '{name}' must be an attack; found {attack!r}")
-        object.__setattr__(self, 'attacks', attacks)
-        norms = {name: type(attack.threat).__name__ for name, attack in attacks.items()}
-        if len(set(norms.values())) > 1:
-            raise UserError(f'RandomChoice: all attacks need threat models of one norm; found {norms}')
-        if len({attack.targeted for attack in attacks.values()}) > 1:
-            raise UserError('RandomChoice: attacks must be all targeted or all untargeted; found both')
+        super().__post_init__()
         if self.weights is not None:
-            object.__setattr__(self, 'weights', _checked_weights(self.weights, attacks))
+            object.__setattr__(self, 'weights', _checked_weights(self.weights, self.attacks))
 
     @property
     def threat(self) -> Threat:  # type: ignore[override]
@@ -60,21 +50,8 @@ class RandomChoice(Attack):
         return max((attack.start_threat for attack in self.attacks.values()), key=lambda threat: threat.radius)
 
     @property
-    def targeted(self) -> bool:
-        return next(iter(self.attacks.values())).targeted
-
-    @property
     def is_random(self) -> bool:
-        return len(self.attacks) > 1 or next(iter(self.attacks.values())).is_random
-
-    def with_threat(self, threat: Threat) -> RandomChoice:
-        """Returns the same choice with every attack under ``threat``, whatever their radii were."""
-        attacks = {name: attack.with_threat(threat) for name, attack in self.attacks.items()}
-        return dataclasses.replace(self, attacks=attacks)
-
-    def with_steps(self, steps: int) -> RandomChoice:
-        attacks = {name: attack.with_steps(steps) for name, attack in self.attacks.items()}
-        return dataclasses.replace(self, attacks=attacks)
+        return len(self.attacks) > 1 or self.first.is_random
 
     def chosen(self, problem: Problem) -> Tensor:
         """Returns the position in ``attacks`` of each image's attack, (N,) int64 on the CPU."""

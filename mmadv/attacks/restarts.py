@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, Wrapper
-from mmadv.attacks.problem import Best, Problem
+from mmadv.attacks.problem import Problem
 from mmadv.attacks.result import Evaluation, Found
+from mmadv.attacks.search import Search
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
 
@@ -53,20 +53,17 @@ def strongest_in_turn(
         start: first iterate of the first attack, or None for its own choice.
         relays: keys of the later attacks that start from the strongest result so far, not by their own choice.
     """
-    best = Best(problem, targeted=next(iter(attacks.values())).targeted)
-    unsolved = torch.ones(len(problem), dtype=torch.bool, device=problem.images.device)
+    search = Search(problem, targeted=next(iter(attacks.values())).targeted)
     for keys, attack in attacks.items():
-        rows = unsolved.nonzero().squeeze(1)
-        if not len(rows):
+        part = search.problem.reseed(*keys)
+        output = attack.run(part, search.strongest if keys in relays else start)
+        evaluation = evaluated(output, part)
+        search.problem.count_passes_of(part)
+        search.drop_done(search.take(output.images, evaluation))
+        if not len(search):
             break
-        part = problem.restrict(unsolved).reseed(*keys)
-        found = attack.run(part, best.images[rows] if keys in relays else start)
-        evaluation = evaluated(found, part)
-        problem.count_passes_of(part, unsolved)
-        unsolved = unsolved.clone()
-        unsolved[rows] = best.update(rows, found.images, evaluation)
         start = None
-    return best.found()
+    return search.result()
 
 
 def evaluated(found: Found, problem: Problem) -> Evaluation:

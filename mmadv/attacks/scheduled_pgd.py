@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mmadv.attacks.annealed_margin import AnnealedMargin
-from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.attack import build_parts
+from mmadv.attacks.gradient_attack import GradientAttack
 from mmadv.attacks.objectives import Objective
-from mmadv.attacks.problem import Best, Problem
-from mmadv.attacks.result import Evaluation, Found
+from mmadv.attacks.problem import Problem
+from mmadv.attacks.result import Found
 from mmadv.attacks.schedules import CosineSchedule, Schedule
+from mmadv.attacks.search import Search
 from mmadv.attacks.steps import warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
@@ -24,7 +24,7 @@ KEEP = ('lowest_accuracy', 'last')
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class ScheduledPGD(Attack):
+class ScheduledPGD(GradientAttack):
     """PGD with momentum under a schedule of steps and radii.
 
     z = P(x_i + step · direction), x_{i+1} = P(x_i + (1 - momentum)(z - x_i) + momentum (x_i - x_{i-1})), the first
@@ -43,17 +43,15 @@ class ScheduledPGD(Attack):
             the 'last' one, as in training.
     """
 
-    threat: Threat
     steps: int = 100
     objective: Objective = AnnealedMargin()
     schedule: Schedule = CosineSchedule()
     momentum: float = 0.5
-    random_start: bool = True
     keep: str = 'lowest_accuracy'
 
     def __post_init__(self) -> None:
-        build_parts(self, threat=self.threat, objective=self.objective, schedule=self.schedule)
-        check_steps(self, self.steps)
+        build_parts(self, schedule=self.schedule)
+        super().__post_init__()
         warn_of_short_steps(self.reach(), self.threat, 'ScheduledPGD')
         if not 0 <= self.momentum < 1:
             raise UserError(f'ScheduledPGD: momentum must lie in [0, 1); found {self.momentum}')
@@ -64,20 +62,6 @@ class ScheduledPGD(Attack):
     def start_threat(self) -> Threat:
         return self.threat_at(0)
 
-    @property
-    def targeted(self) -> bool:
-        return self.objective.targeted
-
-    @property
-    def is_random(self) -> bool:
-        return self.random_start
-
-    def with_threat(self, threat: Threat) -> ScheduledPGD:
-        return dataclasses.replace(self, threat=threat)
-
-    def with_steps(self, steps: int) -> ScheduledPGD:
-        return dataclasses.replace(self, steps=steps)
-
     def reach(self) -> float:
         """Returns the length of all steps together, in the threat's norm."""
         return self.threat.radius * sum(self.schedule.step_factor(step / self.steps) for step in range(self.steps))
@@ -87,9 +71,7 @@ class ScheduledPGD(Attack):
         return self.threat.scaled(self.schedule.radius_factor(step / self.steps))
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        if start is None:
-            centre = problem.images
-            start = self.start_threat.random_start(centre, problem.seeds) if self.random_start else centre
+        start = self.first_iterate(problem, start)
         return Found(self._last(problem, start)) if self.keep == 'last' else self._lowest_accuracy(problem, start)
 
     def _last(self, problem: Problem, iterate: Tensor) -> Tensor:
@@ -100,31 +82,25 @@ class ScheduledPGD(Attack):
         return iterate
 
     def _lowest_accuracy(self, problem: Problem, iterate: Tensor) -> Found:
-        best = Best(problem, targeted=self.targeted)
-        rows = torch.arange(len(problem), device=iterate.device)
+        search = Search(problem, targeted=self.targeted)
         previous, scale = iterate, None
         for step in range(self.steps):
-            evaluation = problem.evaluate(
+            evaluation = search.problem.evaluate(
                 iterate, self.objective, step / self.steps, gradient=True, track=False, scale=scale
             )
-            scale = evaluation.scale
-            unsolved = self._keep(best, rows, iterate, evaluation, step)
-            assert evaluation.gradient is not None
-            iterate, previous = self._next(problem.images, iterate, previous, evaluation.gradient, step), iterate
-            if not bool(unsolved.all()):
-                problem, rows = problem.restrict(unsolved), rows[unsolved]
-                iterate, previous = iterate[unsolved], previous[unsolved]
-                scale = scale[unsolved] if scale is not None else None
-            if not len(rows):
-                return best.found()
-        best.update(rows, iterate, problem.evaluate(iterate))
-        return best.found()
-
-    def _keep(self, best: Best, rows: Tensor, iterate: Tensor, evaluation: Evaluation, step: int) -> Tensor:
-        """Takes iterates that lie in the budget; returns which rows are not yet solved."""
-        if self.schedule.radius_factor(step / self.steps) > 1:
-            return torch.ones_like(rows, dtype=torch.bool)
-        return best.update(rows, iterate, evaluation)
+            gradient, scale = evaluation.gradient, evaluation.scale
+            assert gradient is not None
+            # Only iterates in the ball of the radius itself count.
+            if self.schedule.radius_factor(step / self.steps) <= 1:
+                kept = search.drop_done(search.take(iterate, evaluation))
+                if kept is not None:
+                    iterate, previous, gradient = iterate[kept], previous[kept], gradient[kept]
+                    scale = scale[kept] if scale is not None else None
+                if not len(search):
+                    return search.result()
+            iterate, previous = self._next(search.problem.images, iterate, previous, gradient, step), iterate
+        search.take(iterate, search.problem.evaluate(iterate))
+        return search.result()
 
     def _next(self, centre: Tensor, iterate: Tensor, previous: Tensor, gradient: Tensor, step: int) -> Tensor:
         threat, ahead = self.threat_at(step), self.threat_at(step + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -58,12 +57,6 @@ class Square(Attack):
     @property
     def is_random(self) -> bool:
         return True
-
-    def with_threat(self, threat: Threat) -> Square:
-        return dataclasses.replace(self, threat=threat)
-
-    def with_steps(self, steps: int) -> Square:
-        return dataclasses.replace(self, steps=steps)
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         best = Best(problem, targeted=self.targeted)
@@ -131,12 +124,6 @@ class RandomNoise(Attack):
     @property
     def is_random(self) -> bool:
         return True
-
-    def with_threat(self, threat: Threat) -> RandomNoise:
-        return dataclasses.replace(self, threat=threat)
-
-    def with_steps(self, steps: int) -> RandomNoise:
-        return dataclasses.replace(self, steps=steps)
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         best = Best(problem, targeted=False)

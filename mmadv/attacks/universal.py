@@ -93,9 +93,6 @@ class Universal(Attack):
         step_size = scaled_step_size(self.step_size, self.threat, threat, 'Universal')
         return dataclasses.replace(self, threat=threat, step_size=step_size)
 
-    def with_steps(self, steps: int) -> Universal:
-        return dataclasses.replace(self, steps=steps)
-
     def with_perturbation(self, perturbation: Tensor) -> Universal:
         """Returns the attack with a perturbation (C, h, w), projected on its budget.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts
+from mmadv.attacks.attack import Wrapper
 from mmadv.attacks.checks import check_radius, check_sigma
 from mmadv.attacks.pgd import PGD
 from mmadv.attacks.problem import Problem
@@ -21,7 +21,7 @@ from mmadv.robustness.smoothing import SmoothedModel
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class SmoothAdv(Attack):
+class SmoothAdv(Wrapper):
     """Attacks the soft-smoothed model, then adds Gaussian noise and clips to [0, 1] (Salman et al., 2019).
 
     For training: the data preprocessor replaces images by what this returns, so that the network learns from noisy
@@ -39,7 +39,7 @@ class SmoothAdv(Attack):
     samples: int = 2
 
     def __post_init__(self) -> None:
-        build_parts(self, attack=self.attack)
+        super().__post_init__()
         if not isinstance(self.attack, PGD) or self.attack.keep == 'lowest_accuracy':
             raise UserError(f"SmoothAdv: attack must be PGD that keeps the 'last' iterate; found {self.attack!r}")
         check_sigma(self.sigma, 'SmoothAdv')
@@ -52,21 +52,15 @@ class SmoothAdv(Attack):
         return Linf(radius=1.0)
 
     @property
-    def targeted(self) -> bool:
-        return self.attack.targeted
+    def start_threat(self) -> Threat:
+        return self.threat
 
     @property
     def is_random(self) -> bool:
         return True
 
-    def with_threat(self, threat: Threat) -> SmoothAdv:
-        return dataclasses.replace(self, attack=self.attack.with_threat(threat))
-
     def with_radius(self, radius: str | float) -> SmoothAdv:
         return dataclasses.replace(self, attack=self.attack.with_threat(self.attack.threat.with_radius(radius)))
-
-    def with_steps(self, steps: int) -> SmoothAdv:
-        return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         check_radius(self.attack.threat, problem.images)

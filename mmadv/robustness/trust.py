@@ -92,9 +92,10 @@ def measure(
         numbers['fgsm'] = accuracy(FGSM(threat=threat, keep='lowest_accuracy'))
         numbers['pgd'] = accuracy(PGD(threat=threat, steps=20, keep='lowest_accuracy'))
     try:
-        numbers['longer'] = accuracy(attack.with_steps(2 * steps_of(attack)))
+        longer = None if attack.steps is None else attack.with_steps(2 * attack.steps)
     except UserError:  # an attack of one step by definition
-        numbers['longer'] = numbers.get('pgd', numbers['attack'])
+        longer = None
+    numbers['longer'] = accuracy(longer) if longer is not None else numbers.get('pgd', numbers['attack'])
     if isinstance(threat, Linf):
         numbers['square'] = accuracy(Square(threat=threat, steps=queries))
         if follows_gradient:
@@ -161,21 +162,6 @@ def judge(numbers: dict[str, list[float]]) -> list[Finding]:
             )
         )
     return findings
-
-
-def steps_of(attack: Attack) -> int:
-    """Returns the number of iterations that ``with_steps`` sets.
-
-    Raises:
-        UserError: an attack that has none.
-    """
-    steps = getattr(attack, 'steps', None)
-    if isinstance(steps, int):
-        return steps
-    inner = getattr(attack, 'attack', None) or next(iter(getattr(attack, 'attacks', {}).values()), None)
-    if not isinstance(inner, Attack):
-        raise UserError(f'{type(attack).__name__} has no number of iterations')
-    return steps_of(inner)
 
 
 def _not_stronger(name: str, mean: dict[str, float], *, weaker: str, stronger: str, advice: str) -> Finding:

@@ -386,7 +386,7 @@ def test_passes_of_the_ensemble_are_shared_out():
             lambda: replace(auto('4/255'), relays=('ama',)),
             r"the first, \['furthest', 'furthest_again', 'js'\]; found \('ama',\)",
         ),
-        (lambda: Cascade(attacks={'a': 3}), "'a' must be an attack with steps; found 3"),
+        (lambda: Cascade(attacks={'a': 3}), "'a' must be an attack; found 3"),
         (
             lambda: Cascade(attacks={'a': PGD(threat=Linf(radius=0.1)), 'b': PGD(threat=L2(radius=0.1))}),
             'same threat model',

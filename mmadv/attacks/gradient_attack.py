@@ -1,0 +1,50 @@
+"""What attacks that follow a gradient share: their parts, and the image they start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmadv.attacks.attack import Attack, build_parts, check_start, check_steps
+from mmadv.attacks.objectives import CrossEntropy, Objective
+from mmadv.attacks.problem import Problem
+from mmadv.attacks.threat import Threat
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack(Attack):
+    """Base of attacks that raise an objective by steps along its gradient.
+
+    Args:
+        threat: the budget, or its config.
+        steps: iterations, one gradient each.
+        objective: what is maximised, or its config.
+        random_start: start from a random image of ``start_threat``, not from the clean one.
+    """
+
+    threat: Threat
+    steps: int = 10
+    objective: Objective = CrossEntropy()
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        build_parts(self, threat=self.threat, objective=self.objective)
+        check_steps(self, self.steps)
+        check_start(self, self.objective, self.random_start)
+
+    @property
+    def targeted(self) -> bool:
+        return self.objective.targeted
+
+    @property
+    def is_random(self) -> bool:
+        return self.random_start
+
+    def first_iterate(self, problem: Problem, start: Tensor | None) -> Tensor:
+        """Returns the first iterate: the given one, or the attack's own choice; (N, C, h, w)."""
+        if start is not None:
+            return start
+        if not self.random_start:
+            return problem.images
+        return self.start_threat.random_start(problem.images, problem.seeds)
