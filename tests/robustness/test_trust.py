@@ -1,11 +1,9 @@
 """The signs of masked gradients: each is found on a model made to show it, and none on an honest one."""
 
-import pytest
 import torch
 from torch import nn
 
 from mmadv.attacks import APGD, FGSM, L2, PGD, FastNewton, Linf, RandomNoise, auto, sea
-from mmadv.errors import UserError
 from mmadv.robustness.trust import LARGE_RADIUS, judge, measure
 
 IMAGES = torch.rand(2, 3, 10, 10, generator=torch.Generator().manual_seed(0))
