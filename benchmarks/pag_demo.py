@@ -21,7 +21,7 @@ CONFIGS = {
     'nearest neighbours': 'configs/pag/pspnet_neighbour_digits.py',
 }
 SEEDS = (0, 1, 2)
-ITERATIONS, WARM_UP, RADIUS = 200, 20, '2/255'
+ITERATIONS, WARM_UP, RADIUS = 100, 10, '2/255'
 OPTIONS = (
     *(f'train_cfg.max_iters={ITERATIONS}', 'train_cfg.val_interval=1000', 'val_dataloader.dataset.length=16'),
     *('train_dataloader.batch_size=8', 'optim_wrapper.optimizer.lr=2e-3'),

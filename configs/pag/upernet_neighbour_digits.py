@@ -1,2 +1,11 @@
-_base_ = ['../demo/upernet_clean_digits.py', '../_base_/pag/nearest_neighbour.py']
+# Goes on from the standard model, which mmadv train configs/demo/upernet_clean_digits.py makes.
+_base_ = [
+    '../_base_/models/upernet_toy.py',
+    '../_base_/datasets/digit_scenes_64x64.py',
+    '../_base_/schedules/adamw_100_finetune.py',
+    '../_base_/default_runtime.py',
+    '../_base_/pag/nearest_neighbour.py',
+]
 model = dict(type='PAGEncoderDecoder', pag={{_base_.pag}})
+train_dataloader = dict(batch_size=8)
+load_from = 'work_dirs/upernet_clean_digits/iter_200.pth'

@@ -50,8 +50,8 @@ class PAGTargetHook(Hook):
         seed: of the order.
 
     Raises:
-        UserError: an unknown target or setting; a model that is no PAG segmentor; a class that no image holds; a bank
-            larger than the data; a teacher of other classes.
+        UserError: an unknown target or setting; a model that is no PAG segmentor, or has batch norms that were never
+            trained; a class that no image holds; a bank larger than the data; a teacher of other classes.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class PAGTargetHook(Hook):
                 f'PAGTargetHook needs a PAGEncoderDecoder or PAGCascadeEncoderDecoder; found '
                 f'{type(segmentor).__name__}; set model.type'
             )
+        segmentor.check_norms()
         classes = segmentor.num_classes
         if self.target['type'] == 'Distillation':
             teacher = load_teacher(self.target['config'], self.target['checkpoint'], classes)

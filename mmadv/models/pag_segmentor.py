@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmadv.attacks import derive_seed
 from mmadv.errors import UserError, nearest
 from mmadv.models.adapter import TrainingAdapter
-from mmadv.models.batch_statistics import without_dropout
 from mmadv.models.batches import check_not_scaled, check_pixels, label_maps, sample_names
+from mmadv.models.frozen_norms import check_statistics, eval_mode, freeze_norms
 from mmadv.models.iteration_key import IterationKey
 from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
 from mmadv.robustness.aligned_gradients import OVER
@@ -29,10 +29,12 @@ class PAGMixin:
     """Adds the PAG loss to an mmseg segmentor's own losses; the weights stay those of the stock segmentor.
 
     The score of a class is the mean of its logit over pixels, and its gradient is that with respect to pixels
-    in [0, 1], without padding. It comes from a second forward pass, without dropout and without autocast. Batch norms
-    take the statistics of the batch there as in the step's own loss, or the two losses would train two networks, and
-    synchronised ones those of all processes' batches; their running statistics are not touched. Every class of a step
-    then costs a backward pass and one through it.
+    in [0, 1], without padding. Every class of a step costs a backward pass and one through it.
+
+    The gradient is that of the deployed network: a second forward pass computes it in eval mode and without autocast.
+    Batch norms are frozen for the cross-entropy too: in training they use their running statistics, which do not
+    change. With batch statistics the network would have another input gradient than in eval mode. Training therefore
+    starts from a trained segmentor, or has norms without batch statistics.
 
     The targets come from ``PAGTargetHook``, which the config needs among its ``custom_hooks``.
 
@@ -70,6 +72,24 @@ class PAGMixin:
         self._pag_key = IterationKey()
         self._pag_units_checked = False
         self._pag_target: tuple[GradientTarget, ...] = ()
+        freeze_norms(self)
+
+    def train(self, mode: bool = True) -> PAGMixin:
+        """Sets the mode of every module, but leaves norms with running statistics in eval mode."""
+        super().train(mode)
+        freeze_norms(self)
+        return self
+
+    def check_norms(self) -> None:
+        """Puts the model into training mode, and checks that its frozen norms hold a trained network's statistics.
+
+        Call it once weights are loaded.
+
+        Raises:
+            UserError: a norm still has the statistics it was made with.
+        """
+        super().train()
+        check_statistics(self, freeze_norms(self))
 
     def set_pag_target(self, target: GradientTarget) -> None:
         """Makes ``target`` give the directions g(x, t), for pixels in [0, 1] in the order the dataset loads them.
@@ -87,8 +107,8 @@ class PAGMixin:
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Returns the segmentor's losses, ``loss_pag``, and two measures of the gradients that are only logged.
 
-        ``pag_cosine`` is the mean cosine between gradients and targets, ``pag_high_frequency`` the mean share of the
-        gradients' energy above a quarter of a cycle per pixel.
+        ``pag_cosine`` is the mean cosine between the gradients of the network in eval mode and their targets,
+        ``pag_high_frequency`` the mean share of the gradients' energy above a quarter of a cycle per pixel.
 
         Raises:
             UserError: no target was set, it is of another image size, or the first batch holds no images in [0, 255].
@@ -100,7 +120,7 @@ class PAGMixin:
         labels = torch.stack(label_maps(data_samples))
         losses = super().loss(inputs, data_samples)
         # Low precision would decide the direction of many input gradients. Fused attention has no second derivative.
-        with torch.autocast(inputs.device.type, enabled=False), without_dropout(self), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast(inputs.device.type, enabled=False), eval_mode(self), sdpa_kernel(SDPBackend.MATH):
             dtype = next(self.parameters()).dtype
             losses.update(self._pag_losses(inputs.detach().to(dtype), labels, data_samples))
         return losses
@@ -130,13 +150,10 @@ class PAGMixin:
         }
 
     def _draw_classes(self, images: int) -> Tensor:
-        """Returns the target classes of a step, (N, T), without repetition.
-
-        All images have the same: batch norms mix the gradients of a column's scores.
-        """
+        """Returns the target classes of each image of a step, (N, T), without repetition."""
         generator = torch.Generator().manual_seed(derive_seed('pag classes', *self._pag_key.next()))
-        order = torch.randperm(len(self.pag_classes), generator=generator)
-        return torch.tensor(self.pag_classes)[order[: self.pag_classes_per_step]].expand(images, -1)
+        order = torch.rand(images, len(self.pag_classes), generator=generator).argsort(1)
+        return torch.tensor(self.pag_classes)[order[:, : self.pag_classes_per_step]]
 
     def _pixels(self, inputs: Tensor) -> Tensor:
         """Returns the network's input as the pixels in [0, 1] that it was made of."""

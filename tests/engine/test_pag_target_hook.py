@@ -9,7 +9,7 @@ import torch
 from forks import run_together
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, MODELS
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights
 from mmadv.commands.training import run_train
@@ -21,7 +21,13 @@ from mmadv.models import PAGEncoderDecoder
 from mmadv.models.pag_targets import collect_bank
 from mmadv.robustness import ClassBank
 
-EXTRA = """
+# Norms without batch statistics, so that training can start from scratch.
+GROUP_NORM = """
+model['backbone']['norm_cfg'] = model['decode_head']['norm_cfg'] = dict(type='GN', num_groups=4)
+"""
+EXTRA = (
+    GROUP_NORM
+    + """
 custom_imports = dict(imports=['mmadv'])
 custom_hooks = [dict(type='PAGTargetHook', target=dict({target}){options})]
 model.update(type='PAGEncoderDecoder', pag=dict(weight=0.2, classes_per_step=2{pag}))
@@ -29,6 +35,7 @@ train_cfg.update(max_iters={iterations}, val_interval=100)
 val_cfg = val_dataloader = val_evaluator = None
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1))
 """
+)
 
 
 @pytest.fixture
@@ -65,12 +72,33 @@ def test_training_makes_a_bank_once_and_a_stock_checkpoint(project, monkeypatch)
     project("type='NearestNeighbour', per_class=2", iterations=3, arguments=['--resume'])
     assert torch.load(work / BANK_FILE, weights_only=True)['counts'].tolist() == [2, 2, 2]
     assert len(losses) == 3
-    stock = Config.fromfile(tiny_project.write_config(project.root / 'stock.py', project.root / 'data')).model
+    stock_config = tiny_project.write_config(project.root / 'stock.py', project.root / 'data', GROUP_NORM)
+    stock = Config.fromfile(stock_config).model
     with DefaultScope.overwrite_default_scope('mmseg'):
-        from mmseg.registry import MODELS
-
         load_weights(MODELS.build(stock), work / 'iter_3.pth')
     assert 'examples' not in ' '.join(load_checkpoint_file(work / 'iter_3.pth')['state_dict'])
+
+
+def test_batch_norms_keep_the_statistics_that_are_loaded_and_are_refused_without(project):
+    batch_norm = "\nmodel['backbone']['norm_cfg'] = model['decode_head']['norm_cfg'] = dict(type='BN')\n"
+    root = project.root
+    settings = EXTRA.format(target="type='OneImage'", iterations=1, options='', pag='') + batch_norm
+    argv = [str(tiny_project.write_config(root / 'config.py', root / 'data', settings))]
+    argv += ['--work-dir', str(root / 'work')]
+    with pytest.raises(UserError, match=r'were never trained \(first: backbone.bn1\); set load_from'):
+        run_train(argv)
+    assert not list((root / 'work').glob('*.pth'))
+    stock = Config.fromfile(tiny_project.write_config(root / 'stock.py', root / 'data')).model
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        before = MODELS.build(stock).state_dict()
+    for key, value in before.items():
+        if key.endswith('running_var'):
+            value.fill_(2.0)
+    torch.save(dict(state_dict=before), root / 'start.pth')
+    run_train([*argv, '--cfg-options', f'load_from={root / "start.pth"}'])
+    after = load_checkpoint_file(root / 'work/iter_1.pth')['state_dict']
+    assert all(torch.equal(before[key], after[key]) for key in before if 'running' in key)
+    assert not torch.equal(before['backbone.bn1.weight'], after['backbone.bn1.weight'])
 
 
 def test_two_processes_train_with_one_bank_and_log_what_one_does(project, monkeypatch, unused_port):

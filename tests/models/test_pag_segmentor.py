@@ -1,13 +1,18 @@
 """The PAG segmentor against a naive computation, finite differences and the stock segmentor."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import nn
+from torch.nn import functional as F
 
 from mmadv.errors import UserError
-from mmadv.models import PAGEncoderDecoder
+from mmadv.models import PAGEncoderDecoder, pag_segmentor
 from mmadv.models.pag_targets import BankRequest, Teacher, collect_bank, crop_around
 from mmadv.robustness import ClassBank, Distillation, OneImage
 
@@ -43,6 +48,16 @@ def pag_loss(model, batch):
     return losses_of(model, {key: list(value) for key, value in batch.items()})['loss_pag']
 
 
+def trained(model, seed=4):
+    """Returns the model with running statistics that are neither those of a new norm nor those of a batch."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return model
+
+
 def copied(batch):
     return dict(inputs=list(batch['inputs']), data_samples=[sample.clone() for sample in batch['data_samples']])
 
@@ -55,8 +70,10 @@ def test_images_scaled_in_the_pipeline_are_refused(build_pag, make_batch, low, h
         losses_of(model, batch)
 
 
-def test_the_loss_is_the_naive_one(build_pag, make_batch):
-    model, batch = build_pag('fcn'), make_batch([(16, 16)] * 2)
+def test_the_loss_is_the_naive_one_of_the_stock_model_in_eval_mode(build_model, build_pag, make_batch):
+    model, batch = trained(build_pag('fcn')).train(), make_batch([(16, 16)] * 2)
+    model.decode_head.dropout = nn.Dropout2d(0.5)
+    stock = trained(build_model('fcn')).eval()
     for sample in batch['data_samples']:
         sample.gt_sem_seg.data[:, :3] = 255
     found = losses_of(model, copied(batch))
@@ -67,7 +84,7 @@ def test_the_loss_is_the_naive_one(build_pag, make_batch):
         pixels = (image.float() / 255).requires_grad_()
         inputs = ((pixels[[2, 1, 0]] * 255 - mean) / std)[None]
         meta = dict(ori_shape=(16, 16), img_shape=(16, 16), pad_shape=(16, 16), padding_size=[0] * 4)
-        logits = model.encode_decode(inputs, [meta])[0]
+        logits = stock.encode_decode(inputs, [meta])[0]
         row = []
         for k in range(CLASSES):
             score = logits[k][sample.gt_sem_seg.data[0] != 255].mean()
@@ -108,36 +125,102 @@ def test_second_order_gradients_agree_with_finite_differences(name, training, bu
     assert abs(slope) > 1e-3
 
 
-def test_weights_and_modes_and_statistics_stay_those_of_the_stock_segmentor(build_model, build_pag, make_batch):
-    stock, model = build_model('fcn').train(), build_pag('fcn').train()
+def test_a_step_is_the_stock_segmentor_s_with_frozen_norms(build_model, build_pag, make_batch):
+    stock, model = trained(build_model('fcn')).train(), trained(build_pag('fcn')).train()
     model.backbone.layer1.eval()
-    stock.backbone.layer1.eval()
     modes = [module.training for module in model.modules()]
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    for module in stock.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     batch = make_batch([(16, 16)] * 2)
     expected = stock.loss(**stock.data_preprocessor(copied(batch), training=True))
     found = losses_of(model, copied(batch))
-    assert [module.training for module in model.modules()] == modes
     assert set(found) - set(expected) == {'loss_pag', 'pag_cosine', 'pag_high_frequency'}
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value)
+    model.parse_losses(found)[0].backward()
+    assert [module.training for module in model.modules()] == modes
     assert list(model.state_dict()) == list(stock.state_dict())
-    for key, value in stock.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[key], value)
+    torch.testing.assert_close(dict(model.named_buffers()), buffers, rtol=0, atol=0)
+    assert all(norm.weight.grad.any() for norm in model.modules() if isinstance(norm, nn.BatchNorm2d))
 
 
-def test_the_loss_is_of_the_network_that_the_step_trains(build_pag, make_batch):
-    model, batch = build_pag('fcn').train(), make_batch([(16, 16)] * 2)
+def test_norms_that_were_never_trained_are_refused(build_pag):
+    model = build_pag('fcn')
+    with pytest.raises(UserError, match=r'PAGEncoderDecoder trains with frozen .* of 2\d were never trained'):
+        model.check_norms()
+    trained(model).check_norms()
+    assert model.training
+    build_pag('segmenter').check_norms()
+    own = build_pag('fcn')
+    own.backbone.train = lambda mode=True: type(own.backbone).train(own.backbone, False)  # as norm_eval=True does
+    with pytest.raises(UserError, match='2 of 2 .*first: decode_head'):
+        own.check_norms()
+
+
+def test_only_norms_stay_in_eval_mode_in_training(build_pag):
+    model = build_pag('fcn')
+    for _ in range(2):
+        frozen = {type(module) for module in model.train().modules() if not module.training}
+        assert frozen == {nn.BatchNorm2d} and model.training
+        assert not any(module.training for module in model.eval().modules())
+
+
+def test_the_loss_in_training_is_that_in_eval_mode(build_pag, make_batch):
+    model, batch = trained(build_pag('fcn')).train(), make_batch([(16, 16)] * 2)
     first = pag_loss(model, copied(batch))
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.add_(1.0)
-    torch.testing.assert_close(pag_loss(model, copied(batch)), first)  # batch statistics, as cross-entropy has them
-    assert not torch.isclose(pag_loss(model.eval(), copied(batch)), first)
+    torch.testing.assert_close(pag_loss(model.eval(), copied(batch)), first)
+    assert not torch.isclose(pag_loss(trained(model, seed=5).train(), copied(batch)), first)
+
+
+def coloured_batch(seed, images=2):
+    """Returns images of one colour per class with noise, as the dataloader gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = F.interpolate(torch.randint(0, CLASSES, (images, 1, 4, 4), generator=generator).float(), size=16).long()
+    colours = torch.randint(0, 256, (CLASSES, 3), generator=torch.Generator().manual_seed(7))
+    noise = torch.randn(images, 3, 16, 16, generator=generator) * 20
+    pixels = (colours[labels[:, 0]].permute(0, 3, 1, 2) + noise).clamp(0, 255).to(torch.uint8)
+    samples = [SegDataSample(metainfo=dict(ori_shape=(16, 16), img_shape=(16, 16))) for _ in range(images)]
+    for sample, label in zip(samples, labels, strict=True):
+        sample.gt_sem_seg = PixelData(data=label)
+    return dict(inputs=list(pixels), data_samples=samples)
+
+
+def take_steps(model, count, seed):
+    optimizer = torch.optim.Adam(model.train().parameters(), 1e-2)
+    for step in range(count):
+        optimizer.zero_grad()
+        model.parse_losses(losses_of(model, coloured_batch(seed + step)))[0].backward()
+        optimizer.step()
+    return model
+
+
+def test_training_aligns_the_network_in_eval_mode(build_model, build_pag, monkeypatch):
+    stock = build_model('fcn')
+    torch.manual_seed(0)
+    for module in stock.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()  # the fixture's large weights take many more steps
+    start = take_steps(stock, 10, seed=0).state_dict()
+
+    def aligned(steps):
+        model = build_pag('fcn', dict(weight=0.5, classes_per_step=2))
+        model.load_state_dict(start)
+        weights = take_steps(model, steps, seed=100).state_dict()
+        measured = build_pag('fcn')
+        measured.load_state_dict(weights)
+        return float(losses_of(measured.eval(), coloured_batch(seed=999))['pag_cosine'])
+
+    assert abs(aligned(0)) < 0.1 and aligned(15) > 0.2
+    # With the batch's statistics in training another network than the deployed one is aligned.
+    monkeypatch.setattr(pag_segmentor, 'freeze_norms', lambda model: [])
+    monkeypatch.setattr(pag_segmentor, 'eval_mode', contextlib.nullcontext)
+    assert abs(aligned(15)) < 0.1
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(build_pag, make_batch):
-    model, batch = build_pag('psp'), make_batch([(16, 16)] * 4)
+    model, batch = trained(build_pag('psp')).train(), make_batch([(16, 16)] * 4)
 
     def gradients(parts):
         model.zero_grad()
@@ -174,12 +257,13 @@ def test_padding_counts_in_no_gradient(build_pag, make_batch):
     torch.testing.assert_close(values[0][1], values[1][1])
 
 
-def test_classes_are_drawn_anew_for_every_step(build_pag):
+def test_classes_are_drawn_anew_for_every_image_and_step(build_pag):
     model = build_pag('fcn', dict(weight=1, classes_per_step=2, exclude=[1]))
-    steps = [model._draw_classes(3) for _ in range(200)]
-    assert all(torch.equal(step, step[:1].expand(3, 2)) and len(set(step[0].tolist())) == 2 for step in steps)
-    drawn = torch.stack([step[0] for step in steps]).flatten().bincount(minlength=CLASSES).tolist()
-    assert drawn[1] == 0 and all(70 < drawn[k] < 130 for k in (0, 2, 3, 4))
+    steps = torch.stack([model._draw_classes(3) for _ in range(200)])
+    assert steps.shape == (200, 3, 2) and (steps[..., 0] != steps[..., 1]).all()
+    assert not torch.equal(steps[:, 0], steps[:, 1]) and not torch.equal(steps[0], steps[1])
+    drawn = steps.flatten().bincount(minlength=CLASSES).tolist()
+    assert drawn[1] == 0 and all(230 < drawn[k] < 370 for k in (0, 2, 3, 4))
 
 
 def test_images_without_labels_cost_nothing(build_pag, make_batch):

@@ -1,5 +1,5 @@
 # Gradients of an adversarially trained teacher: of the demo, whose work folder the checkpoint is in.
-pag = dict(weight=0.1, classes_per_step=2)
+pag = dict(weight=0.3, classes_per_step=2)
 custom_hooks = [
     dict(
         type='PAGTargetHook',

@@ -1,3 +1,3 @@
 # Gradients that point to the nearest of eight crops of each class.
-pag = dict(weight=0.1, classes_per_step=2)
+pag = dict(weight=0.3, classes_per_step=2)
 custom_hooks = [dict(type='PAGTargetHook', target=dict(type='NearestNeighbour', per_class=8))]
