@@ -1,6 +1,7 @@
 """Properties that every attack has, and the optimum where it is known."""
 
 import dataclasses
+import inspect
 import json
 import warnings
 
@@ -33,8 +34,10 @@ from mmadv.attacks import (
     RadiusReduction,
     RandomChoice,
     RandomFGSM,
+    RandomNoise,
     Restarts,
     SegPGD,
+    Square,
     WorstCase,
     ama,
     auto,
@@ -43,7 +46,7 @@ from mmadv.attacks import (
 )
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.attacks.problem import Problem
-from mmadv.attacks.universal import TrainingBatch
+from mmadv.attacks.universal import TrainingBatch, Universal
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 from mmadv.robustness import SmoothAdv
@@ -76,6 +79,28 @@ ALL = [
     ama(0.5, passes=8, form='sigmoid', threat='L2', targeted=True),
     auto('8/255', passes=8),
 ]
+# What a registered attack needs beside a threat model and a few steps, where it needs more.
+ARGUMENTS = {
+    'FurthestClass': {'attack': ama('8/255', passes=8)},
+    'Restarts': {'attack': PGD(threat=LINF, steps=2)},
+    'SmoothAdv': {'attack': PGD(threat=EUCLID, steps=2), 'sigma': 0.1},
+}
+
+
+def short_form(name):
+    """Returns a short form of the attack registered under a name, so that a new one keeps every promise below."""
+    known = inspect.signature(ATTACKS.get(name)).parameters
+    arguments = ARGUMENTS.get(name, {'threat': LINF} | ({'steps': 4} if 'steps' in known else {}))
+    return build({'type': name, **arguments}, ATTACKS)
+
+
+ALL += [
+    short_form(name)
+    for name in ATTACKS.names()
+    if name not in {type(attack).__name__ for attack in ALL} and name not in ('ama', 'auto', 'sea', 'Universal')
+]
+# Universal runs after it was trained.
+ALL.append(Universal(threat=LINF, steps=4).with_perturbation(torch.full((3, 8, 10), 0.01, dtype=torch.float64)))
 TWO = {'a': FGSM(threat=LINF), 'b': BIM(threat=LINF, steps=3)}
 every_attack = pytest.mark.parametrize('attack', ALL, ids=lambda attack: f'{type(attack).__name__}-{ALL.index(attack)}')
 
@@ -524,7 +549,7 @@ class Sick(nn.Module):
         return self.net(x)
 
 
-DIFFERENTIATE = [attack for attack in ALL if not isinstance(attack, GaussianNoise)]
+DIFFERENTIATE = [attack for attack in ALL if not isinstance(attack, (GaussianNoise, RandomNoise, Square, Universal))]
 
 
 @pytest.mark.parametrize('attack', DIFFERENTIATE, ids=lambda a: f'{type(a).__name__}-{ALL.index(a)}')
@@ -593,8 +618,8 @@ def test_messages_name_the_position_in_the_batch_that_was_given(attack):
     labels[0] = 255
     labels[1] = (model(images)[1].argmax(0) + 1) % 4  # fooled already
 
-    # Noise asks nothing of the model before the evaluation.
-    for fine_calls in (0,) if isinstance(attack, GaussianNoise) else (0, 1):
+    # These ask nothing of the model before the evaluation.
+    for fine_calls in (0,) if isinstance(attack, (GaussianNoise, Universal)) else (0, 1):
         calls = []
 
         def sick(x, calls=calls, fine_calls=fine_calls):
