@@ -13,6 +13,7 @@ from mmadv.checkpoints import unpickle
 from mmadv.checkpoints.loading import load_checkpoint_file
 from mmadv.errors import UserError
 from mmadv.files import check_regular
+from mmadv.locks import temporary_folder
 
 
 def load_trusted_file(path: str | Path) -> dict[str, Any]:
@@ -28,8 +29,8 @@ def load_trusted_file(path: str | Path) -> dict[str, Any]:
         UserError: the file holds no weights, or does not unpickle.
     """
     check_regular(path, 'the checkpoint')
-    with tempfile.TemporaryDirectory(prefix='mmadv-unpickle-') as folder:
-        out = Path(folder) / 'weights.pth'
+    with temporary_folder(tempfile.gettempdir(), 'mmadv-unpickled-') as folder:
+        out = folder / 'weights.pth'
         command = [sys.executable, '-I', unpickle.__file__, str(Path(path).resolve()), str(out)]
         # What makes mmengine load safely in this process would forbid the very thing that is wanted there.
         environment = {name: value for name, value in os.environ.items() if 'WEIGHTS_ONLY_LOAD' not in name}

@@ -8,6 +8,7 @@ import math
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from torch import Tensor
 from mmadv.attacks import derive_seed
 from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.command_line import Parser, command_text, seed_number
-from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
-from mmadv.commands.provenance import hardware, versions
+from mmadv.commands.going_on import UNFINISHED, kept, opened, sole_run, without_resuming
+from mmadv.commands.provenance import decisive_versions, hardware, versions
 from mmadv.engine.data import Selection, build_dataset, classes_differ, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
+from mmadv.engine.examples import loads_rgb
 from mmadv.engine.progress import Progress
 from mmadv.engine.scoring import scored_ignore_index
 from mmadv.errors import UserError
@@ -34,7 +36,8 @@ from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
 from mmadv.models.batches import check_not_scaled, sample_names
 from mmadv.models.building import build_segmentor, model_settings
 from mmadv.report.certificates import certificate_table, draw_certificate
-from mmadv.report.results import staged
+from mmadv.report.drawing import draw_file
+from mmadv.report.output_folder import staged
 from mmadv.robustness import Certificate, Certifier, certified_counts, count, metrics, worst_iou
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES
 
@@ -105,24 +108,47 @@ def run_certify(argv: Sequence[str]) -> None:
     segmentor = build_segmentor(config)
     load_weights(segmentor, arguments.checkpoint)
     segmentor.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
-    loaded_rgb = bool((config.model.get('data_preprocessor') or {}).get('rgb_to_bgr'))
+    selection = Selection(dataset, indexes)
+    selection.check_files()
     run = CertificationRun(
         segmentor,
-        Selection(dataset, indexes),
+        selection,
         certifier,
         arguments.seed,
-        loaded_rgb,
+        loads_rgb(config, dataset),
         ignore_index=scored_ignore_index(config),
     )
     shown = {indexes[i] for i in evenly_spaced(len(indexes), arguments.show)} if arguments.show else set()
-    store = ResultStore(out / UNFINISHED, _settings(config, arguments, certifier, run.dataset, len(dataset)))
-    if not arguments.resume:
+    with sole_run(arguments, out):
+        settings = _settings(config, arguments, certifier, run.dataset, len(dataset))
+        store = ResultStore(out / UNFINISHED, settings)
+        if not arguments.resume:
+            store.remove()
+        start = time.perf_counter()
+        with kept(store, out, 'certify', argv):
+            run.over(store, shown)
+            store.close()
+            seconds = time.perf_counter() - start
+            results = _write(out, arguments, argv, config, certifier, run, store, shown, seconds)
         store.remove()
-    start = time.perf_counter()
-    with kept(store, out, 'certify', argv):
-        run.over(store, shown)
-        store.close()
-    with staged(out) as stage:
+    print(f'{certificate_table(results)}\n')
+    print(f'results: {out}')
+
+
+def _write(
+    out: Path,
+    arguments: Namespace,
+    argv: Sequence[str],
+    config: Config,
+    certifier: Certifier,
+    run: CertificationRun,
+    store: ResultStore,
+    shown: Iterable[int],
+    seconds: float,
+) -> dict[str, Any]:
+    """Writes the result folder, and returns the content of its JSON file."""
+    dataset = run.dataset.dataset
+    with staged(out, last=FILE_NAME) as stage:
         results = {
             'schema': SCHEMA,
             'schema_version': SCHEMA_VERSION,
@@ -136,14 +162,12 @@ def run_certify(argv: Sequence[str]) -> None:
             'classes': list(dataset.metainfo['classes']),
             'versions': versions(),
             'hardware': hardware(),
-            'seconds': {'total': round(time.perf_counter() - start, 3), 'sampling': round(run.seconds, 3)},
+            'seconds': {'total': round(seconds, 3), 'sampling': round(run.seconds, 3)},
             'pictures': run.draw(store, shown, stage),
             **run.evaluation(),
         }
         (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
-    store.remove()
-    print(f'{certificate_table(results)}\n')
-    print(f'results: {out}')
+    return results
 
 
 def _smoothing(certifier: Certifier) -> dict[str, Any]:
@@ -163,7 +187,7 @@ def _settings(
         'seed': arguments.seed,
         'dataset': {'size': size, 'classes': list(selection.metainfo['classes'])},
         'config': {'model': settings['model'], 'test_dataset': settings['test_dataloader'].get('dataset')},
-        'versions': {name: version for name, version in versions().items() if name != 'python'},
+        'versions': decisive_versions(),
     }
 
 
@@ -235,8 +259,9 @@ class CertificationRun:
             kept = store.load_arrays(f'{index:05d}')
             certificate = self._certify(image, sample) if kept is None else Certificate(**kept)
             file = f'pictures/{index:05d}.png'
-            self._draw(folder / file, image, labels, certificate)
-            pictures.append({'file': file, 'image': sample.metainfo['image_name'], 'index': index})
+            path = folder / file
+            if draw_file(path, partial(self._draw, path, image, labels, certificate)):
+                pictures.append({'file': file, 'image': sample.metainfo['image_name'], 'index': index})
         return pictures
 
     def evaluation(self) -> dict[str, Any]:

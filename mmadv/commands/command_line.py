@@ -6,9 +6,12 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,7 +91,8 @@ def seed_number(text: str) -> int:
 def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: its own, or 2 after a mistake, told as one sentence on stderr.
 
-    An interrupt from the keyboard gives 130, as shells have it.
+    An interrupt from the keyboard gives 130, as shells have it. SIGTERM and SIGHUP, which schedulers and terminals
+    send, do what it does, and give 143 and 129.
 
     With the environment variable MMADV_TRACEBACK=1 the traceback is printed before the sentence. What is no
     mistake of the user raises.
@@ -98,11 +102,13 @@ def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] 
         argv: the arguments; those of the process by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    received: list[int] = []
     try:
-        return command(arguments) or 0
+        with _stopped_by_signals(received):
+            return command(arguments) or 0
     except KeyboardInterrupt as interrupt:
         print(printable(f'interrupted: {interrupt}', lines=True) if str(interrupt) else 'interrupted', file=sys.stderr)
-        return 130
+        return 128 + (received[0] if received else signal.SIGINT)
     except Exception as error:
         sentence = user_sentence(error)
         if sentence is None:
@@ -111,6 +117,37 @@ def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] 
             traceback.print_exc()
         print(f'error: {printable(sentence)}', file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _stopped_by_signals(received: list[int]) -> Iterator[None]:
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt while the block lasts, and notes them.
+
+    A signal that is ignored, as SIGHUP is under nohup, stays ignored. Processes that are forked end by the signal.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() != owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        received.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def user_sentence(error: BaseException) -> str | None:

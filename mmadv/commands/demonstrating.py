@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmadv.commands.command_line import Parser
@@ -84,6 +84,17 @@ class StageFailed(RuntimeError):
         self.status = status
 
 
+def _lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
+    """Yields the lines that a process prints; a signal that ends this command ends the process too."""
+    assert process.stdout is not None
+    try:
+        yield from process.stdout
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
 def run_stage(title: str, command: list[str], log: Path) -> None:
     """Runs one command, shows how it goes on and how long it took, and keeps its output in a log.
 
@@ -101,8 +112,7 @@ def run_stage(title: str, command: list[str], log: Path) -> None:
             text=True,
             encoding='utf-8',
         )
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in _lines_of(process):
             file.write(line)
             match = PROGRESS.search(line)
             if match:

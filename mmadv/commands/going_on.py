@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmadv.checkpoints.loading import load_checkpoint_file, use_safe_loading
 from mmadv.commands.command_line import command_text, load_config, require, user_sentence
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.printing import printable
-from mmadv.report.results import check_writable
+from mmadv.report.output_folder import check_unlocked, check_writable, locked
 
 # Keys of a config -> what decides in their place in commands that evaluate a checkpoint.
 REPLACED = {
@@ -48,9 +49,11 @@ def opened(arguments: Namespace, out: Path) -> Config:
     """Returns the config of a command, whose output folder may be written and whose checkpoint can be read.
 
     Raises:
-        UserError: the folder may not, the config does not load or lacks a part, or the checkpoint cannot be read.
+        UserError: the folder may not, another run has it, the config does not load or lacks a part, or the checkpoint
+            cannot be read.
     """
     check_writable(out)
+    check_unlocked(out)
     check_unfinished(arguments, out)
     _check_replaced(arguments.cfg_options or {})
     config = load_config(arguments.config, arguments.cfg_options)
@@ -66,6 +69,27 @@ def _check_replaced(options: Mapping[str, Any]) -> None:
         argument = REPLACED.get(key.partition('.')[0])
         if argument is not None:
             raise UserError(f'--cfg-options {key} has no effect: {argument} decides here; leave it out')
+
+
+@contextmanager
+def sole_run(arguments: Namespace, out: Path) -> Iterator[None]:
+    """Keeps other runs out of the output folder while the block lasts; to be called by all processes of a run.
+
+    Raises:
+        UserError: another run has the folder, or an unfinished run is there and the arguments do not say what to do.
+    """
+    with ExitStack() as stack:
+        refusal: list[str | None] = [None]
+        if is_main_process():
+            try:
+                stack.enter_context(locked(out))
+                check_unfinished(arguments, out)
+            except UserError as error:
+                refusal = [str(error)]
+        broadcast_object_list(refusal)
+        if refusal[0]:
+            raise UserError(refusal[0])
+        yield
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels, unwrap
 from mmadv.models.pag_segmentor import PAGMixin
 from mmadv.models.pag_targets import BankRequest, build_bank_target, collect_bank, load_teacher
+from mmadv.report.drawing import draw_file
 from mmadv.report.sheet import draw_sheet
 from mmadv.robustness import Distillation, GradientTarget, class_scores, high_frequency_share, input_gradients
 from mmadv.robustness import measure_gradients as measure
@@ -118,8 +119,9 @@ class GradientStudy:
 
     def draw(self, folder: Path) -> None:
         """Writes the sheet, if anything is to be shown."""
-        if self._rows:
-            draw_sheet(self._columns, self._rows, folder / SHEET)
+        sheet = folder / SHEET
+        if self._rows and not draw_file(sheet, lambda: draw_sheet(self._columns, self._rows, sheet)):
+            self.results['sheet'] = None
 
     def _paint(
         self, shown: list[tuple[SegmentorAdapter, Tensor, Tensor, str]], classes: list[int], names: Sequence[str]

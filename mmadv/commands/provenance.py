@@ -1,9 +1,12 @@
-"""What a result was made with: versions and hardware."""
+"""What a result was made with: code, versions and hardware."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 import mmcv
@@ -15,11 +18,24 @@ from mmengine.dist import get_world_size
 
 import mmadv
 
+PACKAGE = Path(mmadv.__file__).parent
+
+# What ``versions`` holds beside that which decides numbers: Python, and a commit, which may change documents alone.
+NOT_DECISIVE = ('python', 'mmadv_commit')
+CHANGED = ' and changes'
+
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and the packages that decide numbers."""
+    """Returns the versions of Python and the packages that decide numbers, and the code of mmadv itself.
+
+    ``mmadv_code`` is a checksum of the package's files. ``mmadv_commit`` is there if the package lies in its git
+    checkout, and ends in ' and changes' if a file of the package differs from that commit.
+    """
+    commit = code_commit(PACKAGE)
     found = {
         'mmadv': mmadv.__version__,
+        'mmadv_code': code_checksum(PACKAGE),
+        **({'mmadv_commit': commit} if commit else {}),
         'python': platform.python_version(),
         'torch': torch.__version__,
         'mmengine': mmengine.__version__,
@@ -31,6 +47,41 @@ def versions() -> dict[str, str]:
         found['cuda'] = str(torch.version.cuda)
         found['cudnn'] = str(torch.backends.cudnn.version())
     return found
+
+
+def decisive_versions() -> dict[str, str]:
+    """Returns the versions that a run must not change when it goes on."""
+    return {name: version for name, version in versions().items() if name not in NOT_DECISIVE}
+
+
+@functools.cache
+def code_checksum(package: Path) -> str:
+    """Returns 16 hexadecimal digits of BLAKE2b over the names and contents of a package's Python files."""
+    digest = hashlib.blake2b(digest_size=8)
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob('*.py')}
+    for name in sorted(files):
+        digest.update(hashlib.blake2b(name.encode()).digest())
+        digest.update(hashlib.blake2b(files[name].read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@functools.cache
+def code_commit(package: Path) -> str | None:
+    """Returns the git commit of a package, None if it lies in no checkout that tracks it."""
+
+    def git(*words: str) -> str | None:
+        command = ['git', '-C', str(package), *words]
+        try:
+            finished = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        except OSError:  # no git on this machine
+            return None
+        return None if finished.returncode else finished.stdout.strip()
+
+    # A package that is installed into an environment inside another project's checkout is not tracked by it.
+    if git('ls-files', '--error-unmatch', '__init__.py') is None:
+        return None
+    commit, changes = git('rev-parse', 'HEAD'), git('status', '--porcelain', '--', '.')
+    return f'{commit}{CHANGED}' if commit and changes else commit
 
 
 def hardware() -> dict[str, str | int | list[str]]:

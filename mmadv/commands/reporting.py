@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from mmadv.evaluation.result_store import read_records
 from mmadv.report.budget import draw_budget
 from mmadv.report.comparison import comparison_data, comparison_table
 from mmadv.report.curve import draw_curve
+from mmadv.report.drawing import draw_file
 from mmadv.report.metrics import HEADLINE
-from mmadv.report.results import check_writable, staged
+from mmadv.report.output_folder import check_writable, locked, staged
 from mmadv.report.run import RunResults
 from mmadv.report.table import Table, percent
 from mmadv.robustness import every_subset, wins
@@ -70,10 +72,11 @@ def run_report(argv: Sequence[str]) -> None:
         print(paired_table(paired).markdown())
     if arguments.out:
         check_writable(arguments.out)
-        with staged(arguments.out, last='comparison.md') as stage:
+        with locked(arguments.out), staged(arguments.out, last='comparison.md') as stage:
             for suffix, text in texts.items():
                 (stage / f'comparison.{suffix}').write_text(text, encoding='utf-8')
-            draw_curve(runs, stage / 'comparison.png')
+            curve = stage / 'comparison.png'
+            draw_file(curve, lambda: draw_curve(runs, curve))
             if paired:
                 _write_paired(stage, paired)
         print(f'comparison: {arguments.out}')
@@ -85,7 +88,8 @@ def _write_paired(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     for radius in dict.fromkeys(row['radius'] for row in rows):
         mine = [row for row in rows if row['radius'] == radius]
         if all(row['iterations'] for row in mine):
-            draw_budget(mine, folder / f'budget_{radius.replace("/", "_")}.png', WORST)
+            path = folder / f'budget_{radius.replace("/", "_")}.png'
+            draw_file(path, partial(draw_budget, mine, path, WORST))
 
 
 def components(name: str, folder: Path, run: RunResults) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mmadv.commands.command_line import Parser
 from mmadv.errors import UserError
-from mmadv.report.results import check_writable, staged
+from mmadv.report.drawing import draw_file
+from mmadv.report.output_folder import check_writable, locked, staged
 from mmadv.reproduction import pag_toy
 from mmadv.reproduction.pag_toy_figure import draw_boundaries
 
@@ -57,16 +58,18 @@ def reproduce_toy(arguments: argparse.Namespace) -> None:
     if arguments.per_class > largest:
         raise UserError(f'--per-class {arguments.per_class} is more than the {largest} points of a class')
     check_writable(arguments.out)
-    setting = pag_toy.Setting(weight=arguments.weight, per_class=arguments.per_class, epochs=arguments.epochs)
-    results, trained = pag_toy.run(range(arguments.seeds), setting)
-    print(pag_toy.table(results))
-    seconds = sum(model['seconds'] for model in results['models'].values())
-    print(f'both trainings of {arguments.seeds} seeds took {seconds:.0f} s')
-    with staged(arguments.out) as stage:
-        titles = {
-            f'{name}: {results["models"][name]["attacked"][0]:.1f} % under attack': networks.of_seed(0)
-            for name, networks in trained.items()
-        }
-        draw_boundaries(titles, *pag_toy.draw_points(0, 'test'), stage / 'pag_toy.png')
-        (stage / FILE).write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
+    with locked(arguments.out):
+        setting = pag_toy.Setting(weight=arguments.weight, per_class=arguments.per_class, epochs=arguments.epochs)
+        results, trained = pag_toy.run(range(arguments.seeds), setting)
+        print(pag_toy.table(results))
+        seconds = sum(model['seconds'] for model in results['models'].values())
+        print(f'both trainings of {arguments.seeds} seeds took {seconds:.0f} s')
+        with staged(arguments.out, last=FILE) as stage:
+            titles = {
+                f'{name}: {results["models"][name]["attacked"][0]:.1f} % under attack': networks.of_seed(0)
+                for name, networks in trained.items()
+            }
+            picture, points = stage / 'pag_toy.png', pag_toy.draw_points(0, 'test')
+            draw_file(picture, lambda: draw_boundaries(titles, *points, picture))
+            (stage / FILE).write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
     print(f'results: {Path(arguments.out)}')

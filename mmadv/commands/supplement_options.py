@@ -68,7 +68,7 @@ def chosen_supplements(arguments: Namespace, loop: AttackTestLoop, out: Path) ->
     """
     chosen: list[Supplement] = []
     if arguments.save_images:
-        chosen.append(SavedImages(out, out / UNFINISHED, rgb=loop.drawn.rgb))
+        chosen.append(SavedImages(out, out / UNFINISHED, loop.selection, rgb=loop.drawn.rgb))
     if arguments.minimal_radius is not None:
         attack = next(attack for attack in loop.attacks.values() if attack is not None)
         share = SHARE if arguments.minimal_share is None else arguments.minimal_share

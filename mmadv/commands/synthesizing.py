@@ -27,10 +27,12 @@ from mmadv.commands.provenance import hardware, versions
 from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
 from mmadv.engine.data import build_dataset
 from mmadv.engine.determinism import check_deterministic
+from mmadv.engine.examples import loads_rgb
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter
-from mmadv.models.building import build_segmentor, model_settings
-from mmadv.report.results import check_writable, staged
+from mmadv.models.building import build_segmentor
+from mmadv.report.drawing import draw_file
+from mmadv.report.output_folder import check_unlocked, check_writable, locked, staged
 from mmadv.report.sheet import draw_sheet
 from mmadv.robustness import SmoothedModel
 from mmadv.synthesis import Descent, ball, mean_absolute_error, psnr, ssim
@@ -106,6 +108,7 @@ def run_synthesize(argv: Sequence[str]) -> None:
             raise UserError(f'--{name} must be positive; found {getattr(arguments, name)}')
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
+    check_unlocked(out)
     use_safe_loading()
     given = given_models(arguments)
     for each in given:
@@ -117,18 +120,19 @@ def run_synthesize(argv: Sequence[str]) -> None:
     check_deterministic(dataset, 'test_dataloader.dataset')
     models = _load_models(configs, given)
     samples, batch = build_batch(arguments, configs[0], dataset, descent)
-    painted, frames = {}, {}
-    for (title, segmentor), each in zip(models.items(), given, strict=True):
-        model = _adapted(segmentor, samples, arguments, each.sigma)
-        watch = Watch(title, arguments.steps, arguments.frames)
-        painted[title] = batch.paint(model, watch).cpu()
-        watch.close()
-        frames[title] = [*watch.frames, painted[title]] if arguments.frames else []
-    rgb = _to_rgb(configs[0])
-    with staged(out) as stage:
-        results = _results(arguments, argv, given, batch, painted, dataset)
-        _write_pictures(stage, batch, painted, frames, rgb, results)
-        (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    with locked(out):
+        painted, frames = {}, {}
+        for (title, segmentor), each in zip(models.items(), given, strict=True):
+            model = _adapted(segmentor, samples, arguments, each.sigma)
+            watch = Watch(title, arguments.steps, arguments.frames)
+            painted[title] = batch.paint(model, watch).cpu()
+            watch.close()
+            frames[title] = [*watch.frames, painted[title]] if arguments.frames else []
+        rgb = _to_rgb(loads_rgb(configs[0], dataset))
+        with staged(out, last=FILE_NAME) as stage:
+            results = _results(arguments, argv, given, batch, painted, dataset)
+            _write_pictures(stage, batch, painted, frames, rgb, results)
+            (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     for title, rows in results['quality'].items():
         for name, row in zip(batch.names, rows, strict=True):
             print(f'{title}, {name}: PSNR {row["psnr"]:.2f} dB, SSIM {row["ssim"]:.4f}, MAE {row["mae"]:.4f}')
@@ -230,9 +234,7 @@ def _adapted(
     return SmoothedModel(model, sigma=sigma, samples=arguments.samples, output=output, seed=arguments.seed)
 
 
-def _to_rgb(config: Config) -> Callable[[Tensor], np.ndarray]:
-    loaded_rgb = bool((model_settings(config).get('data_preprocessor') or {}).get('rgb_to_bgr'))
-
+def _to_rgb(loaded_rgb: bool) -> Callable[[Tensor], np.ndarray]:
     def convert(image: Tensor) -> np.ndarray:
         pixels = image.permute(1, 2, 0).numpy()
         if pixels.shape[2] != 3:
@@ -301,7 +303,8 @@ def _write_pictures(
         for title, rows in results['quality'].items()
     }
     pictures = {_over_lines(title): [rgb(image) for image in images] for title, images in columns.items()}
-    draw_sheet(pictures, batch.names, stage / 'sheet.png', notes=notes)
+    sheet = stage / 'sheet.png'
+    draw_file(sheet, lambda: draw_sheet(pictures, batch.names, sheet, notes=notes))
     (stage / 'images').mkdir()
     for m, images in enumerate(painted.values()):
         for n, image in enumerate(images):

@@ -8,6 +8,8 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from mmadv.attacks import Universal, WorstCase, parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.command_line import command_text, join_processes_on_cpu, load_config, require, set_local_rank
-from mmadv.commands.going_on import UNFINISHED, kept, opened, without_resuming
+from mmadv.commands.going_on import UNFINISHED, kept, opened, sole_run, without_resuming
 from mmadv.commands.gradient_study import GradientStudy
-from mmadv.commands.provenance import hardware, versions
+from mmadv.commands.provenance import decisive_versions, hardware, versions
 from mmadv.commands.supplement_options import check_supplements, chosen_supplements
 from mmadv.commands.testing_options import check_numbers, chosen_attack, default_out, parser
 from mmadv.commands.trust_check import check_trust, trust_text
@@ -32,14 +34,17 @@ from mmadv.engine.scoring import evaluator_notes, loop_notes, scored_ignore_inde
 from mmadv.engine.universal import UniversalTraining, check_universal
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore, write_records
+from mmadv.locks import temporary_folder
 from mmadv.models.building import build_segmentor, model_settings
 from mmadv.printing import printable
 from mmadv.report.breakdown import images_table, write_breakdowns
+from mmadv.report.drawing import draw_file
 from mmadv.report.evaluation import FailedImage
 from mmadv.report.gradients import Gradients, gradients_text
 from mmadv.report.html import write_report
+from mmadv.report.output_folder import staged
 from mmadv.report.pictures import draw_example
-from mmadv.report.results import FILE_NAME, discard_stale, staged
+from mmadv.report.results import FILE_NAME
 from mmadv.report.run import RunResults
 from mmadv.report.summary import summary_text
 
@@ -47,8 +52,8 @@ from mmadv.report.summary import summary_text
 RECORDS = 'records.jsonl'
 # Inside the output folder: the page to look at.
 REPORT = 'report.html'
-# What only some runs write: of an earlier one it must not stay beside new results.
-OPTIONAL = ('adversarial', 'universal', 'minimal_radii.csv', 'object_sizes.csv', 'gradients.png')
+# Of the folder that the runner writes to, which nobody keeps.
+SCRATCH_PREFIX = 'mmadv-scratch-'
 # Keys of a config that decide numbers; a run that goes on must have them as they were.
 # Hooks of training alone. Checkpoints of EMAHook hold the averaged weights as the model's; the hook itself would swap
 # them out. EarlyStoppingHook asks for a train loop before a test begins.
@@ -77,8 +82,9 @@ def run_test(argv: Sequence[str]) -> int:
     config = opened(arguments, out)
     notes = [*evaluator_notes(config.get('test_evaluator')), *loop_notes(config.get('test_cfg'))]
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix='mmadv-test-') as scratch:
-        testing = config_for_testing(config, arguments, attack, scratch)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(temporary_folder(tempfile.gettempdir(), SCRATCH_PREFIX))
+        testing = config_for_testing(config, arguments, attack, str(scratch))
         join_processes_on_cpu(testing)
         runner = Runner.from_cfg(testing)
         name_failing_hooks(runner)
@@ -86,6 +92,7 @@ def run_test(argv: Sequence[str]) -> int:
         if arguments.precision == 'float64':
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
+        stack.enter_context(sole_run(arguments, out))
         loop.notes += notes
         attack = loop.completed(attack)
         source = load_source(arguments, loop, next(runner.model.parameters()))
@@ -115,7 +122,7 @@ def run_test(argv: Sequence[str]) -> int:
             _write(
                 out, arguments, argv, config.pretty_text, attack, loop, seconds, store, trust, source, study, universal
             )
-    store.remove()
+        store.remove()
     return _tell_failed(loop.evaluator.metrics[0].evaluation.failed)
 
 
@@ -176,7 +183,7 @@ def run_settings(config: Config, arguments: Namespace, attack: Attack | None, lo
             **{key: settings.get(key) for key in DECISIVE_KEYS},
             'test_dataloader': {'dataset': settings['test_dataloader'].get('dataset')},
         },
-        'versions': {name: version for name, version in versions().items() if name != 'python'},
+        'versions': decisive_versions(),
     }
 
 
@@ -322,20 +329,22 @@ def _write(
         results['universal'] = universal and universal.write(stage)
         for example in loop.examples:
             file = f'pictures/{example.index:05d}.png'
-            draw_example(
+            draw = partial(
+                draw_example,
                 example,
                 stage / file,
                 classes=metric.evaluation.classes,
                 palette=results['dataset']['palette'],
                 ignore_index=metric.evaluation.ignore_index,
             )
+            if not draw_file(stage / file, draw):
+                continue
             kind = loop.drawn.kinds[example.index]
             results['pictures'].append({'file': file, 'index': example.index, 'image': example.name, 'kind': kind})
         images_table(metric.per_image).write_csv(stage / 'per_image.csv')
         write_breakdowns(stage, metric.evaluation)
         for extra in loop.supplements:
             extra.write(stage, metric.evaluation, metric.records)
-        discard_stale(out, stage, OPTIONAL)
         write_records(stage / RECORDS, store.settings, metric.records)
         RunResults.from_json(results).write(stage)
         write_report({out.resolve().name: stage}, stage / REPORT, title=f'{loop.title}: {Path(arguments.config).stem}')

@@ -31,7 +31,7 @@ from mmadv.models.adv_data_preprocessor import check_trainable
 from mmadv.models.batches import check_channels, sample_names
 from mmadv.models.building import build_segmentor, model_settings
 from mmadv.models.free_adv_data_preprocessor import NOT_REPLAYED, FreeAdvSegDataPreProcessor
-from mmadv.report.results import check_writable
+from mmadv.report.output_folder import check_writable
 
 # What AtomicCheckpointHook stands in for.
 STOCK_HOOKS = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)

@@ -121,7 +121,7 @@ class AttackTestLoop(TestLoop):
         indexes = evenly_spaced(len(dataset), limit)
         self.dataset_size = len(dataset)
         sample = {indexes[i] for i in evenly_spaced(len(indexes), show)} if show else set()
-        self.drawn = Examples(sample, show // 2, rgb=loads_rgb(runner.cfg))
+        self.drawn = Examples(sample, show // 2, rgb=loads_rgb(runner.cfg, dataset))
         self.examples: list[Example] = []
         self.seconds = {'clean': 0.0, **dict.fromkeys(self.attacks, 0.0)}
         self.store: ResultStore | None = None
@@ -130,6 +130,7 @@ class AttackTestLoop(TestLoop):
         self.largest_group: int | None = None
         self.caveats: list[str] = []
         self.selection = Selection(dataset, indexes)
+        self.selection.check_files()
         self.dataloader_config = in_order({**dataloader, 'dataset': self.selection}, round_up=False)
         super().__init__(runner, self.dataloader_config, evaluator)
         self.num_classes = len(self.dataloader.dataset.metainfo['classes'])

@@ -88,6 +88,9 @@ class NamedErrors:
 
     Args:
         pipeline: what a sample goes through.
+
+    Attributes:
+        instead: path of an image -> path of the image that is read in its place.
     """
 
     def __init__(self, pipeline: Callable[[dict], Any]) -> None:
@@ -95,6 +98,7 @@ class NamedErrors:
         loaders = [getattr(type(step), '_load_seg_map', None) for step in getattr(pipeline, 'transforms', [])]
         # mmseg's own loader casts label maps to bytes; a loader of another kind may not.
         self._loads_bytes = LoadAnnotations._load_seg_map in loaders
+        self.instead: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name == 'pipeline':  # while unpickling
@@ -102,6 +106,8 @@ class NamedErrors:
         return getattr(self.pipeline, name)
 
     def __call__(self, sample: dict) -> Any:
+        if sample.get('img_path') in self.instead:
+            sample = {**sample, 'img_path': self.instead[sample['img_path']]}
         paths = {kind: sample[key] for key, kind in FILES.items() if isinstance(sample.get(key), str)}
         if self._loads_bytes and 'label' in paths:
             check_fits_a_byte(paths['label'])
@@ -113,7 +119,7 @@ class NamedErrors:
             for kind, path in paths.items():
                 problem = _file_problem(path)
                 if problem:
-                    raise UserError(f'{kind} {path} {problem}; mend or remove it') from error
+                    raise UserError(f'{kind} {path} {problem}; mend it, or remove it and begin anew') from error
             raise
 
 
@@ -142,6 +148,7 @@ class Selection(Dataset):
 
     ``sample_idx`` is the index in the whole dataset; ``image_name`` the image's path below the dataset's
     image folder, or the index where a sample has no path; ``digest`` a checksum of what the sample is made of.
+    Where several image folders hold a file of one name, the name is the path below what these folders have in common.
 
     Args:
         dataset: the whole dataset.
@@ -154,6 +161,7 @@ class Selection(Dataset):
         self.metainfo = dataset.metainfo
         folders = [getattr(part, 'data_prefix', {}).get('img_path') for part in leaves(dataset)]
         self.folders = [os.path.abspath(folder) for folder in folders if folder]
+        self._names = _unique_names(list(_image_paths(dataset)), self.folders)
 
     def __len__(self) -> int:
         return len(self.indexes)
@@ -173,7 +181,7 @@ class Selection(Dataset):
 
     def _digest(self, index: int, data: dict | None) -> str:
         """Returns the checksum of a sample's name and files, or of its pixels and labels where it has no files."""
-        info = self.dataset.get_data_info(index) if hasattr(self.dataset, 'get_data_info') else {}
+        info = _info(self.dataset, index)
         paths = [info[key] for key in FILES if isinstance(info.get(key), str)]
         digest = hashlib.blake2b((self._name(info.get('img_path')) or str(index)).encode(), digest_size=12)
         if paths and all(os.path.isfile(path) for path in paths):
@@ -189,9 +197,78 @@ class Selection(Dataset):
     def _name(self, path: str | None) -> str | None:
         if path is None:
             return None
-        path = os.path.abspath(path)
-        inside = [folder for folder in self.folders if Path(path).is_relative_to(folder)]
-        return Path(os.path.relpath(path, inside[0])).as_posix() if inside else Path(path).name
+        return self._names.get(path) or _short_name(path, self.folders)
+
+    @property
+    def names(self) -> dict[str, int]:
+        """Name of each image -> its index in the whole dataset; of a sample without a file the index is the name."""
+        infos = ((index, _info(self.dataset, index)) for index in self.indexes)
+        return {self._name(info.get('img_path')) or str(index): index for index, info in infos}
+
+    def check_files(self) -> None:
+        """Raises UserError for the first image or label of a file system that is missing or empty."""
+        for index in self.indexes:
+            info = _info(self.dataset, index)
+            for key, kind in FILES.items():
+                path = info.get(key)
+                if isinstance(path, str) and os.path.isdir(os.path.dirname(path) or '.'):
+                    if not os.path.isfile(path):
+                        raise UserError(f'{kind} {path} does not exist; mend it, or remove it from the dataset')
+                    if not os.path.getsize(path):
+                        raise UserError(f'{kind} {path} is empty; mend it, or remove it from the dataset')
+
+    def load_instead(self, index: int, file: Path) -> Any:
+        """Returns the inputs that the dataset's own pipeline makes of an image file in place of a sample's own.
+
+        Args:
+            index: of the sample in the whole dataset.
+            file: another image.
+
+        Returns:
+            (C, h, w) tensor; None for a sample that is read from no file.
+        """
+        path = _info(self.dataset, index).get('img_path')
+        pipelines = [part.pipeline for part in leaves(self.dataset) if isinstance(part.pipeline, NamedErrors)]
+        if path is None or not os.path.isfile(path) or not pipelines:
+            return None
+        try:
+            for pipeline in pipelines:
+                pipeline.instead = {path: str(file)}
+            return self.dataset[index]['inputs']
+        finally:
+            for pipeline in pipelines:
+                pipeline.instead = {}
+
+
+def _info(dataset: Any, index: int) -> Mapping[str, Any]:
+    return dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
+
+
+def _image_paths(dataset: Any) -> Iterator[str]:
+    for index in range(len(dataset)):
+        path = _info(dataset, index).get('img_path')
+        if path is not None:
+            yield path
+
+
+def _short_name(path: str, folders: Sequence[str]) -> str:
+    """Returns a path below the first of the folders that holds it, or the file's name."""
+    path = os.path.abspath(path)
+    inside = [folder for folder in folders if Path(path).is_relative_to(folder)]
+    return Path(os.path.relpath(path, inside[0])).as_posix() if inside else Path(path).name
+
+
+def _unique_names(paths: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
+    """Returns path -> name of the images whose short name another image has too; all names are different then."""
+    known: dict[str, set[str]] = {}
+    for path in set(paths):
+        known.setdefault(_short_name(path, folders), set()).add(os.path.abspath(path))
+    shared = {name for name, files in known.items() if len(files) > 1}
+    if not shared:
+        return {}
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    ambiguous = {path for path in paths if _short_name(path, folders) in shared}
+    return {path: Path(os.path.relpath(os.path.abspath(path), common)).as_posix() for path in ambiguous}
 
 
 def _pixel_data(sample: Any) -> list[Any]:

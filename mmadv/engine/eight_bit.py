@@ -11,9 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch import Tensor
 
 from mmadv.engine.attacked_group import GroupPredictor, PredictedGroup
+from mmadv.engine.data import Selection
 from mmadv.engine.supplements import Supplement
 from mmadv.errors import UserError
 from mmadv.evaluation.attack_metric import metric_values
@@ -24,6 +24,8 @@ from mmadv.robustness import count
 
 # Inside the output folder, and inside that of an unfinished run.
 FOLDER = 'adversarial'
+# Grey levels by which a file that is read back may differ: a pipeline that computes in floats rounds nowhere.
+ROUNDING = 0.5
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
@@ -32,19 +34,32 @@ class SavedImages(Supplement):
 
     A file is in the folder of its radius, named as the image is below the dataset's image folder; '/' of a radius
     becomes '_'. It has the size of what was attacked: of the network's input after the pipeline's resizing, or of the
-    image file.
+    image file. Each file is read back through the dataset's own pipeline, which must give what was scored.
 
     Args:
         out: output folder of the run.
         unfinished: where its results are while it lasts.
-        rgb: whether images are loaded as RGB, not as BGR.
+        selection: the images of the run.
+        rgb: whether images are loaded as RGB, not as BGR; where a file read back says otherwise, that counts.
+
+    Raises:
+        UserError: two images would be written to one file.
     """
 
     name = 'rounded'
 
-    def __init__(self, out: Path, unfinished: Path, *, rgb: bool) -> None:
+    def __init__(self, out: Path, unfinished: Path, selection: Selection, *, rgb: bool) -> None:
         self.folders = (unfinished / FOLDER, out / FOLDER)
+        self.selection = selection
         self.rgb = rgb
+        self.indexes = selection.names
+        owners: dict[PurePosixPath, str] = {}
+        for name in self.indexes:
+            other = owners.setdefault(file_name('0', name), name)
+            if other != name:
+                raise UserError(
+                    f'--save-images would write {other} and {name} to one PNG file; rename one of the images'
+                )
 
     @property
     def settings(self) -> Any:
@@ -61,7 +76,7 @@ class SavedImages(Supplement):
             levels = (attacked.images * 255).round()
             predictions = predictor.finite_predictions(model, levels / 255, names, 'the rounded adversarial image')
             for n, name in enumerate(names):
-                self._save(levels[n], file_name(radius, name))
+                self._save(levels[n].cpu().numpy().astype(np.uint8), file_name(radius, name), self.indexes[name])
                 counts = count(
                     predictions[n : n + 1],
                     group.scored_labels[n : n + 1],
@@ -101,6 +116,8 @@ class SavedImages(Supplement):
                         'share, and --resume'
                     )
                 target = folder / FOLDER / name
+                if target.exists():  # a dataset may hold an image twice
+                    continue
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     os.link(source, target)
@@ -110,11 +127,39 @@ class SavedImages(Supplement):
     def _find(self, name: PurePosixPath) -> Path | None:
         return next((folder / name for folder in self.folders if (folder / name).is_file()), None)
 
-    def _save(self, levels: Tensor, name: PurePosixPath) -> None:
+    def _save(self, levels: np.ndarray, name: PurePosixPath, index: int) -> None:
+        """Writes (C, h, w) grey levels so that the pipeline of the dataset reads them back."""
+        if len(levels) not in (1, 3):
+            raise UserError(f'--save-images writes images of one or three channels; found {len(levels)}')
         path = self.folders[0] / name
-        pixels = levels.cpu().numpy().astype(np.uint8).transpose(1, 2, 0)
-        if pixels.shape[2] not in (1, 3):
-            raise UserError(f'--save-images writes images of one or three channels; found {pixels.shape[2]}')
+        self._write(levels, path)
+        problem = self._difference(levels, path, index)
+        if problem and len(levels) == 3:
+            self.rgb = not self.rgb
+            self._write(levels, path)
+            if self._difference(levels, path, index) is None:
+                return
+            self.rgb = not self.rgb
+        if problem:
+            path.unlink(missing_ok=True)
+            raise UserError(
+                f'--save-images: the test pipeline reads the image back from its file with {problem}; the file would '
+                'not score what is reported: leave out --save-images, or the step of the pipeline that does it'
+            )
+
+    def _difference(self, levels: np.ndarray, path: Path, index: int) -> str | None:
+        """Returns how a file read back differs from what was attacked, None where it does not."""
+        inputs = self.selection.load_instead(index, path)
+        if inputs is None:
+            return None
+        read = inputs.numpy()
+        if read.shape != levels.shape:
+            return f'the shape {read.shape} in place of {levels.shape}'
+        largest = float(np.abs(read.astype(np.float64) - levels).max())
+        return None if largest <= ROUNDING else f'values that differ by up to {largest:g} of 255'
+
+    def _write(self, levels: np.ndarray, path: Path) -> None:
+        pixels = levels.transpose(1, 2, 0)
         ordered = pixels[:, :, ::-1] if self.rgb else pixels  # OpenCV writes BGR
         _, data = cv2.imencode('.png', np.ascontiguousarray(ordered))
         temporary = path.with_name(f'.{uuid.uuid4().hex}')

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from mmengine.dist import all_gather_object
 from torch import Tensor
@@ -15,6 +17,9 @@ from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.pictures import Example
 
 SAMPLE = 'sample'
+# Of channel means, in grey levels, that says which of two orders of the channels it is.
+CLEAR_DIFFERENCE = 2.0
+COMPARED_IMAGES = 5
 
 
 class Examples:
@@ -97,8 +102,27 @@ class Examples:
         return pixels if self.rgb else pixels[:, :, ::-1].copy()
 
 
-def loads_rgb(config: Any) -> bool:
-    """Returns whether the pipeline of a config gives RGB images; OpenMMLab's loaders give BGR."""
+def loads_rgb(config: Any, dataset: Any) -> bool:
+    """Returns whether the pipeline of a dataset gives RGB images; OpenMMLab's loaders give BGR.
+
+    The first images whose channels differ enough decide, compared with their files; where none can be compared, the
+    config's preprocessor does.
+    """
+    for index in range(min(len(dataset), COMPARED_IMAGES)):
+        path = dataset.get_data_info(index).get('img_path') if hasattr(dataset, 'get_data_info') else None
+        pixels = cv2.imread(path) if path is not None and os.path.isfile(path) else None
+        if pixels is None:  # likewise
+            continue
+        try:
+            given = dataset[index]['inputs'].double().mean((1, 2)).numpy()
+        except Exception:  # told when the image is attacked
+            continue
+        if len(given) != 3:
+            continue
+        bgr = pixels.reshape(-1, 3).mean(0)
+        as_bgr, as_rgb = np.abs(given - bgr).sum(), np.abs(given - bgr[::-1]).sum()
+        if abs(as_bgr - as_rgb) > CLEAR_DIFFERENCE:
+            return bool(as_rgb < as_bgr)
     preprocessor = (config.get('model') or {}).get('data_preprocessor') or config.get('data_preprocessor') or {}
     return bool(isinstance(preprocessor, Mapping) and preprocessor.get('rgb_to_bgr'))
 

@@ -8,16 +8,17 @@ is never read as a result.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import shutil
+import re
 import sys
 import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from mmadv.printing import printable
 
 FORMAT = 'mmadv/records 1'
 SUFFIX = '.jsonl'
+# Files of a store, and those that a supplement keeps there; a dot begins the name of a file that is being written.
+OWN_FILES = re.compile(r'records-.*\.jsonl|[^/]*\.npz|\.[^/]*-[0-9a-f]{8}|adversarial/(.*\.png|(.*/)?\.[0-9a-f]{32})')
 SYNC_SECONDS = 5.0
 SHOWN_CHARACTERS = 60
 
@@ -179,9 +182,16 @@ class ResultStore:
             self._abandon()
 
     def remove(self) -> None:
-        """Deletes the folder."""
+        """Deletes what runs keep in the folder, and the folder unless something else is in it."""
         self._abandon()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.folder.is_dir():
+            return
+        for path in sorted(self.folder.rglob('*'), reverse=True):  # what is in a folder comes before it
+            if path.is_dir() and not path.is_symlink():
+                _remove_if_empty(path)
+            elif OWN_FILES.fullmatch(path.relative_to(self.folder).as_posix()):
+                path.unlink(missing_ok=True)
+        _remove_if_empty(self.folder)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f'records-*{SUFFIX}')) if self.folder.is_dir() else []
@@ -192,6 +202,7 @@ class ResultStore:
             # Without the settings nobody knows what the results were made with.
             damaged += len(values)
             values = []
+        damaged += _lost(values)
         self.damaged += damaged
         if damaged:
             self._tell(path, f'holds {damaged} damaged line{"s" if damaged > 1 else ""}')
@@ -254,9 +265,10 @@ def header_line(settings: Mapping[str, Any]) -> bytes:
 
 
 def write_records(path: Path, settings: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes the results of a complete run into one file, in the format of the store."""
+    """Writes the results of a complete run into one file, in the format of the store, with their number."""
+    records = list(records)
     with open(path, 'wb') as stream:
-        stream.write(header_line(settings))
+        stream.write(encode_line({'format': FORMAT, 'settings': settings, 'records': len(records)}))
         for record in records:
             stream.write(encode_line(record))
 
@@ -274,6 +286,12 @@ def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     check_header(values[0], str(path))
     for record in values[1:]:
         check_index(record, str(path))
+    lost = _lost(values)
+    if lost:
+        raise UserError(
+            f'results per image {path} are cut short: {lost} of {values[0]["records"]} images are missing; mend them '
+            'by running mmadv test with --resume'
+        )
     return values[0]['settings'], values[1:]
 
 
@@ -283,6 +301,21 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f'results per image {path} cannot be read: {error.strerror}; run mmadv test again') from None
+
+
+def _lost(values: Sequence[Any]) -> int:
+    """Returns how many results a complete run's file lacks; files that do not say their number lack none."""
+    header = values[0] if values and isinstance(values[0], dict) else {}
+    number = header.get('records')
+    return max(number - (len(values) - 1), 0) if isinstance(number, int) else 0
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
 
 
 def _checksum(text: bytes) -> bytes:

@@ -11,11 +11,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmadv.report.curve import STYLES
+from mmadv.report.drawing import plain_text
 from mmadv.report.metrics import CURVES
 
 HATCHES = ('', '//', '..', 'xx', '\\\\', '++')
 
 
+@plain_text
 def draw_budget(rows: Sequence[Mapping[str, Any]], path: str | Path, worst: str = 'worst case') -> None:
     """Writes the figure: above, the worst case over the iterations; below, every attack at the largest common budget.
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmadv.report.drawing import plain_text
 from mmadv.report.pictures import colour
 
 ABSTAINED = (255, 255, 255)
@@ -36,6 +37,7 @@ def certificate_table(results: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
+@plain_text
 def draw_certificate(
     image: np.ndarray,
     label: np.ndarray,

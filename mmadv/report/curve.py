@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmadv.report.drawing import plain_text
 from mmadv.report.evaluation import CLEAN
 from mmadv.report.metrics import CURVES, Metric
 from mmadv.report.run import RunResults
@@ -86,11 +87,13 @@ def _error_bars(run: RunResults, metric: str, points: Sequence[tuple[float, str,
     return [list(side) for side in zip(*reach, strict=True)]
 
 
+@plain_text
 def draw_curve(runs: Mapping[str, RunResults], path: str | Path) -> None:
     """Writes the robustness curve of several runs; the suffix of ``path`` decides the format."""
     robustness_figure(runs).savefig(path, dpi=150)
 
 
+@plain_text
 def curve_svgs(runs: Mapping[str, RunResults]) -> list[str]:
     """Returns the robustness curves as svg elements, one for each metric, the same text for the same runs."""
     return [svg_text(robustness_figure(runs, [metric]), metric.name) for metric in CURVES]

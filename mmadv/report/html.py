@@ -14,6 +14,7 @@ from markupsafe import Markup
 from mmadv.errors import UserError
 from mmadv.report import views
 from mmadv.report.curve import curve_svgs
+from mmadv.report.drawing import draw_svgs
 from mmadv.report.gradients import gradients_table
 from mmadv.report.metrics import HEADLINE
 from mmadv.report.minimal_radius import minimal_radius_svg
@@ -43,7 +44,7 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
     """Returns the page; a single run has no name on it."""
     shown = {name if len(runs) > 1 else '': run for name, run in runs.items()}
     places = dict(zip(shown, folders.values(), strict=True))
-    curves = [*curve_svgs(runs), minimal_radius_svg(runs)] if any(run.radii for run in runs.values()) else []
+    curves = _curves(runs) if any(run.radii for run in runs.values()) else []
     measured = {name: run.gradients for name, run in shown.items() if run.gradients is not None}
     text = 'gradients of some class scores, and images moved towards the classes'
     sheets = {
@@ -85,6 +86,11 @@ def _environment() -> Environment:
     )
     environment.filters['percent'] = percent
     return environment
+
+
+def _curves(runs: Mapping[str, RunResults]) -> list[str]:
+    curves = draw_svgs('the robustness curves', lambda: curve_svgs(runs))
+    return curves + draw_svgs('the curve of minimal radii', lambda: [minimal_radius_svg(runs)])
 
 
 def _write_whole(path: Path, text: str) -> Path:

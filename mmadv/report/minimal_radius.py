@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmadv.report.curve import STYLES, svg_text
+from mmadv.report.drawing import plain_text
 from mmadv.report.evaluation import MinimalRadii
 from mmadv.report.run import RunResults
 from mmadv.report.table import percent
@@ -37,6 +38,7 @@ def minimal_radius_points(radii: Sequence[float], images: int) -> tuple[list[flo
     return [radius for radius, _ in points], [share for _, share in points]
 
 
+@plain_text
 def minimal_radius_svg(runs: Mapping[str, RunResults]) -> str:
     """Returns the plot as an svg element, empty where no run has minimal radii.
 

@@ -12,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from mmadv.report.drawing import plain_text
+
 VOID = (128, 128, 128)
 LEGEND_CLASSES = 24
 LEGEND_COLUMNS = 4
@@ -83,6 +85,7 @@ def magnified(image: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, f
     return np.clip(0.5 + factor * delta, 0, 1), factor
 
 
+@plain_text
 def draw_example(
     example: Example,
     path: str | Path,

@@ -9,7 +9,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmadv.report.drawing import plain_text
 
+
+@plain_text
 def draw_sheet(
     columns: Mapping[str, Sequence[np.ndarray]],
     rows: Sequence[str],

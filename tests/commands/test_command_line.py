@@ -1,4 +1,8 @@
-"""Which errors become sentences."""
+"""Which errors become sentences, and what signals do."""
+
+import os
+import signal
+import time
 
 import pytest
 
@@ -49,3 +53,28 @@ def test_status_and_stderr(capsys, monkeypatch):
 def test_pretrained_checkpoints_are_found_at_any_depth():
     model = {'a': [{'init_cfg': {'type': 'Pretrained', 'checkpoint': 'x.pth'}}], 'init_cfg': {'type': 'Normal'}}
     assert list(pretrained(model)) == ['x.pth']
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_signals_of_a_scheduler_do_what_an_interrupt_does(capsys, number, status):
+    cleaned = []
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+
+    def command(argv):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            cleaned.append(number)
+
+    assert guarded(command, []) == status
+    assert cleaned == [number] and capsys.readouterr().err == 'interrupted\n'
+    assert {one: signal.getsignal(one) for one in before} == before
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert guarded(lambda argv: os.kill(os.getpid(), signal.SIGHUP), []) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import tiny_project
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
@@ -40,7 +41,37 @@ def test_named_errors_pass_other_errors_on(tiny):
 
     with pytest.raises(ZeroDivisionError, match='a defect of the pipeline'):
         NamedErrors(broken)({'img_path': str(tiny / 'data/images/0.png')})
-    with pytest.raises(UserError, match=r'label .*none.png does not exist; mend or remove it'):
+    with pytest.raises(UserError, match=r'label .*none.png does not exist; mend it, or remove it and begin anew'):
         NamedErrors(broken)({'img_path': str(tiny / 'data/images/0.png'), 'seg_map_path': str(tiny / 'none.png')})
     assert NamedErrors(dict)({'a': 1}) == {'a': 1}
     assert pickle.loads(pickle.dumps(NamedErrors(dict)))({'a': 1}) == {'a': 1}
+
+
+def test_images_of_one_name_in_several_folders_have_names_of_their_own(tmp_path):
+    parts = []
+    for folder in ('day', 'night'):
+        tiny_project.write_dataset(tmp_path / folder, images=2)
+        config = tiny_project.write_config(tmp_path / f'{folder}.py', tmp_path / folder)
+        parts.append(build_dataset(Config.fromfile(str(config)).dataset, 'here'))
+    (tmp_path / 'night/images/1.png').rename(tmp_path / 'night/images/7.png')
+    (tmp_path / 'night/labels/1.png').rename(tmp_path / 'night/labels/7.png')
+    parts[1] = build_dataset(Config.fromfile(str(config)).dataset, 'here')
+    both = ConcatDataset(parts)
+    selection = Selection(both, range(4))
+    assert selection.names == {'day/images/0.png': 0, '1.png': 1, 'night/images/0.png': 2, '7.png': 3}
+    assert [selection[i]['data_samples'].metainfo['image_name'] for i in range(4)] == list(selection.names)
+    assert len({selection.digest(index) for index in range(4)}) == 4
+    assert Selection(both, [2]).names == {'night/images/0.png': 2}  # a name does not depend on what else is chosen
+
+
+def test_missing_and_empty_files_are_known_before_any_is_read(tmp_path):
+    tiny_project.write_dataset(tmp_path / 'data', images=3)
+    config = tiny_project.write_config(tmp_path / 'config.py', tmp_path / 'data')
+    selection = Selection(build_dataset(Config.fromfile(str(config)).dataset, 'here'), range(3))
+    selection.check_files()
+    (tmp_path / 'data/labels/2.png').unlink()
+    with pytest.raises(UserError, match=r'label .*labels/2.png does not exist; mend it, or remove it from the dataset'):
+        selection.check_files()
+    (tmp_path / 'data/images/1.png').write_bytes(b'')
+    with pytest.raises(UserError, match=r'image .*images/1.png is empty; mend it'):
+        selection.check_files()

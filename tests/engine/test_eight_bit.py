@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import tiny_project
+from mmcv.transforms import LoadImageFromFile
+from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from mmadv.commands.command_line import guarded
 from mmadv.commands.testing import run_test
-from mmadv.engine.eight_bit import file_name
+from mmadv.engine.eight_bit import SavedImages, file_name
 from mmadv.errors import UserError
 from mmadv.evaluation import ResultStore
 from mmadv.report import load_results
@@ -81,3 +84,59 @@ def test_refused(tiny, tmp_path, capsys):
     assert 'has no adversarial images for --save-images' in capsys.readouterr().err
     with pytest.raises(UserError, match=r'the image ../a.png is not below the image folder'):
         file_name('4/255', '../a.png')
+
+
+@TRANSFORMS.register_module()
+class LoadRGB(LoadImageFromFile):
+    """Loads images as RGB, as some projects' loaders do."""
+
+    def transform(self, results):
+        results = super().transform(results)
+        results['img'] = np.ascontiguousarray(results['img'][:, :, ::-1])
+        return results
+
+
+@TRANSFORMS.register_module()
+class Darker(LoadImageFromFile):
+    """Reads an image darker than it is in its file."""
+
+    def transform(self, results):
+        results = super().transform(results)
+        results['img'] = results['img'] // 2
+        return results
+
+
+EXTRA_RGB = "model['data_preprocessor']['bgr_to_rgb'] = False\n"
+
+
+def with_loader(tiny, folder, loader):
+    extra = f"test_dataloader['dataset']['pipeline'] = [dict(type={loader!r}), *pipeline[1:]]\n"
+    return tiny_project.write_config(folder / 'config.py', tiny / 'data', extra + EXTRA_RGB)
+
+
+def test_files_of_a_pipeline_that_loads_rgb_score_what_the_report_says(tiny, tmp_path):
+    given = [str(with_loader(tiny, tmp_path, 'LoadRGB')), str(tiny / 'trained.pth')]
+    assert run_test([*given, *ATTACK, '--out', str(tmp_path / 'out')]) == 0
+    ours = np.array(Image.open(tmp_path / 'out/adversarial/8_255/0.png')).astype(int)
+    assert np.abs(ours - np.array(Image.open(tiny / 'data/images/0.png'))).max() <= 8
+    option = f'test_dataloader.dataset.data_prefix.img_path={tmp_path / "out/adversarial/8_255"}'
+    again = ['--attack', 'none', *COMMON, '--out', str(tmp_path / 'again'), '--cfg-options', option]
+    assert run_test([*given, *again]) == 0
+    again = load_results(tmp_path / 'again')['evaluation']['clean']
+    rounded = load_results(tmp_path / 'out')['evaluation']['rounded']['8/255']
+    assert {name: rounded[name] for name in again} == again
+
+
+def test_a_pipeline_that_reads_files_back_as_something_else_is_refused(tiny, tmp_path):
+    config = with_loader(tiny, tmp_path, 'Darker')
+    with pytest.raises(UserError, match=r'reads the image back from its file with values that differ by up to \d+ of'):
+        run_test([str(config), str(tiny / 'trained.pth'), *ATTACK, '--out', str(tmp_path / 'out')])
+    assert not list((tmp_path / 'out').rglob('*.png')) and not list(tmp_path.rglob('results.json'))
+
+
+def test_images_that_would_be_one_file_are_refused_before_the_attack(tmp_path):
+    class Twins:
+        names = {'a.png': 0, 'a.jpg': 1}
+
+    with pytest.raises(UserError, match=r'would write a.png and a.jpg to one PNG file; rename one of the images'):
+        SavedImages(tmp_path, tmp_path, Twins(), rgb=False)

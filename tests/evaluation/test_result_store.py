@@ -196,3 +196,32 @@ def test_areas_hold_all_counts(rows):
     back = to_counts(json.loads(json.dumps(areas)), 4)
     assert (back.intersection == counts.intersection).all()
     assert (back.prediction == counts.prediction).all() and (back.label == counts.label).all()
+
+
+def test_a_file_of_a_complete_run_that_is_cut_at_a_line_end_is_no_whole_one(tmp_path, capsys):
+    path = tmp_path / 'records.jsonl'
+    write_records(path, SETTINGS, [record(0), record(1), record(2)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b''.join(lines[:-2]))
+    with pytest.raises(UserError, match=r'are cut short: 2 of 3 images are missing; mend them by running mmadv test'):
+        read_records(path)
+    assert list(ResultStore(tmp_path / 'store', SETTINGS, path).read()) == [0]
+    assert f'{path} holds 2 damaged lines; what is lost is computed again' in capsys.readouterr().err
+    old = [encode_line({'format': 'mmadv/records 1', 'settings': SETTINGS}), *lines[1:]]  # without a number
+    path.write_bytes(b''.join(old))
+    assert read_records(path)[1] == [record(0), record(1), record(2)]
+
+
+def test_remove_leaves_files_of_others(tmp_path):
+    store = filled(tmp_path / 'store', [0])
+    store.save_arrays('example', {'a': np.zeros(1)})
+    for name in ('adversarial/4_255/city/0.png', 'adversarial/4_255/.' + 'a' * 32, '.example-0123abcd'):
+        (tmp_path / 'store' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'store' / name).write_text('')
+    store.remove()
+    assert not (tmp_path / 'store').exists()
+    (tmp_path / 'store/adversarial').mkdir(parents=True)
+    for name in ('adversarial/notes.txt', 'picture.png'):
+        (tmp_path / 'store' / name).write_text('mine')
+    filled(tmp_path / 'store', [0]).remove()
+    assert {path.name for path in (tmp_path / 'store').rglob('*')} == {'adversarial', 'notes.txt', 'picture.png'}

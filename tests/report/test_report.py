@@ -26,7 +26,6 @@ from mmadv.report.curve import curve_points, curve_svgs
 from mmadv.report.evaluation import AttackedImage, ImageResult
 from mmadv.report.gradients import Gradients, gradients_text
 from mmadv.report.pictures import colour, magnified
-from mmadv.report.results import check_writable, discard_stale, staged
 
 
 def results(**changes):
@@ -222,34 +221,6 @@ def test_refused_results(folder, tmp_path):
         load_results(path)
     with pytest.raises(ValueError, match='not JSON compliant'):
         replace(results(), seconds={'total': float('nan')}).write(path)
-
-
-def test_staged_folder_appears_whole_or_not_at_all(tmp_path):
-    def fail():
-        with staged(tmp_path / 'deep' / 'out') as stage:
-            (stage / 'results.json').write_text('{}')
-            raise RuntimeError('stop')
-
-    with pytest.raises(RuntimeError, match='stop'):
-        fail()
-    assert list((tmp_path / 'deep').iterdir()) == []
-    with staged(tmp_path / 'deep' / 'out') as stage:
-        (stage / 'results.json').write_text('{}')
-    assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['out']
-    check_writable(tmp_path / 'deep' / 'out')
-    check_writable(tmp_path / 'not' / 'yet')
-    assert not (tmp_path / 'not').exists()
-
-
-def test_what_an_earlier_run_wrote_does_not_stay(tmp_path):
-    stage, out = tmp_path / 'stage', tmp_path / 'out'
-    for folder in (stage, out):
-        (folder / 'kept').mkdir(parents=True)
-    (out / 'old').mkdir()
-    for name in ('old/picture.png', 'old.csv', 'mine.txt'):
-        (out / name).write_text('')
-    discard_stale(out, stage, ['kept', 'old', 'old.csv', 'never'])
-    assert {path.name for path in out.iterdir()} == {'kept', 'mine.txt'}
 
 
 def test_per_image_rows(tmp_path):

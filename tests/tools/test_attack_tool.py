@@ -139,6 +139,7 @@ def test_an_earlier_result_is_replaced_and_other_files_stay(attack_tool, project
     assert attack_tool([*argv, '--show', '0', '--seed', '5']) == 0
     assert load_results('out')['seed'] == 5
     assert sorted(path.name for path in (project / 'out').iterdir()) == [
+        'manifest.json',
         'notes.txt',
         'object_sizes.csv',
         'per_class.csv',

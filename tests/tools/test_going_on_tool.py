@@ -112,6 +112,7 @@ def test_an_interrupt_says_how_to_go_on(attack_tool, project, stop_after, capsys
     worst = [results['evaluation']['attacked']['8/255']['worst_case']['aAcc'] for results in (resumed, whole)]
     assert worst[0] == pytest.approx(worst[1], abs=5e-3)
     assert sorted(path.name for path in (project / 'out').iterdir()) == [
+        'manifest.json',
         'object_sizes.csv',
         'per_class.csv',
         'per_image.csv',

@@ -17,7 +17,8 @@ def test_runs_side_by_side(attack_tool, report_tool, project, capsys):
     table = capsys.readouterr().out
     assert '| eccv | SEA (eccv: 3 losses) | 8/255 | 3 | ' in table and '| one step | FGSM | 8/255 | 3 |' in table
     assert sorted(path.name for path in (project / 'both').iterdir()) == [
-        f'comparison.{suffix}' for suffix in ('csv', 'md', 'png', 'tex')
+        *(f'comparison.{suffix}' for suffix in ('csv', 'md', 'png', 'tex')),
+        'manifest.json',
     ]
     assert (project / 'both/comparison.md').read_text() in table
     with open('both/comparison.csv', newline='') as stream:

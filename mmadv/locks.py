@@ -1,0 +1,124 @@
+"""Locks that end with their process, however it ends, and temporary folders that outlive no later run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK_NAME = '.lock'
+# A folder without its lock file is being made or deleted; after this long it was left so by a killed process.
+UNLOCKED_SECONDS = 60.0
+_held: set[int] = set()
+
+
+def try_lock(path: str | Path) -> int | None:
+    """Returns a descriptor that holds the lock on a file, None if another process holds it; ``release`` ends it.
+
+    The file is made if it is missing. The lock ends with the process, and processes forked from it do not hold it.
+
+    Raises:
+        OSError: the file cannot be opened, or its file system has no locks.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        if _is_file(path, descriptor):
+            _held.add(descriptor)
+            return descriptor
+        os.close(descriptor)  # its last owner deleted the file meanwhile
+
+
+def is_locked(path: str | Path) -> bool:
+    """Returns whether a process holds the lock on a file; makes no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def release(path: str | Path, descriptor: int | None) -> None:
+    """Deletes the file of a lock and ends the lock; None stands for a file without one."""
+    Path(path).unlink(missing_ok=True)
+    if descriptor is not None and descriptor in _held:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+@contextmanager
+def temporary_folder(parent: str | Path, prefix: str) -> Iterator[Path]:
+    """Gives a new folder that is deleted at the end.
+
+    First it deletes the folders of this prefix that killed processes left in ``parent``.
+    """
+    for path in Path(parent).glob(f'{prefix}*'):
+        _delete_if_left(path)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        try:
+            descriptor = try_lock(folder / LOCK_NAME)
+        except OSError:  # a file system without locks: the lock file stays, so that nobody deletes the folder
+            descriptor = None
+        inner = folder / 'files'
+        inner.mkdir()
+        try:
+            yield inner
+        finally:
+            release(folder / LOCK_NAME, descriptor)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete_if_left(folder: Path) -> None:
+    """Deletes a temporary folder whose process has ended."""
+    lock = folder / LOCK_NAME
+    try:
+        if not lock.exists():
+            if time.time() - folder.stat().st_mtime < UNLOCKED_SECONDS:
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        descriptor = try_lock(lock)
+    except OSError:  # another user's, or gone by now
+        return
+    if descriptor is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        release(lock, descriptor)
+
+
+def _is_file(path: str | Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _forget() -> None:
+    """Leaves the locks to the parent alone: a forked process would hold them on after its parent's death."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
