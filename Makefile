@@ -18,7 +18,7 @@ demo: setup
 test: lint types pytest
 
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore -m mkdocs build --strict
 
 benchmark: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/attack_cost.py --compare
