@@ -26,9 +26,7 @@ def run(command, tmp_path):
 
 
 def test_the_site_builds_and_every_link_leads_somewhere(tmp_path):
-    done = run(
-        ['-m', 'mkdocs', 'build', '--strict', '-f', ROOT / 'mkdocs.yml', '-d', tmp_path / 'site'], tmp_path
-    )
+    done = run(['-m', 'mkdocs', 'build', '--strict', '-f', ROOT / 'mkdocs.yml', '-d', tmp_path / 'site'], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     commands = (tmp_path / 'site' / 'commands.html').read_text(encoding='utf-8')
     assert all(f'usage: mmadv {name}' in commands for name in COMMANDS)
