@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from mmadv.errors import UserError
+from mmadv.errors import UserError, nearest
 from mmadv.printing import printable, shown
 
 T = TypeVar('T', bound=Callable[..., Any])
@@ -64,6 +64,12 @@ NotRequired = typing.Annotated[V, MayBeAbsent()]
 Share = typing.Annotated[float, Range(0, 1)]
 Positive = typing.Annotated[int, Range(1)]
 NotNegative = typing.Annotated[int, Range(0)]
+PositiveNumber = typing.Annotated[float, Range(0, open_low=True)]
+NotNegativeNumber = typing.Annotated[float, Range(0)]
+# A value of a label map of 8 bits.
+Label = typing.Annotated[int, Range(0, 255)]
+# A stage of a backbone with four of them.
+Stage = typing.Annotated[int, Range(0, 3)]
 # A radius or step size as it is written, '4/255', which the class turns into a number.
 Radius = typing.Annotated[float, Parsed()]
 
@@ -125,17 +131,19 @@ def check(value: Any, hint: Any, name: str) -> None:
 def checked(entry: T) -> T:
     """Makes a class or a function check its annotated arguments whenever it is called; use as a decorator.
 
-    A class is changed in place, so that its repr, pickling and subclasses stay as they are.
+    A class is changed in place, so that its repr, pickling and subclasses stay as they are. One without an ``__init__``
+    checks the arguments of the one it inherits; one that passes ``**settings`` on checks them too, as its
+    bases annotate them.
 
     Raises:
-        UserError: when called with an argument that does not fit; names it.
+        UserError: when called with an argument that does not fit, is unknown or missing; names it.
     """
     if not inspect.isclass(entry):
         hints = functools.partial(typing.get_type_hints, entry, include_extras=True)
         return typing.cast(T, _guarded(entry, entry.__name__, hints))
-    if '__init__' in vars(entry):
+    if entry.__init__ is not object.__init__:  # type: ignore[misc]
         hints = functools.partial(_hints, entry)
-        type.__setattr__(entry, '__init__', _guarded(vars(entry)['__init__'], entry.__name__, hints))
+        type.__setattr__(entry, '__init__', _guarded(entry.__init__, entry.__name__, hints))  # type: ignore[misc]
     return entry
 
 
@@ -144,18 +152,25 @@ def _hints(owner: type) -> dict[str, Any]:
     try:
         if is_dataclass(owner):
             return typing.get_type_hints(owner, include_extras=True)
-        return typing.get_type_hints(inspect.unwrap(owner.__init__), include_extras=True)  # type: ignore[misc]
+        hints: dict[str, Any] = {}
+        for base in owner.__mro__:
+            if '__init__' not in vars(base) or base is object:
+                continue
+            call = inspect.unwrap(vars(base)['__init__'])
+            hints = {**typing.get_type_hints(call, include_extras=True), **hints}
+            if not any(one.kind is one.VAR_KEYWORD for one in inspect.signature(call).parameters.values()):
+                break
+        return hints
     except NameError as error:
         raise TypeError(f'{owner.__name__}: an annotation cannot be read ({error}); import it at run time') from error
 
 
 def _guarded(call: Callable[..., Any], name: str, hints: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
     signature = inspect.signature(call)
-    variadic = {
-        parameter.name
-        for parameter in signature.parameters.values()
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    }
+    parameters = signature.parameters.values()
+    defaults = {one.name: one.default for one in parameters}
+    positional = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), None)
+    keywords = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), None)
     known: dict[str, Any] = {}
 
     @functools.wraps(call)
@@ -164,14 +179,35 @@ def _guarded(call: Callable[..., Any], name: str, hints: Callable[[], dict[str, 
             known.update(hints())
         try:
             given = signature.bind(*args, **kwargs).arguments
-        except TypeError:
-            return call(*args, **kwargs)  # Python names what is missing or unknown
+        except TypeError as error:
+            raise UserError(_misfit(signature, name, args, kwargs) or f'{name}: {error}') from None
+        given.pop(positional, None)
+        given.update(given.pop(keywords, {}))
         for argument, value in given.items():
-            if argument in known and argument not in variadic:
+            # A default of None stands for None in annotations of others.
+            if argument in known and not (value is None and defaults.get(argument) is None):
                 check(value, known[argument], f'{name}.{argument}')
         return call(*args, **kwargs)
 
     return checking
+
+
+def _misfit(signature: inspect.Signature, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Returns which argument of a call is unknown or missing, None where something else is wrong."""
+    parameters = [one for one in signature.parameters.values() if one.name != 'self']
+    known = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    unknown = [] if takes_any else [key for key in kwargs if key not in known]
+    if unknown:
+        return f"{name} has no argument '{printable(unknown[0])}'{nearest(unknown[0], known)}"
+    try:
+        bound = signature.bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return None
+    missing = [
+        one.name for one in parameters if one.default is one.empty and one.name in known and one.name not in bound
+    ]
+    return f'{name} needs the argument {", ".join(missing)}' if missing else None
 
 
 def expected(hint: Any) -> str:
@@ -209,6 +245,7 @@ NAMES: dict[Any, str] = {
     list: 'a list',
     tuple: 'a list',
     types.NoneType: 'None',
+    Callable: 'a function',
 }
 PLURALS = {int: 'integers', float: 'numbers', str: 'texts', bool: 'times True or False'}
 

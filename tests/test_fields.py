@@ -99,5 +99,5 @@ def test_checked_components_stay_what_they_are():
         with pytest.raises(UserError, match=name):
             make()
     assert built(3, 'a', on=True, other=1) == (3, ('a',), True, {'other': 1})
-    with pytest.raises(TypeError, match="unexpected keyword argument 'stepz'"):
+    with pytest.raises(UserError, match="Setting has no argument 'stepz'"):
         Setting(stepz=3)

@@ -6,9 +6,11 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
 from mmadv.datasets.checks import CheckedFiles
+from mmadv.fields import checked
 
 
 @DATASETS.register_module()
+@checked
 class ADE20K151Dataset(CheckedFiles, BaseSegDataset):
     """ADE20K's scene parsing benchmark with the files' own values as classes: 0 is background, 1 to 150 its classes.
 

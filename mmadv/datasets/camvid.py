@@ -6,9 +6,11 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from mmadv.datasets.checks import CheckedFiles
+from mmadv.fields import checked
 
 
 @DATASETS.register_module()
+@checked
 class CamVidDataset(CheckedFiles, BaseSegDataset):
     """CamVid with the 11 classes and the split of SegNet (367 training, 101 validation frames).
 

@@ -6,9 +6,11 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
 from mmadv.datasets.checks import CheckedFiles
+from mmadv.fields import checked
 
 
 @DATASETS.register_module()
+@checked
 class Cityscapes19Dataset(CheckedFiles, CityscapesDataset):
     """mmseg's ``CityscapesDataset`` that names the folder, image or label map that is missing.
 

@@ -6,9 +6,11 @@ from mmseg.datasets import BaseSegDataset, PascalVOCDataset
 from mmseg.registry import DATASETS
 
 from mmadv.datasets.checks import CheckedFiles
+from mmadv.fields import checked
 
 
 @DATASETS.register_module()
+@checked
 class COCOVOC21Dataset(CheckedFiles, BaseSegDataset):
     """COCO 2017 with VOC's 20 object classes; everything else is background.
 

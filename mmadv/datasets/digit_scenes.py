@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 from sklearn.datasets import load_digits, load_sample_images
 
-from mmadv.errors import UserError, nearest
+from mmadv.fields import NotNegative, Positive, checked
 
 SPLITS = ('train', 'val')
 SIDE = 64
@@ -112,6 +113,7 @@ def _bright_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
+@checked
 class LoadDigitScene(BaseTransform):
     """Draws the scene that a ``DigitScenesDataset`` names: the image and its label map.
 
@@ -133,6 +135,7 @@ class LoadDigitScene(BaseTransform):
 
 
 @DATASETS.register_module()
+@checked
 class DigitScenesDataset(BaseSegDataset):
     """Coloured handwritten digits on photographs, 64x64, without a file: everything is drawn at run time.
 
@@ -166,11 +169,7 @@ class DigitScenesDataset(BaseSegDataset):
         ],
     )
 
-    def __init__(self, split: str, length: int, seed: int = 0, **kwargs) -> None:
-        if split not in SPLITS:
-            raise UserError(f"DigitScenesDataset: unknown split '{split}'{nearest(str(split), SPLITS)}")
-        if length < 1:
-            raise UserError(f'DigitScenesDataset: length must be at least 1, found {length}')
+    def __init__(self, split: Literal['train', 'val'], length: Positive, seed: NotNegative = 0, **kwargs) -> None:
         self.split = split
         self.length = length
         self.seed = seed

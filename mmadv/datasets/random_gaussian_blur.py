@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -11,9 +9,11 @@ from mmcv.transforms.utils import cache_randomness
 from mmseg.registry import TRANSFORMS
 
 from mmadv.errors import UserError
+from mmadv.fields import NotNegativeNumber, Share, checked
 
 
 @TRANSFORMS.register_module()
+@checked
 class RandomGaussianBlur(BaseTransform):
     """Blurs the image, not the label map, with a Gaussian of random standard deviation.
 
@@ -25,11 +25,9 @@ class RandomGaussianBlur(BaseTransform):
         UserError: a probability outside [0, 1], a negative or descending sigma.
     """
 
-    def __init__(self, prob: float = 0.5, sigma: Sequence[float] = (0.0, 1.0)) -> None:
-        if not 0 <= prob <= 1:
-            raise UserError(f'RandomGaussianBlur: prob must be in [0, 1], found {prob}')
-        if len(sigma) != 2 or not 0 <= sigma[0] <= sigma[1]:
-            raise UserError(f'RandomGaussianBlur: sigma must be two values, 0 <= lowest <= highest, found {sigma}')
+    def __init__(self, prob: Share = 0.5, sigma: tuple[NotNegativeNumber, NotNegativeNumber] = (0.0, 1.0)) -> None:
+        if sigma[0] > sigma[1]:
+            raise UserError(f'RandomGaussianBlur: sigma must be the lowest, then the highest value; found {sigma}')
         self.prob = prob
         self.sigma = tuple(sigma)
 

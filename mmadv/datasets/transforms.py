@@ -8,9 +8,11 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from mmadv.errors import UserError
+from mmadv.fields import Label, Positive, checked
 
 
 @TRANSFORMS.register_module()
+@checked
 class ScoreAtInputSize(BaseTransform):
     """Makes the current image size the size that predictions are scored at.
 
@@ -40,6 +42,7 @@ class ScoreAtInputSize(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@checked
 class ResizeShortSide(BaseTransform):
     """Resizes so that the short side has a given length, the image by PIL's bilinear filter and label maps by nearest.
 
@@ -53,9 +56,7 @@ class ResizeShortSide(BaseTransform):
         UserError: a size that is not a positive integer.
     """
 
-    def __init__(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UserError(f'ResizeShortSide: size must be a positive integer, found {size!r}')
+    def __init__(self, size: Positive) -> None:
         self.size = size
 
     def transform(self, results: dict) -> dict:
@@ -88,6 +89,7 @@ def _resized(array: np.ndarray, shape: tuple[int, int], resample: Image.Resampli
 
 
 @TRANSFORMS.register_module()
+@checked
 class VoidToClass(BaseTransform):
     """Gives the void pixels of a label map a class, so that they are scored.
 
@@ -101,10 +103,7 @@ class VoidToClass(BaseTransform):
         UserError: values that are no 8-bit labels, or equal ones.
     """
 
-    def __init__(self, label: int = 0, void: int = 255) -> None:
-        for name, value in (('label', label), ('void', void)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
-                raise UserError(f'VoidToClass: {name} must be an integer from 0 to 255, found {value!r}')
+    def __init__(self, label: Label = 0, void: Label = 255) -> None:
         if label == void:
             raise UserError(f'VoidToClass: label and void are both {label}, which changes nothing; give another label')
         self.label = label

@@ -6,9 +6,11 @@ from mmseg.datasets import BaseSegDataset, PascalVOCDataset
 from mmseg.registry import DATASETS
 
 from mmadv.datasets.checks import CheckedFiles
+from mmadv.fields import checked
 
 
 @DATASETS.register_module()
+@checked
 class VOC2012Dataset(CheckedFiles, BaseSegDataset):
     """VOC 2012 by lists, with a sentence for the folder, list, image or label map that is missing.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,8 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from mmadv.checkpoints.resuming import newest_checkpoint
-from mmadv.errors import UserError
+from mmadv.errors import UserError, nearest
+from mmadv.fields import checked
 
 # Suffix of a checkpoint that is being written.
 PARTIAL = '.partial'
@@ -25,6 +27,7 @@ VALIDATED = 'validated_iteration'
 
 
 @HOOKS.register_module()
+@checked
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, which writes a checkpoint whole before it gives up an older one.
 
@@ -40,6 +43,14 @@ class AtomicCheckpointHook(CheckpointHook):
     Args:
         **settings: those of CheckpointHook.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        # CheckpointHook takes any further key, and reads none of them.
+        known = [key for key in inspect.signature(CheckpointHook).parameters if key != 'kwargs']
+        for key in settings:
+            if key not in known:
+                raise UserError(f"CheckpointHook has no setting '{key}'{nearest(key, known)}")
+        super().__init__(**settings)
 
     # Until training begins: a validation alone has no folder to write to.
     is_atomic = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_main_process
@@ -28,9 +28,10 @@ from mmadv.engine.progress import Progress
 from mmadv.engine.scoring import disagreement, metrics_ignore_index
 from mmadv.engine.supplements import Supplement
 from mmadv.engine.targets import aimed, parse_target
-from mmadv.errors import UserError, nearest
+from mmadv.errors import UserError
 from mmadv.evaluation import AttackMetric, ResultStore
 from mmadv.evaluation.record_check import check_record
+from mmadv.fields import NotNegative, Positive, Radius, checked
 from mmadv.models.adapter import caveats, head_ignore_index, unwrap
 from mmadv.registry import ATTACKS, build
 from mmadv.report.pictures import Example
@@ -39,6 +40,7 @@ SPACES = ('input', 'image')
 
 
 @LOOPS.register_module()
+@checked
 class AttackTestLoop(TestLoop):
     """Attacks the test images, and hands clean and attacked predictions to the evaluator.
 
@@ -83,12 +85,12 @@ class AttackTestLoop(TestLoop):
         dataloader: Mapping[str, Any],
         evaluator: Any,
         attack: Attack | Mapping[str, Any] | None = None,
-        radii: Sequence[str | float] = (),
-        seed: int = 0,
-        limit: int | None = None,
-        show: int = 0,
+        radii: Sequence[Radius] = (),
+        seed: NotNegative = 0,
+        limit: Positive | None = None,
+        show: NotNegative = 0,
         title: str | None = None,
-        space: str = 'input',
+        space: Literal['input', 'image'] = 'input',
         target: str | None = None,
     ) -> None:
         if not isinstance(dataloader, Mapping):
@@ -114,8 +116,6 @@ class AttackTestLoop(TestLoop):
                 for radius, attack in self.attacks.items()
             }
             self.title = title or f'{self.title}, {target}'
-        if space not in SPACES:
-            raise UserError(f"unknown space '{space}'{nearest(str(space), SPACES)}")
         if space == 'image':
             attack_image_files(dataset)
         indexes = evenly_spaced(len(dataset), limit)
@@ -316,7 +316,7 @@ class AttackTestLoop(TestLoop):
 
 
 def attacks_by_radius(
-    attack: Attack | Mapping[str, Any] | None, radii: Sequence[str | float] = ()
+    attack: Attack | Mapping[str, Any] | None, radii: Sequence[Radius] = ()
 ) -> dict[str, Attack | None]:
     """Returns the attack at every radius, by the radius' text; None stands for radius 0.
 

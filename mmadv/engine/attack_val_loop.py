@@ -21,6 +21,7 @@ from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.scoring import disagreement, metrics_ignore_index
 from mmadv.errors import UserError
+from mmadv.fields import NotNegative, Positive, checked
 from mmadv.models.adapter import head_ignore_index, unwrap
 
 
@@ -34,6 +35,7 @@ def check_validation_attack(attack: Attack | Mapping[str, Any] | None) -> Attack
 
 
 @LOOPS.register_module()
+@checked
 class AttackValLoop(ValLoop):
     """A ValLoop that also attacks every image, and scores what is predicted then by the same metrics.
 
@@ -63,14 +65,12 @@ class AttackValLoop(ValLoop):
         dataloader: Mapping[str, Any],
         evaluator: Any,
         attack: Attack | Mapping[str, Any] | None = None,
-        limit: int | None = None,
-        seed: int = 0,
+        limit: Positive | None = None,
+        seed: NotNegative = 0,
         fp16: bool = False,
     ) -> None:
         if not isinstance(dataloader, Mapping) or not isinstance(evaluator, (Mapping, list, tuple)):
             raise UserError('AttackValLoop needs val_dataloader and val_evaluator as configs; give dicts')
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise UserError(f'val_cfg.limit must be a positive integer or None; found {limit!r}')
         self.attack = check_validation_attack(attack)
         self.seed = seed
         dataset = build_dataset(dataloader['dataset'], 'val_dataloader.dataset')

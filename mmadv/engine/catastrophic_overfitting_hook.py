@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -16,14 +15,14 @@ from mmseg.registry import HOOKS
 from mmadv.attacks import Attack, derive_seed
 from mmadv.engine.attacked_batches import attack_batch
 from mmadv.engine.data import evenly_spaced
-from mmadv.errors import UserError, nearest
+from mmadv.errors import UserError
+from mmadv.fields import Positive, Range, checked
 from mmadv.models.adapter import unwrap
 from mmadv.registry import ATTACKS, build
 
-ACTIONS = ('warn', 'stop', 'rollback')
-
 
 @HOOKS.register_module()
+@checked
 class CatastrophicOverfittingHook(Hook):
     """Compares the accuracy under the training attack with that under a stronger one, on images held back.
 
@@ -55,21 +54,13 @@ class CatastrophicOverfittingHook(Hook):
     def __init__(
         self,
         attack: Attack | Mapping[str, Any],
-        interval: int = 200,
-        images: int = 8,
-        threshold: float = 0.2,
-        action: str = 'warn',
+        interval: Positive = 200,
+        images: Positive = 8,
+        threshold: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 0.2,
+        action: Literal['warn', 'stop', 'rollback'] = 'warn',
         training_attack: Attack | Mapping[str, Any] | None = None,
-        batch_size: int = 8,
+        batch_size: Positive = 8,
     ) -> None:
-        for name, value in (('interval', interval), ('images', images), ('batch_size', batch_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f'CatastrophicOverfittingHook: {name} must be a positive integer; found {value!r}')
-        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-        if not (number and math.isfinite(threshold) and 0 < threshold < 1):
-            raise UserError(f'CatastrophicOverfittingHook: threshold must lie between 0 and 1; found {threshold!r}')
-        if action not in ACTIONS:
-            raise UserError(f"CatastrophicOverfittingHook: unknown action '{action}'{nearest(str(action), ACTIONS)}")
         self.attack = _untargeted(attack, 'attack')
         self.training_attack = None if training_attack is None else _untargeted(training_attack, 'training_attack')
         self.interval = interval

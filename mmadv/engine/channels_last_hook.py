@@ -7,8 +7,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from mmadv.fields import checked
+
 
 @HOOKS.register_module()
+@checked
 class ChannelsLastHook(Hook):
     """Lays the model's four-dimensional weights out channels last, before training, validation or testing.
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import Sampler
 
 from mmadv.engine.data import Selection, leaves
+from mmadv.fields import NotNegative, checked
 
 
 def dealt(costs: Sequence[int], number: int) -> list[list[int]]:
@@ -54,6 +55,7 @@ def image_costs(selection: Selection) -> list[int]:
 
 
 @DATA_SAMPLERS.register_module()
+@checked
 class CostSampler(Sampler):
     """Gives every process its share of a ``Selection``, each image once, by ``image_costs``; in order within a share.
 
@@ -62,7 +64,7 @@ class CostSampler(Sampler):
         seed: taken as mmengine gives one to all samplers; nothing is drawn.
     """
 
-    def __init__(self, dataset: Selection, seed: int | None = None) -> None:
+    def __init__(self, dataset: Selection, seed: NotNegative | None = None) -> None:
         self.dataset = dataset
         self.rank, self.processes = get_dist_info()
         self._share: list[int] | None = None

@@ -10,6 +10,7 @@ from mmengine.runner import IterBasedTrainLoop
 from mmseg.registry import LOOPS
 
 from mmadv.errors import UserError
+from mmadv.fields import NotNegative, Positive, checked
 from mmadv.models.adapter import unwrap
 from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
 
@@ -18,6 +19,7 @@ PERTURBATIONS = 'free_perturbations'
 
 
 @LOOPS.register_module()
+@checked
 class FreeTrainLoop(IterBasedTrainLoop):
     """An IterBasedTrainLoop that trains on every batch ``replays`` times in a row (Shafahi et al., 2019, algorithm 1).
 
@@ -40,14 +42,13 @@ class FreeTrainLoop(IterBasedTrainLoop):
         self,
         runner: Any,
         dataloader: Any,
-        max_iters: int,
-        replays: int = 4,
-        val_begin: int = 1,
-        val_interval: int = 1000,
-        dynamic_intervals: list[tuple[int, int]] | None = None,
+        max_iters: Positive,
+        replays: Positive = 4,
+        val_begin: NotNegative = 1,
+        val_interval: Positive = 1000,
+        dynamic_intervals: list[tuple[NotNegative, Positive]] | None = None,
         fast_forward_on_resume: bool = False,
     ) -> None:
-        check_replays(replays)
         super().__init__(
             runner,
             dataloader,

@@ -11,9 +11,11 @@ from mmseg.registry import HOOKS
 
 from mmadv.attacks import derive_seed
 from mmadv.engine.seeded_data import SeededDataset, seed_generators, seeded
+from mmadv.fields import checked
 
 
 @HOOKS.register_module()
+@checked
 class IterationSeedHook(Hook):
     """Seeds the global generators, so that a resumed run draws what it would have drawn without the interruption.
 

@@ -14,6 +14,7 @@ from mmseg.registry import HOOKS
 from mmadv.attacks import derive_seed
 from mmadv.engine.pag_bank import kept_bank, raw_pictures, shared_bank
 from mmadv.errors import UserError, nearest
+from mmadv.fields import NotNegative, Positive, checked
 from mmadv.models.adapter import unwrap
 from mmadv.models.pag_segmentor import PAGMixin
 from mmadv.models.pag_targets import BankRequest, build_bank_target, collect_bank, load_teacher
@@ -31,6 +32,7 @@ SETTINGS = {
 
 
 @HOOKS.register_module()
+@checked
 class PAGTargetHook(Hook):
     """Makes the targets g(x, t) of a PAG segmentor before training starts.
 
@@ -57,9 +59,9 @@ class PAGTargetHook(Hook):
     def __init__(
         self,
         target: Mapping[str, Any],
-        size: Sequence[int] | None = None,
-        max_images: int | None = None,
-        seed: int = 0,
+        size: tuple[Positive, Positive] | None = None,
+        max_images: Positive | None = None,
+        seed: NotNegative = 0,
     ) -> None:
         self.target = dict(target)
         kind = self.target.get('type')

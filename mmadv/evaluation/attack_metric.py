@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mmengine.dist import all_gather_object, get_world_size
@@ -16,6 +16,7 @@ from mmadv.errors import UserError
 from mmadv.evaluation.image_record import Records, Table, image_record, to_counts, to_text
 from mmadv.evaluation.object_sizes import object_sizes
 from mmadv.evaluation.result_store import ResultStore
+from mmadv.fields import checked
 from mmadv.report.evaluation import (
     CLEAN,
     AttackedImage,
@@ -36,6 +37,7 @@ from mmadv.robustness import Counts, LowestMIoU, bootstrap, metrics, wins
 
 
 @METRICS.register_module()
+@checked
 class AttackMetric(BaseMetric):
     """Metrics of the clean and the attacked predictions that ``AttackTestLoop`` attaches to the data samples.
 
@@ -59,7 +61,7 @@ class AttackMetric(BaseMetric):
 
     def __init__(
         self,
-        collect_device: str = 'cpu',
+        collect_device: Literal['cpu', 'gpu'] = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
         ignore_index: int = 255,

@@ -8,10 +8,12 @@ import numpy as np
 from mmseg.registry import METRICS
 
 from mmadv.evaluation.attack_metric import AttackMetric
+from mmadv.fields import checked
 from mmadv.robustness import Counts, LowestMIoU, lowest_miou, worst_case
 
 
 @METRICS.register_module()
+@checked
 class SEAMetric(AttackMetric):
     """Metrics of every member of an ensemble, and of the worst member of each image.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from mmadv.attacks import Attack, NonFinite, derive_seed
 from mmadv.errors import UserError
+from mmadv.fields import Positive, PositiveNumber, Share, checked
 from mmadv.models.adapter import FAITHFUL_PREPROCESSORS, TrainingAdapter
 from mmadv.models.batches import check_channels, check_labels, check_not_scaled, check_pixels, label_maps, sample_names
 from mmadv.models.iteration_key import IterationKey
@@ -27,6 +28,7 @@ from mmadv.registry import ATTACKS, build
 
 
 @MODELS.register_module()
+@checked
 class AdvSegDataPreProcessor(SegDataPreProcessor):
     """mmseg's SegDataPreProcessor, which replaces samples of a training batch by adversarial examples.
 
@@ -57,17 +59,17 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
     def __init__(
         self,
         attack: Attack | Mapping[str, Any] | None = None,
-        prob: float = 1.0,
+        prob: Share = 1.0,
         *,
         mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        size: tuple[int, int] | None = None,
-        size_divisor: int | None = None,
+        std: Sequence[PositiveNumber] | None = None,
+        size: tuple[Positive, Positive] | None = None,
+        size_divisor: Positive | None = None,
         pad_val: float = 0,
         seg_pad_val: float = 255,
         bgr_to_rgb: bool = False,
         rgb_to_bgr: bool = False,
-        batch_augments: Any = None,
+        batch_augments: Callable | None = None,
         test_cfg: dict | None = None,
         **unknown: Any,
     ) -> None:
@@ -76,8 +78,9 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
                 f'AdvSegDataPreProcessor has no argument {", ".join(sorted(unknown))}; it replaces a '
                 'SegDataPreProcessor, and the data_preprocessor of this config is of another kind'
             )
-        if isinstance(prob, bool) or not isinstance(prob, (int, float)) or math.isnan(prob) or not 0 <= prob <= 1:
-            raise UserError(f'data_preprocessor.prob must be a number from 0 to 1; found {prob!r}')
+        check_statistics(mean, std)
+        if bgr_to_rgb and rgb_to_bgr:
+            raise UserError('data_preprocessor.bgr_to_rgb and rgb_to_bgr are both True; set the one that is meant')
         if attack is None and prob > 0:
             raise UserError(f'data_preprocessor.prob is {prob} but there is no attack; give data_preprocessor.attack')
         super().__init__(
@@ -258,6 +261,16 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         if segmentor is not None and id(segmentor) in memo:
             duplicate.bind(memo[id(segmentor)])
         return duplicate
+
+
+def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raises UserError unless mean and std have one value for each of 1 or 3 channels, or are both missing."""
+    if mean is None and std is None:
+        return
+    if mean is None or std is None or len(mean) not in (1, 3) or len(mean) != len(std):
+        raise UserError(
+            f'data_preprocessor.mean and std must both have 1 or 3 values, or both be missing; found {mean} and {std}'
+        )
 
 
 def place_in_whole_batch(index: int) -> int:

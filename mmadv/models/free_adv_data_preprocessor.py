@@ -14,6 +14,7 @@ from torch import Tensor
 from mmadv.attacks.checks import checked_step_size
 from mmadv.attacks.threat import Linf
 from mmadv.errors import UserError
+from mmadv.fields import Positive, PositiveNumber, Radius, checked
 from mmadv.models.adapter import FAITHFUL_PREPROCESSORS
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
 
@@ -21,6 +22,7 @@ NOT_REPLAYED = "FreeAdvSegDataPreProcessor needs batches that are replayed; set 
 
 
 @MODELS.register_module()
+@checked
 class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
     """mmseg's SegDataPreProcessor, which adds a perturbation that learns from the weights' own backward pass.
 
@@ -46,13 +48,13 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
 
     def __init__(
         self,
-        radius: str | float,
-        step_size: str | float | None = None,
+        radius: Radius,
+        step_size: Radius | None = None,
         *,
         mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        size: tuple[int, int] | None = None,
-        size_divisor: int | None = None,
+        std: Sequence[PositiveNumber] | None = None,
+        size: tuple[Positive, Positive] | None = None,
+        size_divisor: Positive | None = None,
         pad_val: float = 0,
         seg_pad_val: float = 255,
         bgr_to_rgb: bool = False,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
 
 import torch
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
@@ -15,14 +14,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmadv.attacks import derive_seed
 from mmadv.errors import UserError, nearest
+from mmadv.fields import NotNegative, NotRequired, Positive, PositiveNumber, checked
 from mmadv.models.adapter import TrainingAdapter
 from mmadv.models.batches import check_not_scaled, check_pixels, label_maps, sample_names
 from mmadv.models.frozen_norms import check_statistics, eval_mode, freeze_norms
 from mmadv.models.iteration_key import IterationKey
 from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
-from mmadv.robustness.aligned_gradients import OVER
 
-KEYS = ('weight', 'classes_per_step', 'over', 'exclude')
+
+class PAGSettings(TypedDict):
+    """Settings of the PAG loss, as ``PAGMixin`` describes them."""
+
+    weight: PositiveNumber
+    classes_per_step: NotRequired[Positive]
+    over: NotRequired[Literal['valid', 'class']]
+    exclude: NotRequired[Sequence[NotNegative]]
 
 
 class PAGMixin:
@@ -52,12 +58,13 @@ class PAGMixin:
         UserError: a setting that makes no sense, or a segmentor with one output channel.
     """
 
-    def __init__(self, *, pag: Mapping[str, Any], **segmentor: Any) -> None:
+    def __init__(self, *, pag: PAGSettings, **segmentor: Any) -> None:
         super().__init__(**segmentor)
-        settings = dict(pag)
+        settings: dict[str, Any] = dict(pag)
+        known = PAGSettings.__annotations__
         for key in settings:
-            if key not in KEYS:
-                raise UserError(f"model.pag has no setting '{key}'{nearest(str(key), KEYS)}")
+            if key not in known:
+                raise UserError(f"model.pag has no setting '{key}'{nearest(str(key), known)}")
         if self.out_channels == 1:
             raise UserError('aligned gradients need one output channel for each class; set out_channels to num_classes')
         classes = self.num_classes
@@ -67,7 +74,11 @@ class PAGMixin:
         self.pag_classes = [k for k in range(classes) if k not in excluded]
         self.pag_classes_per_step = settings.get('classes_per_step', 2)
         self.pag_over = settings.get('over', 'valid')
-        _check_settings(settings.get('weight'), self.pag_classes_per_step, len(self.pag_classes), self.pag_over)
+        if self.pag_classes_per_step > len(self.pag_classes):
+            raise UserError(
+                f'model.pag.classes_per_step must be from 1 to {len(self.pag_classes)}; '
+                f'found {self.pag_classes_per_step}'
+            )
         self._pag_loss = PAGLoss(weight=settings['weight'], num_classes=len(self.pag_classes))
         self._pag_key = IterationKey()
         self._pag_units_checked = False
@@ -191,23 +202,13 @@ def check_units(pixels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
     check_not_scaled(images, names)
 
 
-def _check_settings(weight: Any, classes_per_step: Any, classes: int, over: Any) -> None:
-    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number or not 0 < weight < math.inf:
-        raise UserError(f'model.pag.weight must be a positive number; found {weight!r}')
-    if isinstance(classes_per_step, bool) or not isinstance(classes_per_step, int):
-        raise UserError(f'model.pag.classes_per_step must be an integer; found {classes_per_step!r}')
-    if not 1 <= classes_per_step <= classes:
-        raise UserError(f'model.pag.classes_per_step must be from 1 to {classes}; found {classes_per_step}')
-    if over not in OVER:
-        raise UserError(f"model.pag.over must be 'valid' or 'class'; found {over!r}")
-
-
 @MODELS.register_module()
+@checked
 class PAGEncoderDecoder(PAGMixin, EncoderDecoder):
     """mmseg's EncoderDecoder with the PAG loss; see ``PAGMixin``."""
 
 
 @MODELS.register_module()
+@checked
 class PAGCascadeEncoderDecoder(PAGMixin, CascadeEncoderDecoder):
     """mmseg's CascadeEncoderDecoder with the PAG loss; see ``PAGMixin``."""

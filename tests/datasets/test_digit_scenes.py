@@ -85,8 +85,8 @@ def test_registered_dataset_gives_what_mmseg_trains_on():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(split='vall', length=4), r"unknown split 'vall'; did you mean 'val'\?"),
-        (dict(split='val', length=0), 'length must be at least 1, found 0'),
+        (dict(split='vall', length=4), "split must be 'train' or 'val'; found 'vall'"),
+        (dict(split='val', length=0), 'length must be an integer at least 1; found 0'),
     ],
 )
 def test_mistakes_are_told(arguments, message):

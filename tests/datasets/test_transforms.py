@@ -92,9 +92,9 @@ def test_void_becomes_a_class_and_nothing_else_changes():
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: ResizeShortSide(size=0), 'size must be a positive integer, found 0'),
-        (lambda: ResizeShortSide(size=(4, 4)), r'size must be a positive integer, found \(4, 4\)'),
-        (lambda: VoidToClass(label=256), 'label must be an integer from 0 to 255, found 256'),
+        (lambda: ResizeShortSide(size=0), 'size must be an integer at least 1; found 0'),
+        (lambda: ResizeShortSide(size=(4, 4)), r'size must be an integer at least 1; found \(4, 4\)'),
+        (lambda: VoidToClass(label=256), r'label must be an integer in \[0, 255\]; found 256'),
         (lambda: VoidToClass(label=255), 'label and void are both 255, which changes nothing'),
         (
             lambda: ResizeShortSide(size=4)(dict(img=np.zeros((8, 8, 3)), seg_fields=[])),

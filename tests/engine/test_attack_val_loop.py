@@ -200,10 +200,10 @@ def test_training_goes_on_where_there_is_nothing_to_roll_back_to(build_runner, k
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(interval=0), 'interval must be a positive integer; found 0'),
-        (dict(images=0.5), 'images must be a positive integer; found 0.5'),
-        (dict(threshold=20), 'threshold must lie between 0 and 1; found 20'),
-        (dict(action='rolback'), "unknown action 'rolback'; did you mean 'rollback'"),
+        (dict(interval=0), 'interval must be an integer at least 1; found 0'),
+        (dict(images=0.5), 'images must be an integer at least 1; found 0.5'),
+        (dict(threshold=20), r'threshold must be a finite number in \(0, 1\); found 20'),
+        (dict(action='rolback'), "action must be 'warn' or 'stop' or 'rollback'; found 'rolback'"),
         (dict(attack=dict(STRONG, objective=dict(type='CrossEntropy', targeted=True))), 'must be an untargeted attack'),
         (dict(training_attack=3), 'training_attack must be an untargeted attack; found 3'),
     ],
@@ -231,7 +231,7 @@ def test_hook_refuses_trainings_that_it_cannot_watch(build_runner):
     ('loop', 'message'),
     [
         (dict(type='AttackValLoop'), 'val_cfg has no attack'),
-        (dict(VAL, limit=0), 'val_cfg.limit must be a positive integer or None; found 0'),
+        (dict(VAL, limit=0), 'limit must be an integer at least 1, or None; found 0'),
         (dict(VAL, attack=dict(STRONG, steps=0)), 'steps must be a positive integer; found 0'),
         (dict(VAL, attack=dict(STRONG, objective=dict(type='CrossEntropy', targeted=True))), 'an untargeted attack'),
     ],

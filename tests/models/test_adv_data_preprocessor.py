@@ -296,7 +296,7 @@ def test_train_step(build_model, make_batch, name):
 
 @pytest.mark.parametrize('prob', [-0.1, 1.1, float('nan'), '0.5', True, None])
 def test_refuses_a_prob_that_is_none(prob):
-    with pytest.raises(UserError, match='prob must be a number from 0 to 1; found'):
+    with pytest.raises(UserError, match=r'prob must be a finite number in \[0, 1\]; found'):
         AdvSegDataPreProcessor(PGD, prob)
 
 

@@ -300,5 +300,5 @@ def test_unknown_names_suggest_the_nearest():
         build_backbone('convnxt_t')
     with pytest.raises(UserError, match="unknown input_convention 'imgenet'; did you mean 'imagenet'"):
         build_backbone('resnet18', input_convention='imgenet')
-    with pytest.raises(UserError, match='output_stride of the backbone must be 8, 16 or 32; found 4'):
+    with pytest.raises(UserError, match='PlainResNet.output_stride must be 8 or 16 or 32; found 4'):
         build_backbone('resnet18', output_stride=4)

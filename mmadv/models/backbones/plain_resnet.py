@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from mmseg.models.backbones import ResNet
 from mmseg.registry import MODELS
 
 from mmadv.checkpoints.conventions import convention
-from mmadv.errors import UserError
+from mmadv.fields import Range, Stage, checked
 
 
 @MODELS.register_module()
+@checked
 class PlainResNet(ResNet):
     """mmseg's ResNet with one 7x7 convolution as stem and the stride in the 3x3 convolutions.
 
@@ -46,10 +48,10 @@ class PlainResNet(ResNet):
     def __init__(
         self,
         *,
-        depth: int = 50,
-        output_stride: int = 8,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        frozen_stages: int = -1,
+        depth: Literal[18, 34, 50, 101, 152] = 50,
+        output_stride: Literal[8, 16, 32] = 8,
+        out_indices: Sequence[Stage] = (0, 1, 2, 3),
+        frozen_stages: Annotated[int, Range(-1, 4)] = -1,
         norm_cfg: dict | None = None,
         norm_eval: bool = False,
         with_cp: bool = False,
@@ -57,8 +59,6 @@ class PlainResNet(ResNet):
         input_convention: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        if output_stride not in self.STRIDES:
-            raise UserError(f'output_stride of the backbone must be 8, 16 or 32; found {output_stride}')
         strides, dilations = self.STRIDES[output_stride]
         super().__init__(
             depth=depth,

@@ -18,12 +18,14 @@ from mmadv.checkpoints.families import SOURCES, Source, converted
 from mmadv.checkpoints.families import source as find_source
 from mmadv.checkpoints.matching import Account, match
 from mmadv.errors import UserError
+from mmadv.fields import checked
 from mmadv.models.backbones.architectures import fresh_parameters, shapes_of
 from mmadv.models.backbones.conversion import read
 from mmadv.models.backbones.input_convention import check_preprocessor, preprocessor_of
 
 
 @WEIGHT_INITIALIZERS.register_module()
+@checked
 class RobustPretrained:
     """Loads a classifier's weights into a backbone, every one of them, and checks their input convention.
 

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from mmadv.checkpoints.conventions import convention
 from mmadv.errors import UserError
+from mmadv.fields import Positive, PositiveNumber, Share, Stage, checked
 from mmadv.models.backbones.conv_stem import ConvStem
 
 
 @MODELS.register_module()
+@checked
 class TimmConvNeXt(BaseModule):
     """The stem and the four stages of timm's ConvNeXt, with a LayerNorm on each output.
 
@@ -44,15 +46,15 @@ class TimmConvNeXt(BaseModule):
 
     def __init__(
         self,
-        depths: Sequence[int] = (3, 3, 9, 3),
-        dims: Sequence[int] = (96, 192, 384, 768),
-        patch_size: int = 4,
-        drop_path_rate: float = 0.0,
-        layer_scale: float | None = 1e-6,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        depths: tuple[Positive, Positive, Positive, Positive] = (3, 3, 9, 3),
+        dims: tuple[Positive, Positive, Positive, Positive] = (96, 192, 384, 768),
+        patch_size: Positive = 4,
+        drop_path_rate: Share = 0.0,
+        layer_scale: PositiveNumber | None = 1e-6,
+        out_indices: Sequence[Stage] = (0, 1, 2, 3),
         init_cfg: dict | list[dict] | None = None,
         *,
-        stem_widths: Sequence[int] | None = None,
+        stem_widths: Sequence[Positive] | None = None,
         input_convention: str | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -11,9 +12,11 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor
 
 from mmadv.checkpoints.conventions import convention
+from mmadv.fields import Positive, Share, Stage, checked
 
 
 @MODELS.register_module()
+@checked
 class TimmResNetV2(BaseModule):
     """timm's pre-activation ResNet with batch norm and a 7x7 stem, dilated to an output stride.
 
@@ -36,10 +39,10 @@ class TimmResNetV2(BaseModule):
     def __init__(
         self,
         *,
-        depths: Sequence[int] = (3, 4, 6, 3),
-        output_stride: int = 8,
-        drop_path_rate: float = 0.0,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        depths: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3),
+        output_stride: Literal[8, 16, 32] = 8,
+        drop_path_rate: Share = 0.0,
+        out_indices: Sequence[Stage] = (0, 1, 2, 3),
         input_convention: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from mmadv.checkpoints.conventions import convention
 from mmadv.errors import UserError
+from mmadv.fields import NotNegative, Positive, PositiveNumber, Share, checked
 from mmadv.models.backbones.conv_stem import ConvStem
 
 
 @MODELS.register_module()
+@checked
 class TimmVisionTransformer(BaseModule):
     """timm's VisionTransformer without its classifier, returning maps of patch features.
 
@@ -48,16 +50,16 @@ class TimmVisionTransformer(BaseModule):
     def __init__(
         self,
         *,
-        img_size: int | Sequence[int] = 224,
-        patch_size: int = 16,
-        embed_dim: int = 384,
-        depth: int = 12,
-        num_heads: int = 6,
-        stem_widths: Sequence[int] | None = None,
-        drop_path_rate: float = 0.0,
-        out_indices: Sequence[int] = (11,),
+        img_size: Positive | tuple[Positive, Positive] = 224,
+        patch_size: Positive = 16,
+        embed_dim: Positive = 384,
+        depth: Positive = 12,
+        num_heads: Positive = 6,
+        stem_widths: Sequence[Positive] | None = None,
+        drop_path_rate: Share = 0.0,
+        out_indices: Sequence[NotNegative] = (11,),
         second_order_gradients: bool = False,
-        norm_eps: float = 1e-6,
+        norm_eps: PositiveNumber = 1e-6,
         input_convention: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from mmadv.attacks.objectives import jensen_shannon
 from mmadv.errors import UserError
+from mmadv.fields import NotNegativeNumber, checked
 from mmadv.models.losses.reduction import valid_mean
 
 
 @MODELS.register_module()
+@checked
 class JensenShannonLoss(nn.Module):
     """Jensen-Shannon divergence of the softmax from the one-hot label, in [0, log 2]: a bounded ``loss_decode``.
 
@@ -30,8 +32,8 @@ class JensenShannonLoss(nn.Module):
 
     def __init__(
         self,
-        class_weight: Sequence[float] | None = None,
-        loss_weight: float = 1.0,
+        class_weight: Sequence[NotNegativeNumber] | None = None,
+        loss_weight: NotNegativeNumber = 1.0,
         loss_name: str = 'loss_js',
     ) -> None:
         super().__init__()

@@ -6,10 +6,12 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmadv.attacks.objectives import kl_divergence
+from mmadv.fields import NotNegativeNumber, checked
 from mmadv.models.losses.reduction import valid_mean
 
 
 @MODELS.register_module()
+@checked
 class KLDivergenceLoss(nn.Module):
     """KL(p ‖ q), p the softmax of the clean image and q that of the adversarial one: the second term of TRADES.
 
@@ -21,7 +23,7 @@ class KLDivergenceLoss(nn.Module):
         loss_name: under which it is logged; it must begin with 'loss_' to be trained on.
     """
 
-    def __init__(self, loss_weight: float = 1.0, loss_name: str = 'loss_kl') -> None:
+    def __init__(self, loss_weight: NotNegativeNumber = 1.0, loss_name: str = 'loss_kl') -> None:
         super().__init__()
         self.loss_weight = loss_weight
         self.loss_name = loss_name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -14,12 +13,14 @@ from mmseg.utils import add_prefix
 from torch import Tensor
 
 from mmadv.errors import UserError
+from mmadv.fields import NotNegativeNumber, checked
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
 from mmadv.models.batches import stack_labels
 from mmadv.models.losses import KLDivergenceLoss
 
 
 @MODELS.register_module()
+@checked
 class TRADESEncoderDecoder(EncoderDecoder):
     """An EncoderDecoder that trains on loss(f(x), y) + beta · KL(f(x) ‖ f(x')), the multi-class form of TRADES.
 
@@ -46,7 +47,7 @@ class TRADESEncoderDecoder(EncoderDecoder):
         *,
         backbone: dict,
         decode_head: dict,
-        beta: float = 6.0,
+        beta: NotNegativeNumber = 6.0,
         neck: dict | None = None,
         auxiliary_head: dict | list[dict] | None = None,
         train_cfg: dict | None = None,
@@ -66,8 +67,6 @@ class TRADESEncoderDecoder(EncoderDecoder):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
-        if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not (math.isfinite(beta) and beta >= 0):
-            raise UserError(f'TRADESEncoderDecoder: beta must be a number from 0 up; found {beta!r}')
         if not isinstance(self.data_preprocessor, AdvSegDataPreProcessor):
             raise UserError(
                 'TRADESEncoderDecoder needs a data_preprocessor of type AdvSegDataPreProcessor; '

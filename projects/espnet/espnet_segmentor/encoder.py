@@ -10,11 +10,13 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmadv.errors import UserError
+from mmadv.fields import NotNegative, checked
 
 from .layers import ESPBlock, conv, norm_act
 
 
 @MODELS.register_module()
+@checked
 class ESPNetEncoder(BaseModule):
     """Returns features at a half, a quarter and an eighth of the input's size, with 19, 131 and 256 channels.
 
@@ -26,7 +28,7 @@ class ESPNetEncoder(BaseModule):
         UserError: at a forward pass, if height or width is no multiple of 8.
     """
 
-    def __init__(self, depths: tuple[int, int] = (2, 8), init_cfg: dict | None = None) -> None:
+    def __init__(self, depths: tuple[NotNegative, NotNegative] = (2, 8), init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.stem = nn.Sequential(OrderedDict(conv=conv(3, 16, 3, stride=2), **dict(norm_act(16).named_children())))
         self.pool = nn.AvgPool2d(3, stride=2, padding=1)

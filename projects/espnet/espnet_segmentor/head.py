@@ -9,10 +9,13 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmadv.fields import NotNegative, checked
+
 from .layers import NORM_EPS, ESPBlock, conv, norm_act, upsample
 
 
 @MODELS.register_module()
+@checked
 class ESPNetHead(BaseDecodeHead):
     """Decodes the features of ``ESPNetEncoder`` in three doublings, to logits of the input's size.
 
@@ -24,7 +27,7 @@ class ESPNetHead(BaseDecodeHead):
         kwargs: of ``BaseDecodeHead``.
     """
 
-    def __init__(self, *, unlabelled_channels: int = 1, **kwargs) -> None:
+    def __init__(self, *, unlabelled_channels: NotNegative = 1, **kwargs) -> None:
         super().__init__(
             in_channels=[19, 131, 256],
             channels=kwargs['num_classes'] + unlabelled_channels,
