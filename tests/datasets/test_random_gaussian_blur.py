@@ -38,9 +38,9 @@ def test_half_of_the_images_are_blurred_with_sigma_up_to_one():
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (dict(prob=1.5), r'prob must be in \[0, 1\], found 1.5'),
-        (dict(sigma=(1.0, 0.5)), r'sigma must be two values, 0 <= lowest <= highest, found \(1.0, 0.5\)'),
-        (dict(sigma=(-1.0, 0.5)), r'found \(-1.0, 0.5\)'),
+        (dict(prob=1.5), r'prob must be a finite number in \[0, 1\]; found 1.5'),
+        (dict(sigma=(1.0, 0.5)), r'sigma must be the lowest, then the highest value; found \(1.0, 0.5\)'),
+        (dict(sigma=(-1.0, 0.5)), r'sigma\[0\] must be a finite number at least 0; found -1.0'),
     ],
 )
 def test_mistakes_are_told(arguments, sentence):

@@ -52,7 +52,7 @@ def test_refuses_replays_and_preprocessors_that_make_no_sense(tmp_path):
     config = Config.fromfile(str(write_config(tmp_path / 'config.py', tmp_path / 'data')))
     config.work_dir, config.log_level = str(tmp_path / 'work'), 'ERROR'
     config.train_cfg = dict(type='FreeTrainLoop', max_iters=2, replays=0)
-    with pytest.raises(UserError, match='train_cfg.replays must be a positive integer; found 0'):
+    with pytest.raises(UserError, match='replays must be an integer at least 1; found 0'):
         Runner.from_cfg(config).train()
     config.train_cfg.replays = 2
     with pytest.raises(UserError, match='needs a data_preprocessor of type FreeAdvSegDataPreProcessor; found SegData'):

@@ -322,10 +322,10 @@ def test_a_bank_takes_the_first_images_of_each_class_and_then_stops():
 @pytest.mark.parametrize(
     ('pag', 'match'),
     [
-        (dict(weight=0), 'model.pag.weight must be a positive number; found 0'),
-        (dict(), 'model.pag.weight must be a positive number; found None'),
+        (dict(weight=0), r'pag\.weight must be a finite number more than 0; found 0'),
+        (dict(), "pag must be a dict with 'weight'"),
         (dict(weight=1, classes_per_step=6), 'from 1 to 5; found 6'),
-        (dict(weight=1, classes_per_step=1.5), 'must be an integer; found 1.5'),
+        (dict(weight=1, classes_per_step=1.5), 'classes_per_step must be an integer at least 1; found 1.5'),
         (dict(weight=1, over='all'), "'valid' or 'class'; found 'all'"),
         (dict(weight=1, exclude=[5]), r'classes from 0 to 4; found \[5\]'),
         (dict(weight=1, wieght=2), "no setting 'wieght'; did you mean 'weight'"),
