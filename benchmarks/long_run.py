@@ -28,7 +28,6 @@ from studies import ROOT, provenance, store, write_section
 
 from mmadv.evaluation.result_store import read_records
 from mmadv.models.building import build_segmentor
-from mmadv.report import load_results
 
 SIZE, CLASSES, BATCH = 16, 4, 50
 WARM_UP = 0.05
@@ -127,16 +126,17 @@ def judged(folder: Path, images: int, status: int, samples: list[tuple[int, int]
     if not early or not late:
         raise SystemExit('too few samples of the memory; give more images or a shorter --interval')
     begin, end = float(np.median(early)), float(np.median(late))
+    results = json.loads((folder / 'out' / 'results.json').read_text(encoding='utf-8'))
     return {
         'images': images,
         'nothing_lost': [record['index'] for record in records] == list(range(images))
-        and load_results(folder / 'out')['evaluation']['images'] == images,
+        and results['evaluation']['images'] == images,
         'memory_early': begin,
         'memory_late': end,
         'growth': end / begin - 1,
         'peak_over_early': max(resident for _, resident in samples) / begin - 1,
         'flat': end / begin - 1 <= LIMIT,
-        'seconds': load_results(folder / 'out')['seconds']['total'],
+        'seconds': results['seconds']['total'],
         'samples': samples[:: max(1, len(samples) // 200)],
     }
 
