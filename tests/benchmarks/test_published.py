@@ -1,0 +1,26 @@
+"""The study behind docs/published.md: what its table says is what is stored."""
+
+import json
+from pathlib import Path
+
+import published_size
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_document_shows_the_stored_numbers():
+    path = ROOT / 'benchmarks' / 'results' / 'published_size_cpu.json'
+    content = json.loads(path.read_text(encoding='utf-8'))
+    assert published_size.table(content) in (ROOT / 'docs' / 'published.md').read_text(encoding='utf-8')
+
+
+def test_hours_of_sea_are_images_times_losses_times_iterations():
+    title = 'UPerNet + ConvNeXt-T, VOC'
+    assert published_size.hours_of_sea(title, 2.0) == pytest.approx(1449 * 3 * 300 * 2 / 3600)
+    assert published_size.hours_of_sea('Segmenter + ViT-S, ADE20K', 1.0) == 500
+
+
+def test_every_published_config_is_measured():
+    published = {path.name for path in (ROOT / 'configs' / 'published').glob('*.py')}
+    assert published == {Path(config).name for config, *_ in published_size.CASES.values() if 'published' in config}
