@@ -16,6 +16,14 @@ class Part(TypedDict):
     name: NotRequired[str | None]
 
 
+class Anything:
+    """A value of no type that a field has; its text is the same in every process."""
+
+    def __repr__(self):
+        return 'anything'
+
+
+OBJECT = Anything()
 FITTING = [
     (True, bool),
     (3, int),
@@ -26,9 +34,9 @@ FITTING = [
     ([1, 2], tuple[int, int]),
     ((), tuple[int, ...]),
     ({'a': [1.5]}, dict[str, list[float]]),
-    ({'share': 1, 'more': object()}, Part),
+    ({'share': 1, 'more': OBJECT}, Part),
     ('4/255', Annotated[float, Parsed()]),
-    (object(), Any),
+    (OBJECT, Any),
 ]
 UNFIT = [
     ('no', bool, "value must be True or False; found 'no' (text)"),

@@ -7,7 +7,7 @@ import pytest
 from mmadv.errors import UserError
 from mmadv.files import check_regular
 from mmadv.printing import printable, shown
-from mmadv.report.table import format_table, markdown_row
+from mmadv.report.table import Table
 
 HOSTILE = 'car\x1b[31m\r\nerror: all is well\u202e\x85\u2028'
 
@@ -22,9 +22,9 @@ def test_nothing_of_a_name_acts_on_the_terminal():
 
 
 def test_tables_escape_their_cells():
-    table = format_table([['class', 'IoU'], [HOSTILE, '1.00']], text_columns=1)
-    assert len(table.splitlines()) == 3 and '\x1b' not in table
-    assert markdown_row([HOSTILE, 'a|b']).isprintable()
+    table = Table(('class', 'IoU'), ((HOSTILE, '1.00'),), text_columns=1)
+    for text, lines in ((table.text(), 3), (table.markdown(), 3)):
+        assert len(text.splitlines()) == lines and all(line.isprintable() for line in text.splitlines())
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path):

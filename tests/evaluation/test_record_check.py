@@ -32,7 +32,14 @@ CERTIFICATE = {
     'smoothed': [[0, 5, 6, 7]],
     'certified': [{'areas': [[0, 5, 6, 7]], 'abstained': [1, 0, 2]}],
 }
-DELETED = object()
+
+
+class Deleted:
+    def __str__(self):
+        return 'deleted'
+
+
+DELETED = Deleted()
 WRONG = [
     (('index',), 'three', 'record.index must be an integer at least 0'),
     (('index',), -1, 'record.index must be an integer at least 0'),
