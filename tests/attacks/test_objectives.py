@@ -78,7 +78,8 @@ def naive(objective, u, y, progress, weight):
         return sign * divergence / 2
     if isinstance(objective, Tsallis):
         q = -2 + 3 * progress
-        return sign * (ce if q == 1 else (1 - p[y] ** (1 - q)) / (1 - q))
+        # 1 - p^(1 - q), without its cancellation near q = 1.
+        return sign * (ce if q == 1 else -math.expm1(-(1 - q) * ce) / (1 - q))
     if isinstance(objective, LogitMargin):
         return sign * (max(v for k, v in enumerate(u) if k != y) - u[y])
     if isinstance(objective, MaskedSpherical):
@@ -257,6 +258,10 @@ def test_tsallis_follows_the_cross_entropy_and_refuses_orders_above_one():
     labels = torch.randint(0, 4, (1, 3, 3), generator=torch.Generator().manual_seed(1))
     scores = PixelScores(logits, labels)
     assert torch.equal(Tsallis().tracked(scores, 0.1), CrossEntropy().value(scores, 0.1))
-    for orders in ((-2, 1.5), (-2, 0, 1), (float('nan'), 1)):
-        with pytest.raises(UserError, match='Tsallis: orders must be two numbers of at most 1'):
+    for orders, message in (
+        ((-2, 1.5), 'Tsallis: orders must be two numbers of at most 1'),
+        ((-2, 0, 1), r'Tsallis.orders must be 2 numbers; found \(-2, 0, 1\)'),
+        ((float('nan'), 1), r'Tsallis.orders\[0\] must be a finite number; found nan'),
+    ):
+        with pytest.raises(UserError, match=message):
             Tsallis(orders=orders)
