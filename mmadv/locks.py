@@ -76,10 +76,7 @@ def temporary_folder(parent: str | Path, prefix: str) -> Iterator[Path]:
         _delete_if_left(path)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
-        try:
-            descriptor = try_lock(folder / LOCK_NAME)
-        except OSError:  # a file system without locks: the lock file stays, so that nobody deletes the folder
-            descriptor = None
+        descriptor = _lock_new(folder / LOCK_NAME)
         inner = folder / 'files'
         inner.mkdir()
         try:
@@ -88,6 +85,21 @@ def temporary_folder(parent: str | Path, prefix: str) -> Iterator[Path]:
             release(folder / LOCK_NAME, descriptor)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock_new(path: Path) -> int | None:
+    """Makes the lock file of a new folder, which is locked from the moment that it has its name.
+
+    Whoever sees an unlocked file of this name may therefore conclude that its process has ended.
+    """
+    unnamed = path.with_name(f'{path.name}.new')
+    try:
+        descriptor = try_lock(unnamed)
+    except OSError:  # a file system without locks: nobody can lock the file, so nobody deletes the folder
+        descriptor = None
+        unnamed.touch()
+    unnamed.rename(path)
+    return descriptor
 
 
 def _delete_if_left(folder: Path) -> None:
