@@ -43,16 +43,18 @@ def registries(monkeypatch):
     from mmseg.registry import DATASETS, MODELS
 
     from mmadv.checkpoints.families import SOURCES
+    from mmadv.report.comparison import FORMATS
+    from mmadv.report.measurement import MEASUREMENTS
 
     for registry in (ATTACKS, OBJECTIVES, THREATS):
         monkeypatch.setattr(registry, '_entries', dict(registry._entries))
     for registry in (DATASETS, MODELS):
         monkeypatch.setattr(registry, '_module_dict', dict(registry._module_dict))
-    monkeypatch.setattr('mmadv.checkpoints.families.SOURCES', SOURCES)
-    before = dict(SOURCES)
+    tables = [(table, dict(table)) for table in (SOURCES, MEASUREMENTS, FORMATS)]
     yield
-    SOURCES.clear()
-    SOURCES.update(before)
+    for table, before in tables:
+        table.clear()
+        table.update(before)
 
 
 @pytest.mark.parametrize(('title', 'code'), RECIPES, ids=[title for title, _ in RECIPES])
@@ -63,7 +65,8 @@ def test_a_recipe_runs_as_it_stands(title, code, registries):
 
 def test_there_is_a_recipe_for_every_part():
     assert {title for title, _ in RECIPES} >= {
-        *('An objective', 'A threat model', 'An attack', 'A data set', 'A training method', 'A checkpoint family')
+        *('An objective', 'A threat model', 'An attack', 'A data set', 'A training method', 'A checkpoint family'),
+        *('A measurement', 'An output format'),
     }
 
 

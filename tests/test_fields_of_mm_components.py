@@ -66,7 +66,7 @@ RIGHT = {
         *('pad_val', 'seg_pad_val', 'beta', 'loss_weight', 'seed', 'label', 'void', 'show', 'val_begin', 'prob'),
         *('ignore_index', 'drop_path_rate', 'frozen_stages', 'unlabelled_channels', 'save_begin'),
     },
-    '[]': {'radii', 'dynamic_intervals', 'class_weight', 'out_indices', 'stem_widths'},
+    '[]': {'radii', 'dynamic_intervals', 'class_weight', 'out_indices', 'stem_widths', 'measurements'},
     '{}': {'test_cfg', 'init_cfg', 'train_cfg', 'norm_cfg', 'backbone', 'decode_head', 'neck', 'auxiliary_head'},
 }
 

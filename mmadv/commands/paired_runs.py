@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadv.errors import UserError
-from mmadv.evaluation.image_record import to_counts
+from mmadv.evaluation.image_record import ImageRecord, to_counts
 from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
 from mmadv.report.metrics import CURVES
@@ -31,7 +31,7 @@ class StoredRun:
 
     name: str
     results: RunResults
-    records: Mapping[int, Mapping[str, Any]]
+    records: Mapping[int, ImageRecord]
 
     @classmethod
     def load(cls, name: str, folder: str | Path) -> StoredRun:
@@ -43,7 +43,7 @@ class StoredRun:
         results, path = RunResults.load(folder), Path(folder) / 'records.jsonl'
         _, records = read_records(path)
         check_complete(records, len(results.evaluation.classes), str(path))
-        return cls(name, results, {record['index']: record for record in records})
+        return cls(name, results, {record['index']: ImageRecord.from_json(record, str(path)) for record in records})
 
     @property
     def budget(self) -> tuple[str, int | None]:
@@ -53,7 +53,7 @@ class StoredRun:
 
     def counts(self, radius: str, images: Sequence[int]) -> dict[str, Counts]:
         """Returns the counts of some images at a radius: of each attack of an ensemble, and of the worst case."""
-        areas = [self.records[index]['attacked'][radius] for index in images]
+        areas = [self.records[index].attacked[radius] for index in images]
         number = len(self.results.evaluation.classes)
         members = {name: to_counts([area[name] for area in areas], number) for name in areas[0]}
         worst, _ = worst_case(members)
@@ -95,9 +95,9 @@ def common_images(runs: Sequence[StoredRun]) -> list[int]:
         raise UserError(f'{", ".join(run.name for run in runs)} have no image in common; run them on the same images')
     for run in runs[1:]:
         for index in images:
-            if run.records[index]['digest'] != first.records[index]['digest']:
+            if run.records[index].digest != first.records[index].digest:
                 raise UserError(
-                    f'{run.name} and {first.name}: {run.records[index]["image"]} (number {index}) or its label is not '
+                    f'{run.name} and {first.name}: {run.records[index].image} (number {index}) or its label is not '
                     'the same; compare runs on the same images'
                 )
     return images

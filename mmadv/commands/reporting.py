@@ -15,7 +15,7 @@ from mmadv.evaluation.image_record import to_counts
 from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
 from mmadv.report.budget import draw_budget
-from mmadv.report.comparison import comparison_data, comparison_table
+from mmadv.report.comparison import FORMATS
 from mmadv.report.curve import draw_curve
 from mmadv.report.drawing import draw_file
 from mmadv.report.metrics import HEADLINE
@@ -59,8 +59,7 @@ def run_report(argv: Sequence[str]) -> None:
     if len(names) != len(arguments.folders) or len(set(names)) != len(names):
         raise UserError(f'--names must name each of the {len(arguments.folders)} runs differently; found {names}')
     runs = {name: RunResults.load(folder) for name, folder in zip(names, arguments.folders, strict=True)}
-    table = comparison_table(runs)
-    texts = {'md': table.markdown(), 'csv': comparison_data(runs).csv(), 'tex': table.latex()}
+    texts = {suffix: write(runs) for suffix, write in FORMATS.items()}
     print(texts['md'])
     if arguments.components:
         for name, folder in zip(names, arguments.folders, strict=True):

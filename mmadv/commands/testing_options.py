@@ -10,10 +10,11 @@ from mmadv.attacks import parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
 from mmadv.commands.command_line import Parser, load_config, seed_number
-from mmadv.commands.supplement_options import add_supplement_arguments
-from mmadv.engine.attack_test_loop import SPACES
+from mmadv.engine.spec import SPACES, EvaluationSpec, all_measurements
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS, build
+from mmadv.report.measurement import MEASUREMENTS, Measurement
+from mmadv.report.run import SourceModel
 
 
 def parser() -> Parser:
@@ -74,23 +75,9 @@ def parser() -> Parser:
         default='float32',
         help='of model and attack; in float64 results do not depend on batch size to the last pixel (default: float32)',
     )
-    result.add_argument(
-        '--check',
-        type=int,
-        nargs='?',
-        const=4,
-        metavar='IMAGES',
-        help='look for masked gradients and the like on a few images (default: 4), at the first radius',
-    )
-    result.add_argument(
-        '--gradients',
-        type=int,
-        nargs='?',
-        const=8,
-        metavar='IMAGES',
-        help='measure how aligned and how sharp the input gradients are, on a few images (default: 8)',
-    )
-    add_supplement_arguments(result)
+    for measurement in MEASUREMENTS.values():
+        for option in measurement.options:
+            result.add_argument(option.flag, **option.settings)
     result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
     result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
     result.add_common()
@@ -134,14 +121,52 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
 def check_numbers(arguments: Namespace) -> None:
     """Raises UserError for numbers that are not positive, and for options that do not go together."""
     for option in ('target', 'source'):
-        if getattr(arguments, option) and arguments.check:
-            raise UserError(f'--check is for untargeted attacks on the model itself; leave out --{option} or --check')
         if getattr(arguments, option) and arguments.attack == 'none':
             raise UserError(f'--attack none has nothing for --{option} to change; name an attack')
     for name in ('iterations', 'limit', 'batch_size', 'check', 'gradients'):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f'--{name.replace("_", "-")} must be positive; found {value}')
+
+
+def chosen_measurements(arguments: Namespace) -> list[Measurement]:
+    """Returns the measurements that the options ask for.
+
+    Raises:
+        UserError: an option without the one that asks for its measurement, or a value that does not fit.
+    """
+    chosen = []
+    for kind in MEASUREMENTS.values():
+        given = {option: getattr(arguments, option.attribute) for option in kind.options}
+        given = {option: value for option, value in given.items() if value is not None and value is not False}
+        if not given:
+            continue
+        asking = kind.options[0]
+        if asking not in given:
+            what = f'{asking.flag} {asking.settings.get("metavar", "")}'.strip()
+            raise UserError(f'{next(iter(given)).flag} is for {what}; give that, or leave it out')
+        chosen.append(kind(**{option.argument: value for option, value in given.items() if option.argument}))
+    return chosen
+
+
+def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
+    """Returns the evaluation that the options describe, before any file of it is read but an attack's.
+
+    Raises:
+        UserError: options that do not fit, or do not go together.
+    """
+    chosen, attack = chosen_measurements(arguments), chosen_attack(arguments)
+    return EvaluationSpec(
+        attack=attack,
+        radii=tuple(arguments.eps),
+        seed=arguments.seed,
+        limit=arguments.limit,
+        space=arguments.space,
+        target=arguments.target,
+        source=SourceModel(*arguments.source) if arguments.source else None,
+        precision=arguments.precision,
+        measurements=all_measurements(attack, chosen),
+    )
 
 
 def default_out(arguments: Namespace) -> Path:

@@ -1,4 +1,4 @@
-"""Loops and hooks, and what they need of data, memory and processes."""
+"""Loops, hooks and measurements, and what they need of data, memory and processes."""
 
 from mmadv.engine.atomic_checkpoint_hook import AtomicCheckpointHook
 from mmadv.engine.attack_test_loop import AttackTestLoop
@@ -8,7 +8,17 @@ from mmadv.engine.channels_last_hook import ChannelsLastHook
 from mmadv.engine.cost_sampler import CostSampler
 from mmadv.engine.free_train_loop import FreeTrainLoop
 from mmadv.engine.iteration_seed_hook import IterationSeedHook
+from mmadv.engine.measurements import (
+    InputGradients,
+    MinimalRadius,
+    ObjectSizes,
+    SanityChecks,
+    SavedImages,
+    UniversalPerturbation,
+)
 from mmadv.engine.pag_target_hook import PAGTargetHook
+from mmadv.engine.predictor import PredictedGroup, Predictor
+from mmadv.engine.spec import EvaluationSpec
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -17,7 +27,16 @@ __all__ = [
     'CatastrophicOverfittingHook',
     'ChannelsLastHook',
     'CostSampler',
+    'EvaluationSpec',
     'FreeTrainLoop',
+    'InputGradients',
     'IterationSeedHook',
+    'MinimalRadius',
+    'ObjectSizes',
     'PAGTargetHook',
+    'PredictedGroup',
+    'Predictor',
+    'SanityChecks',
+    'SavedImages',
+    'UniversalPerturbation',
 ]

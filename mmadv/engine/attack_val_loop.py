@@ -14,12 +14,12 @@ from mmseg.registry import LOOPS
 
 from mmadv.attacks import Attack, derive_seed
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
-from mmadv.engine.attack_test_loop import attacks_by_radius
 from mmadv.engine.attacked_batches import attack_batch, in_order
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.scoring import disagreement, metrics_ignore_index
+from mmadv.engine.spec import attacks_by_radius
 from mmadv.errors import UserError
 from mmadv.fields import NotNegative, Positive, checked
 from mmadv.models.adapter import head_ignore_index, unwrap

@@ -11,8 +11,9 @@ import numpy as np
 from mmengine.dist import all_gather_object
 from torch import Tensor
 
-from mmadv.engine.attacked_group import PredictedGroup
+from mmadv.engine.predictor import PredictedGroup
 from mmadv.evaluation.extremes import Extremes, robustness, robustness_of_record
+from mmadv.evaluation.image_record import ImageRecord
 from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.pictures import Example
 
@@ -43,7 +44,7 @@ class Examples:
         kinds = {**dict.fromkeys(self.sample, SAMPLE), **self.extremes.kinds()}
         return {index: kinds[index] for index in sorted(kinds)}
 
-    def adopt(self, records: Mapping[int, Mapping[str, Any]], store: ResultStore) -> set[int]:
+    def adopt(self, records: Mapping[int, ImageRecord], store: ResultStore) -> set[int]:
         """Takes what a store holds of images that are done; returns those whose arrays it lacks.
 
         To be called by all processes together, each with its own view of the store.
@@ -72,7 +73,7 @@ class Examples:
                 chosen[i] = self.found[index] = Example(
                     index=index,
                     name=sample.metainfo['image_name'],
-                    image=self.displayed(predicted.images[i]),
+                    image=displayed(predicted.images[i], self.rgb),
                     label=predicted.labels[i].numpy(),
                     clean=predicted.clean[i].numpy(),
                 )
@@ -94,12 +95,13 @@ class Examples:
         found = {index: example for part in all_gather_object(self.found) for index, example in part.items()}
         return [found[index] for index in sorted(found) if index in kinds]
 
-    def displayed(self, image: Tensor) -> np.ndarray:
-        """Returns (C, h, w) as (h, w, 3) RGB; other than three channels are shown by the first one."""
-        pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
-        if pixels.shape[2] != 3:
-            return pixels[:, :, :1].repeat(3, axis=2)
-        return pixels if self.rgb else pixels[:, :, ::-1].copy()
+
+def displayed(image: Tensor, rgb: bool) -> np.ndarray:
+    """Returns (C, h, w), of RGB or BGR, as (h, w, 3) RGB; other than three channels are shown by the first one."""
+    pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
+    if pixels.shape[2] != 3:
+        return pixels[:, :, :1].repeat(3, axis=2)
+    return pixels if rgb else pixels[:, :, ::-1].copy()
 
 
 def loads_rgb(config: Any, dataset: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +12,7 @@ from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 
 from mmadv.errors import UserError
-from mmadv.evaluation.image_record import Records, Table, image_record, to_counts, to_text
-from mmadv.evaluation.object_sizes import object_sizes
-from mmadv.evaluation.result_store import ResultStore
+from mmadv.evaluation.image_record import AreaTable, FailedRecord, ImageRecord, Records, to_counts
 from mmadv.fields import checked
 from mmadv.report.evaluation import (
     CLEAN,
@@ -51,10 +48,6 @@ class AttackMetric(BaseMetric):
         prefix: of the metrics' names.
         collect_dir: shared folder for ``collect_device='cpu'``.
         ignore_index: label of the pixels that are in no number, as of IoUMetric.
-
-    Attributes:
-        store: where the counts of every image are written as they are made; None for nowhere.
-        supplements: further measurements, by ``name``, which ``summarise`` the records; of the loop.
     """
 
     default_prefix = 'attack'
@@ -70,26 +63,21 @@ class AttackMetric(BaseMetric):
         self.ignore_index = ignore_index
         self.evaluation: Evaluation | None = None
         self.per_image: list[ImageResult] = []
-        self.records: Sequence[dict[str, Any]] = []
-        self.store: ResultStore | None = None
-        self.supplements: Sequence[Any] = ()
+        self.records: Sequence[ImageRecord] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Counts the pixels of one batch of data samples."""
+        """Takes the records of one batch of data samples."""
         for sample in data_samples:
-            if 'adversarial' not in sample:
+            if 'attack_record' not in sample:
                 raise UserError(
                     f'{type(self).__name__} found no attacked predictions; '
                     "set test_cfg = dict(type='AttackTestLoop', ...)"
                 )
-            record = image_record(sample, len(self.dataset_meta['classes']))
-            if self.store is not None:
-                self.store.append(record)
-            self.adopt([record])
+            self.adopt([sample['attack_record']])
 
-    def adopt(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def adopt(self, records: Iterable[ImageRecord | FailedRecord]) -> None:
         """Takes the results of images that were predicted before, and reports those that failed."""
-        self.results += map(to_text, records)
+        self.results += [record.to_text() for record in records]
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Returns the metrics over the images of all processes, which need not have equally many."""
@@ -106,34 +94,30 @@ class AttackMetric(BaseMetric):
         """
         records = Records(text for text in results if text)
         if not records:
-            reasons = [record['failed'] for record in records.failed]
+            reasons = [record.failed for record in records.failed]
             raise UserError(reasons[0] if reasons else 'there is no image to measure; check the dataset')
-        clean = to_counts((record['clean'] for record in records), len(self.dataset_meta['classes']))
+        clean = to_counts((record.clean for record in records), len(self.dataset_meta['classes']))
         if not clean.valid.any():
             raise UserError(f'none of the {len(records)} images has a labelled pixel; there is nothing to measure')
         self.records, first = records, records[0]
         intervals: dict[str, Any] = {CLEAN: bootstrap(clean)}
         images = [{} for _ in range(len(records))]
-        attacked = {radius: self._attacked(radius, records, images, intervals) for radius in first['attacked']}
+        attacked = {radius: self._attacked(radius, records, images, intervals) for radius in first.attacked}
         self.per_image = [
-            ImageResult(record['index'], record['image'], int(valid), number(accuracy), radii)
+            ImageResult(record.index, record.image, int(valid), number(accuracy), radii)
             for record, valid, accuracy, radii in zip(records, clean.valid, clean.accuracy, images, strict=True)
         ]
         self.evaluation = Evaluation(
-            title=first['title'],
-            ignore_index=first['ignore_index'],
+            title=first.title,
+            ignore_index=first.ignore_index,
             classes=tuple(self.dataset_meta['classes']),
             images=int((clean.valid > 0).sum()),
-            excluded=tuple(record['image'] for record, valid in zip(records, clean.valid, strict=True) if not valid),
-            failed=tuple(FailedImage(record['image'], record['failed']) for record in records.failed),
+            excluded=tuple(record.image for record, valid in zip(records, clean.valid, strict=True) if not valid),
+            failed=tuple(FailedImage(record.image, record.failed) for record in records.failed),
             clean=metric_values(clean),
             intervals=intervals,
             attacked=attacked,
-            object_sizes=object_sizes(records, self.per_image),
         )
-        for supplement in self.supplements:
-            summary = supplement.summarise(self.evaluation, records)
-            self.evaluation = replace(self.evaluation, **{supplement.name: summary})
         logger = MMLogger.get_current_instance()
         print_log(f'\n{class_table(self.evaluation)}\n{summary_table(self.evaluation)}', logger=logger)
         return self._scalars(self.evaluation)
@@ -146,15 +130,15 @@ class AttackMetric(BaseMetric):
         intervals: dict[str, Any],
     ) -> RadiusResult:
         """Returns the results of one radius, and adds to those of ``images`` and to ``intervals``."""
-        names = list(records[0]['attacked'][radius])
-        tables = {name: Table() for name in names}
+        names = list(records[0].attacked[radius])
+        tables = {name: AreaTable() for name in names}
         passes, reached = np.zeros((len(records), 2), dtype=np.int64), []
         for n, record in enumerate(records):
             for name, table in tables.items():
-                table.append(record['attacked'][radius][name])
-            passes[n] = record['passes'][radius]
-            if 'reached' in record:
-                reached.append(record['reached'][radius])
+                table.append(record.attacked[radius][name])
+            passes[n] = record.passes[radius]
+            if record.reached is not None:
+                reached.append(record.reached[radius])
         members = {name: table.counts(len(self.dataset_meta['classes'])) for name, table in tables.items()}
         worst, choice = self._summarise(members)
         intervals[radius] = bootstrap(worst)

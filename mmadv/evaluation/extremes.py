@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+
+from mmadv.evaluation.image_record import ImageRecord
 
 LEAST, MOST = 'least robust', 'most robust'
 
@@ -19,10 +20,10 @@ def robustness(correct: Iterable[int], valid: int) -> float | None:
     return sum(correct) / (valid * len(correct)) if valid else None
 
 
-def robustness_of_record(record: Mapping[str, Any]) -> float | None:
+def robustness_of_record(record: ImageRecord) -> float | None:
     """Returns the ``robustness`` of an image from its record; its clean accuracy where nothing attacked it."""
-    correct = [min(map(_correct, members.values())) for members in record['attacked'].values()]
-    return robustness(correct or [_correct(record['clean'])], sum(row[3] for row in record['clean']))
+    correct = [min(map(_correct, members.values())) for members in record.attacked.values()]
+    return robustness(correct or [_correct(record.clean)], sum(row[3] for row in record.clean))
 
 
 class Extremes:

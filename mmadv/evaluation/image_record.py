@@ -1,32 +1,75 @@
-"""The result of one image as a JSON-able record: what a store keeps, and what every number is computed from.
-
-A record has ``index`` and ``image``, the image's index and name; ``digest``, a checksum of its files; ``title`` of
-the attack; ``ignore_index``; ``clean``: areas; ``attacked``: radius -> member -> areas; and ``passes``: radius ->
-[forward, backward]. ``objects`` has, by object size, ``sizes``: rows of [size, objects, pixels], and ``clean`` and
-``attacked``, which hold rows of [correct pixels, sum of the objects' shares of correct pixels] in the place of
-areas. An attack with a target adds ``reached``: radius -> [pixels reached, pixels wanted], every supplement of the
-loop an entry of its own. Areas are
-rows of [class, intersection, predicted pixels, labelled pixels], for the classes that occur. Where the model failed
-on the image, ``failed`` gives the reason, and there are no areas.
-"""
+"""The result of one image: what a store keeps, and what every number is computed from."""
 
 from __future__ import annotations
 
 import json
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 import torch
 
+from mmadv.report.schema import OTHERS, Schema, entry
 from mmadv.robustness import Counts, count
-from mmadv.robustness.object_sizes import hits_by_size
 
+# Rows of [class, intersection, predicted pixels, labelled pixels], for the classes that occur.
 Areas = list[list[int]]
 
 
-class Records(Sequence[dict[str, Any]]):
+@dataclass(frozen=True)
+class ImageRecord(Schema):
+    """The result of one image.
+
+    Attributes:
+        index: of the image in its dataset.
+        image: its name.
+        digest: checksum of its files.
+        title: of the attack.
+        ignore_index: label of the pixels that are in no count.
+        passes: radius -> [forward, backward] passes of the model.
+        clean: areas of the clean prediction.
+        attacked: radius -> attack of an ensemble, or 'attack' -> areas.
+        reached: of an attack with a target, radius -> [pixels reached, pixels wanted].
+        measurements: key of a measurement -> its value.
+    """
+
+    index: int
+    image: str
+    digest: str | None
+    title: str
+    ignore_index: int
+    passes: dict[str, tuple[int, int]]
+    clean: list
+    attacked: dict[str, dict[str, list]]
+    reached: dict[str, tuple[int, int]] | None = entry(omit=True, default=None)
+    measurements: dict[str, Any] = entry(keys=OTHERS, factory=dict)
+
+    def to_text(self) -> str:
+        """Returns the record as JSON text, without spaces."""
+        return to_text(self.to_json())
+
+    @classmethod
+    def from_text(cls, text: str) -> ImageRecord:
+        """Returns the record that ``to_text`` wrote."""
+        return cls.from_json(json.loads(text), 'record')
+
+
+@dataclass(frozen=True)
+class FailedRecord(Schema):
+    """An image that the model failed on, and why it ``failed``."""
+
+    index: int
+    image: str
+    failed: str
+
+    def to_text(self) -> str:
+        """Returns the record as JSON text, without spaces."""
+        return to_text(self.to_json())
+
+
+class Records(Sequence[ImageRecord]):
     """Records of many images, held as JSON text: a tenth of the memory of the values, which are made when asked for.
 
     Of several records of an image the last counts, and one of a failure only where there is no other. They are in the
@@ -41,11 +84,11 @@ class Records(Sequence[dict[str, Any]]):
 
     def __init__(self, texts: Iterable[str]) -> None:
         done: dict[int, str] = {}
-        failed: dict[int, dict[str, Any]] = {}
+        failed: dict[int, FailedRecord] = {}
         for text in texts:
             record = json.loads(text)
             if 'failed' in record:
-                failed[record['index']] = record
+                failed[record['index']] = FailedRecord.from_json(record, 'record')
             else:
                 done[record['index']] = text
         self._texts = [done[index] for index in sorted(done)]
@@ -55,15 +98,15 @@ class Records(Sequence[dict[str, Any]]):
         return len(self._texts)
 
     @overload
-    def __getitem__(self, position: int) -> dict[str, Any]: ...
+    def __getitem__(self, position: int) -> ImageRecord: ...
 
     @overload
-    def __getitem__(self, position: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, position: slice) -> list[ImageRecord]: ...
 
-    def __getitem__(self, position: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, position: int | slice) -> ImageRecord | list[ImageRecord]:
         if isinstance(position, slice):
-            return [json.loads(text) for text in self._texts[position]]
-        return json.loads(self._texts[position])
+            return [ImageRecord.from_text(text) for text in self._texts[position]]
+        return ImageRecord.from_text(self._texts[position])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Records) and list(self) == list(other)
@@ -74,60 +117,34 @@ def to_text(record: Mapping[str, Any]) -> str:
     return json.dumps(record, separators=(',', ':'))
 
 
-def image_record(sample: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+def image_record(sample: Mapping[str, Any], num_classes: int) -> ImageRecord:
     """Returns the record of a data sample that ``AttackTestLoop`` has predicted.
 
     Args:
         sample: as a mapping.
         num_classes: K.
     """
-    label, ignore_index = sample['gt_sem_seg']['data'].squeeze(0), int(sample['attack']['ignore_index'])
-    void = tuple(sample['attack'].get('void', ()))
+    label, attack = sample['gt_sem_seg']['data'].squeeze(0), sample['attack']
+    ignore_index, void = int(attack['ignore_index']), tuple(attack.get('void', ()))
 
     def areas(prediction: torch.Tensor) -> Areas:
         return to_areas(count(prediction.long()[None], label[None], num_classes, ignore_index, void))
 
-    reached = sample['attack'].get('reached')
-    return {
-        'index': int(sample['sample_idx']),
-        'image': sample['image_name'],
-        'digest': sample.get('digest'),
-        'title': sample['attack']['title'],
-        'ignore_index': ignore_index,
-        'passes': {radius: list(passes) for radius, passes in sample['attack']['passes'].items()},
-        'clean': areas(sample['pred_sem_seg']['data'].squeeze(0)),
-        'attacked': {
+    return ImageRecord(
+        index=int(sample['sample_idx']),
+        image=sample['image_name'],
+        digest=sample.get('digest'),
+        title=attack['title'],
+        ignore_index=ignore_index,
+        passes={radius: tuple(passes) for radius, passes in attack['passes'].items()},
+        clean=areas(sample['pred_sem_seg']['data'].squeeze(0)),
+        attacked={
             radius: {name: areas(one) for name, one in predictions.items()}
             for radius, predictions in sample['adversarial'].items()
         },
-        'objects': objects_of(sample, _without(void, label, ignore_index), ignore_index),
-        **({'reached': reached} if reached else {}),
-        **sample['attack'].get('supplements', {}),
-    }
-
-
-def _without(void: Sequence[int], label: torch.Tensor, ignore_index: int) -> torch.Tensor:
-    if not void:
-        return label
-    label = label.long()
-    return torch.where(torch.isin(label, label.new_tensor(void)), ignore_index, label)
-
-
-def objects_of(sample: Mapping[str, Any], label: torch.Tensor, ignore_index: int) -> dict[str, Any]:
-    """Returns the ``objects`` of a record.
-
-    Args:
-        sample: as a mapping.
-        label: (H, W) integers.
-        ignore_index: label of the pixels that are in no count.
-    """
-    keys = [(radius, name) for radius, predictions in sample['adversarial'].items() for name in predictions]
-    predictions = [sample['pred_sem_seg']['data'].squeeze(0), *(sample['adversarial'][r][name] for r, name in keys)]
-    sizes, (clean, *hits) = hits_by_size(label, predictions, ignore_index)
-    attacked: dict[str, dict[str, Any]] = {radius: {} for radius in sample['adversarial']}
-    for (radius, name), rows in zip(keys, hits, strict=True):
-        attacked[radius][name] = rows
-    return {'sizes': sizes, 'clean': clean, 'attacked': attacked}
+        reached={radius: tuple(pixels) for radius, pixels in attack.get('reached', {}).items()} or None,
+        measurements=dict(attack.get('measurements', {})),
+    )
 
 
 def to_areas(counts: Counts) -> Areas:
@@ -142,13 +159,13 @@ def to_areas(counts: Counts) -> Areas:
 
 def to_counts(areas: Iterable[Areas], num_classes: int) -> Counts:
     """Returns the counts of N images from their areas, which are read once."""
-    table = Table()
+    table = AreaTable()
     for rows in areas:
         table.append(rows)
     return table.counts(num_classes)
 
 
-class Table:
+class AreaTable:
     """The areas of image after image, packed."""
 
     def __init__(self) -> None:

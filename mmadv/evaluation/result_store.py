@@ -31,7 +31,7 @@ from mmadv.printing import printable
 
 FORMAT = 'mmadv/records 1'
 SUFFIX = '.jsonl'
-# Files of a store, and those that a supplement keeps there; a dot begins the name of a file that is being written.
+# Files of a store, and those that a measurement keeps there; a dot begins the name of a file that is being written.
 OWN_FILES = re.compile(r'records-.*\.jsonl|[^/]*\.npz|\.[^/]*-[0-9a-f]{8}|adversarial/(.*\.png|(.*/)?\.[0-9a-f]{32})')
 SYNC_SECONDS = 5.0
 SHOWN_CHARACTERS = 60

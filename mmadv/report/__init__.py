@@ -4,8 +4,7 @@ from mmadv.report.curve import draw_curve
 from mmadv.report.evaluation import Evaluation, ImageResult, MetricValues, RadiusResult
 from mmadv.report.html import write_report
 from mmadv.report.pictures import Example, draw_example
-from mmadv.report.results import SCHEMA, SCHEMA_VERSION, load_results
-from mmadv.report.run import RunResults
+from mmadv.report.run import SCHEMA, SCHEMA_VERSION, RunResults, load_results
 from mmadv.report.table import class_table, summary_table
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from mmadv.report.evaluation import CLEAN, MetricValues
 from mmadv.report.metrics import HEADLINE
@@ -35,6 +35,14 @@ def comparison_data(runs: Mapping[str, RunResults]) -> Table:
             cells += [values[metric.name], *(run.evaluation.interval(column, metric.name) or (None, None))]
         rows.append(tuple(cells))
     return Table(tuple(header), tuple(rows), text_columns=3)
+
+
+# Suffix of the file -> the text that is written into it; a new format is one entry.
+FORMATS: dict[str, Callable[[Mapping[str, RunResults]], str]] = {
+    'md': lambda runs: comparison_table(runs).markdown(),
+    'csv': lambda runs: comparison_data(runs).csv(),
+    'tex': lambda runs: comparison_table(runs).latex(),
+}
 
 
 def _lines(runs: Mapping[str, RunResults]) -> Iterator[tuple[tuple[str, str, str], RunResults, str, MetricValues]]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
-from mmadv.report.metrics import METRICS, Metric
-from mmadv.report.schema import Schema, entry
+from mmadv.fields import NotNegative, Range, Share
+from mmadv.printing import shown
+from mmadv.report.metrics import METRICS, PREDICTION_METRICS, Metric
+from mmadv.report.schema import OTHERS, InvalidValue, Schema, entry
 
 CLEAN = 'clean'
-Interval = tuple[float, float]
+T = TypeVar('T', bound='MetricValues')
+Interval = tuple[Share, Share]
+# From 0 on, without an end.
+Amount = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,19 @@ class MetricValues(Schema):
         pixels: how many count.
     """
 
-    scalars: dict[str, float | None] = entry(keys=METRICS)
-    iou: tuple[float | None, ...] = entry(key='IoU')
-    accuracy: tuple[float | None, ...] = entry(key='Acc')
-    images: int
-    pixels: int
+    scalars: dict[str, Share | None] = entry(keys=METRICS)
+    iou: tuple[Share | None, ...] = entry(key='IoU')
+    accuracy: tuple[Share | None, ...] = entry(key='Acc')
+    images: NotNegative
+    pixels: NotNegative
+
+    @classmethod
+    def from_json(cls: type[T], value: Any, where: str = 'metrics') -> T:
+        values = super().from_json(value, where)
+        for metric in PREDICTION_METRICS:
+            if metric.name not in value:
+                raise InvalidValue(f"{where} must be a dict with '{metric.name}'; found {shown(value)}")
+        return values
 
     def __getitem__(self, metric: str) -> float | None:
         return self.scalars[metric]
@@ -51,8 +65,8 @@ class PassCount(Schema):
         mean_per_image: over the images that count.
     """
 
-    total: int
-    mean_per_image: float
+    total: NotNegative
+    mean_per_image: Amount
 
 
 @dataclass(frozen=True)
@@ -67,8 +81,8 @@ class Passes(Schema):
 class Wins(Schema):
     """On how many images an attack of an ensemble is the ``worst``, and on how many it ``alone`` is."""
 
-    worst: int
-    alone: int
+    worst: NotNegative
+    alone: NotNegative
 
 
 @dataclass(frozen=True)
@@ -82,10 +96,10 @@ class MinimisedMIoU(Schema):
         starts: name -> mIoU at the end of the search from there.
     """
 
-    value: float | None
-    lower_bound: float | None
-    spread: float | None
-    starts: dict[str, float | None]
+    value: Share | None
+    lower_bound: Share | None
+    starts: dict[str, Share | None]
+    spread: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class RadiusResult(Schema):
     worst_case: MetricValues
     members: dict[str, MetricValues]
     passes: Passes
-    wins: dict[str, Wins] = field(default_factory=dict)
+    wins: dict[str, Wins] | None = None
     minimised: MinimisedMIoU | None = entry(omit=True, default=None)
 
 
@@ -116,83 +130,11 @@ class FailedImage(Schema):
 
 
 @dataclass(frozen=True)
-class SizeAccuracies(Schema):
-    """Accuracies by object size: over all pixels, and as the mean over the objects of each one's own."""
-
-    pixels: tuple[float | None, ...] = entry(key='aAcc')
-    objects: tuple[float | None, ...] = entry(key='object_mean')
-
-
-@dataclass(frozen=True)
-class ObjectSizes(Schema):
-    """Accuracy by the size of the labelled objects.
-
-    Attributes:
-        edges: between the sizes, as shares of the image.
-        objects: number of each size.
-        pixels: number of each size.
-        clean: accuracies on the clean images.
-        attacked: radius -> accuracies of the worst case.
-    """
-
-    edges: tuple[float, ...]
-    objects: tuple[int, ...]
-    pixels: tuple[int, ...]
-    clean: SizeAccuracies
-    attacked: dict[str, SizeAccuracies]
-
-    @property
-    def columns(self) -> dict[str, SizeAccuracies]:
-        """Returns the accuracies of the clean images and of the worst case at every radius."""
-        return {CLEAN: self.clean, **self.attacked}
-
-
-@dataclass(frozen=True)
-class RoundedValues(MetricValues):
-    """Metrics of images that were rounded to 8 bits.
-
-    Attributes:
-        difference: metric -> how far it is above that of the worst case.
-    """
-
-    difference: dict[str, float | None]
-
-
-@dataclass(frozen=True)
 class NamedRadius(Schema):
     """A radius as it was given, and its value in units of images in [0, 1]."""
 
     text: str
-    value: float
-
-
-@dataclass(frozen=True)
-class MinimalRadii(Schema):
-    """The smallest radii that break images.
-
-    Attributes:
-        share: of the pixels that breaks an image.
-        upper: largest radius that was tried.
-        tolerance: width of the last bracket.
-        images: how many count.
-        broken: how many were broken.
-        median: of the radii; None where half or more of the images were not broken.
-        not_broken: radius -> share of the images that are not broken within it.
-        not_broken_at_upper: that share for the largest radius.
-        radii: of the broken images, sorted.
-        passes: of the bisection.
-    """
-
-    share: float
-    upper: NamedRadius
-    tolerance: NamedRadius
-    images: int
-    broken: int
-    median: float | None
-    not_broken: dict[str, float]
-    not_broken_at_upper: float
-    radii: tuple[float, ...]
-    passes: Passes
+    value: Amount
 
 
 @dataclass(frozen=True)
@@ -209,23 +151,19 @@ class Evaluation(Schema):
         clean: metrics of the clean predictions.
         intervals: ``clean`` or radius -> metric -> 95 % interval over resampled images, None where it is undefined.
         attacked: radius -> what the attack did.
-        object_sizes: accuracy by object size, None where an earlier version began the run.
-        rounded: radius -> metrics of the saved 8-bit images.
-        minimal_radius: smallest radii that break images.
+        measurements: name -> summary in JSON, of the measurements beside the attack's own.
     """
 
     title: str
     ignore_index: int
     classes: tuple[str, ...]
-    images: int
+    images: NotNegative
     excluded: tuple[str, ...]
     clean: MetricValues
     attacked: dict[str, RadiusResult]
     failed: tuple[FailedImage, ...] = ()
     intervals: dict[str, dict[str, Interval | None] | None] | None = None
-    object_sizes: ObjectSizes | None = None
-    rounded: dict[str, RoundedValues] | None = entry(omit=True, default=None)
-    minimal_radius: MinimalRadii | None = entry(omit=True, default=None)
+    measurements: dict[str, Any] = entry(keys=OTHERS, factory=dict)
 
     @property
     def worst_cases(self) -> dict[str, MetricValues]:

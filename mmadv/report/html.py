@@ -13,13 +13,8 @@ from markupsafe import Markup
 
 from mmadv.errors import UserError
 from mmadv.report import views
-from mmadv.report.curve import curve_svgs
-from mmadv.report.drawing import draw_svgs
-from mmadv.report.gradients import gradients_table
 from mmadv.report.metrics import HEADLINE
-from mmadv.report.minimal_radius import minimal_radius_svg
 from mmadv.report.run import RunResults
-from mmadv.report.summary import sentences
 from mmadv.report.table import percent
 
 
@@ -44,14 +39,6 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
     """Returns the page; a single run has no name on it."""
     shown = {name if len(runs) > 1 else '': run for name, run in runs.items()}
     places = dict(zip(shown, folders.values(), strict=True))
-    curves = _curves(runs) if any(run.radii for run in runs.values()) else []
-    measured = {name: run.gradients for name, run in shown.items() if run.gradients is not None}
-    text = 'gradients of some class scores, and images moved towards the classes'
-    sheets = {
-        name: views.inline(places[name] / one.sheet.file, views.prefix(name) + text)
-        for name, one in measured.items()
-        if one.sheet is not None
-    }
     wins = [views.wins_table(name, run.evaluation) for name, run in shown.items()]
     evaluations = [run.evaluation for run in runs.values()]
     return (
@@ -64,12 +51,10 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
             headline=HEADLINE,
             intervals=any(one.has_interval(HEADLINE) for one in evaluations),
             differences=views.differences(runs),
-            figures=[Markup(svg) for svg in curves if svg],  # matplotlib escapes the texts in it
+            figures=[Markup(svg) for svg in views.curves(runs)],  # matplotlib escapes the texts in it
             wins=[table for table in wins if table],
-            gradients=gradients_table(measured),
-            gradient_sheets=sheets,
+            sections=views.sections(shown, places),
             pictures={name: views.pictures(run, places[name]) for name, run in shown.items()},
-            sentences=sentences,
             views=views,
         )
     )
@@ -86,11 +71,6 @@ def _environment() -> Environment:
     )
     environment.filters['percent'] = percent
     return environment
-
-
-def _curves(runs: Mapping[str, RunResults]) -> list[str]:
-    curves = draw_svgs('the robustness curves', lambda: curve_svgs(runs))
-    return curves + draw_svgs('the curve of minimal radii', lambda: [minimal_radius_svg(runs)])
 
 
 def _write_whole(path: Path, text: str) -> Path:

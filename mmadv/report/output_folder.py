@@ -19,7 +19,7 @@ from typing import Any
 from mmadv.errors import UserError
 from mmadv.locks import is_locked, release, temporary_folder, try_lock
 from mmadv.printing import printable
-from mmadv.report.results import FILE_NAME
+from mmadv.report.run import FILE_NAME
 
 # Inside the folder: which of its files the last run of each command wrote.
 MANIFEST = 'manifest.json'

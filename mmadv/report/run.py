@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmadv.errors import UserError
-from mmadv.report.evaluation import Evaluation, NamedRadius
-from mmadv.report.gradients import Gradients
-from mmadv.report.results import FILE_NAME, SCHEMA, SCHEMA_VERSION, load_results
-from mmadv.report.schema import InvalidValue, Schema
+from mmadv.fields import NotNegative
+from mmadv.files import check_regular
+from mmadv.printing import shown
+from mmadv.report.evaluation import Amount, Evaluation, MetricValues, NamedRadius
+from mmadv.report.measurement import MEASUREMENTS, Measurement
+from mmadv.report.schema import Schema, entry
+
+SCHEMA = 'mmadv/results'
+SCHEMA_VERSION = 1
+FILE_NAME = 'results.json'
+
+
+class RunMeasurements:
+    """The names of the registered measurements that stand beside the evaluation in results.json."""
+
+    def __contains__(self, name: object) -> bool:
+        return any(measurement.of_run and measurement.name == name for measurement in MEASUREMENTS.values())
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class SourceModel(Schema):
 
     config: str
     checkpoint: str
-    sha256: str
+    sha256: str = ''
 
 
 @dataclass(frozen=True)
@@ -53,44 +67,9 @@ class DatasetFacts(Schema):
     """A dataset: its ``type``, its ``size``, the ``limit`` on its images, and a colour for each class."""
 
     type: str
-    size: int
+    size: NotNegative
     limit: int | None
-    palette: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Check(Schema):
-    """The outcome of one sanity check.
-
-    Attributes:
-        name: what should be so.
-        passed: whether it is.
-        evidence: the numbers.
-        advice: what to do where it is not.
-    """
-
-    name: str
-    passed: bool
-    evidence: str
-    advice: str
-
-
-@dataclass(frozen=True)
-class SanityChecks(Schema):
-    """Sanity checks: names of the ``images``, the ``radius``, and the ``findings``."""
-
-    images: tuple[str, ...]
-    radius: str
-    findings: tuple[Check, ...]
-
-
-@dataclass(frozen=True)
-class UniversalFiles(Schema):
-    """A universal attack: how many ``training_images`` of ``training_data``, and radius -> file of the perturbation."""
-
-    training_images: int
-    training_data: int
-    files: dict[str, str]
+    palette: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -98,8 +77,8 @@ class Picture(Schema):
     """A drawn image: ``file`` in the folder, ``index``, name of the ``image``, and the ``kind`` of choice."""
 
     file: str
-    index: int
     image: str
+    index: int | None = None
     kind: str = 'sample'
 
 
@@ -127,9 +106,7 @@ class RunResults(Schema):
         precision: of model and attack.
         space: what is perturbed.
         caveats: sentences on what makes the numbers doubtful.
-        trust: sanity checks.
-        gradients: measures of the input gradients.
-        universal: files of a universal attack.
+        measurements: name -> summary in JSON, of those measurements that do not stand in the evaluation.
     """
 
     created: str
@@ -139,35 +116,127 @@ class RunResults(Schema):
     attack: AttackSettings | None
     radii: tuple[NamedRadius, ...]
     seed: int
-    batch_size: int | None
     dataset: DatasetFacts
-    versions: dict[str, str]
+    versions: dict[str, Any]
     hardware: dict[str, Any]
-    seconds: dict[str, float]
+    seconds: dict[str, Amount]
     evaluation: Evaluation
     pictures: tuple[Picture, ...]
+    batch_size: int | None = None
     source: SourceModel | None = None
     target: str | None = None
     precision: str = 'float32'
     space: str = 'input'
     caveats: tuple[str, ...] = ()
-    trust: SanityChecks | None = None
-    gradients: Gradients | None = None
-    universal: UniversalFiles | None = None
+    measurements: dict[str, Any] = entry(keys=RunMeasurements(), factory=dict)
 
     @classmethod
     def load(cls, folder: str | Path) -> RunResults:
         """Returns the results of a folder that ``mmadv test`` wrote.
 
         Raises:
-            UserError: there are none, they are of another schema version, or a key is missing or of another type.
+            UserError: there are none, they are of another schema version, or a key is missing, of another type or
+                range, or does not agree with another.
         """
-        try:
-            return cls.from_json(load_results(folder))
-        except InvalidValue as error:
-            raise UserError(f'results {Path(folder) / FILE_NAME}: {error}; run mmadv test again') from None
+        path = Path(folder) / FILE_NAME
+        content = _read(path)
+        results = cls.from_json(content, f'results {path}')
+        check_agreement(results, f'results {path}')
+        return results
+
+    def summary(self, measurement: type[Measurement], where: str = 'results') -> Any:
+        """Returns the summary of a measurement, None without.
+
+        Raises:
+            InvalidValue: it does not fit the measurement.
+        """
+        if measurement.of_run:
+            return measurement.read(self.measurements, where)
+        return measurement.read(self.evaluation.measurements, f'{where}.evaluation')
+
+    def summaries(self) -> list[tuple[type[Measurement], Any]]:
+        """Returns the measurements that the run has, with their summaries."""
+        pairs = ((measurement, self.summary(measurement)) for measurement in MEASUREMENTS.values())
+        return [(measurement, summary) for measurement, summary in pairs if summary is not None]
+
+    def with_summary(self, measurement: Measurement, summary: Any) -> RunResults:
+        """Returns the results with another summary of a measurement."""
+        changed = {measurement.name: measurement.to_json(summary)}
+        if measurement.of_run:
+            return replace(self, measurements={**self.measurements, **changed})
+        found = {**self.evaluation.measurements, **changed}
+        return replace(self, evaluation=replace(self.evaluation, measurements=found))
 
     def write(self, folder: Path) -> None:
         """Writes ``results.json`` into a folder; numbers must be finite, undefined ones None."""
         content = {'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **self.to_json()}
         (folder / FILE_NAME).write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+
+
+def load_results(folder: str | Path) -> dict[str, Any]:
+    """Returns the content of the ``results.json`` of a result folder; ``RunResults.load`` returns it as a type.
+
+    Raises:
+        UserError: as of ``RunResults.load``.
+    """
+    RunResults.load(folder)
+    return _read(Path(folder) / FILE_NAME)
+
+
+def check_agreement(run: RunResults, where: str) -> None:
+    """Raises UserError unless the parts of results agree: classes, radii, and files inside the folder."""
+    evaluation = run.evaluation
+    number = len(evaluation.classes)
+    for name, values in _metrics(evaluation):
+        for key, of_classes in (('IoU', values.iou), ('Acc', values.accuracy)):
+            if len(of_classes) != number:
+                raise UserError(f'{where}.{name}.{key} must have a value for each of the {number} classes')
+    radii = [radius.text for radius in run.radii]
+    unknown = [radius for radius in evaluation.attacked if radius not in radii]
+    if unknown:
+        raise UserError(f'{where}.evaluation.attacked has the radius {shown(unknown[0])}, which is not among .radii')
+    files = [(f'pictures[{n}].file', picture.file) for n, picture in enumerate(run.pictures)]
+    for measurement in MEASUREMENTS.values():
+        summary = run.summary(measurement, where)
+        if summary is not None:
+            measurement.check_summary(summary, evaluation, f'{where}.{_place(measurement)}')
+            files += [(f'{_place(measurement)}.{place}', file) for place, file in measurement.files(summary).items()]
+    for place, file in files:
+        if file.startswith('/') or '..' in file.split('/') or '\0' in file:
+            raise UserError(f'{where}.{place} must be a file inside the folder; found {shown(file)}')
+
+
+def _place(measurement: type[Measurement]) -> str:
+    return measurement.name if measurement.of_run else f'evaluation.{measurement.name}'
+
+
+def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, MetricValues]]:
+    yield 'evaluation.clean', evaluation.clean
+    for radius, result in evaluation.attacked.items():
+        yield f'evaluation.attacked.{radius}.worst_case', result.worst_case
+        for name, values in result.members.items():
+            yield f'evaluation.attacked.{radius}.members.{name}', values
+
+
+def _read(path: Path) -> dict[str, Any]:
+    check_regular(path, 'results')
+    try:
+        results = json.loads(path.read_text(encoding='utf-8'), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise UserError(
+            f'results {path} cannot be read: {error.strerror}; give a folder that mmadv test wrote'
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'results {path} is not JSON ({error}); run mmadv test again') from None
+    if not isinstance(results, dict) or results.get('schema') != SCHEMA:
+        raise UserError(f"results {path} is not of the schema '{SCHEMA}'; give a folder that mmadv test wrote")
+    if results.get('schema_version') != SCHEMA_VERSION:
+        raise UserError(
+            f'results {path} has schema version {results.get("schema_version")}, this mmadv reads {SCHEMA_VERSION}; '
+            'use the mmadv that wrote it, or run mmadv test again'
+        )
+    return results
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f'{name} is no number')

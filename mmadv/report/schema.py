@@ -10,6 +10,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 from mmadv.errors import UserError
+from mmadv.fields import expected, mismatch
+from mmadv.printing import printable, shown
 
 T = TypeVar('T', bound='Schema')
 
@@ -18,12 +20,23 @@ class InvalidValue(UserError):
     """A JSON value that does not fit its schema; the message names its key."""
 
 
+class _Others:
+    """Every key that no other field of the schema has."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+OTHERS = _Others()
+
+
 def entry(
     *,
     key: str | None = None,
     omit: bool = False,
     keys: Container[str] | None = None,
     default: Any = dataclasses.MISSING,
+    factory: Any = dataclasses.MISSING,
 ) -> Any:
     """Returns a field of a ``Schema``.
 
@@ -31,43 +44,45 @@ def entry(
         key: in JSON, where it is not the field's name.
         omit: leave the key out where the value is None.
         keys: the field is a dict of these keys, as far as there are any; they stand beside those of the other fields.
+            ``OTHERS`` are all keys that no other field has.
         default: of an absent key.
+        factory: of the default.
     """
-    return dataclasses.field(default=default, metadata={'key': key, 'omit': omit, 'keys': keys})  # type: ignore[call-overload]
+    metadata = {'key': key, 'omit': omit, 'keys': keys}
+    return dataclasses.field(default=default, default_factory=factory, metadata=metadata)  # type: ignore[call-overload]
 
 
 class Schema:
     """Base of frozen dataclasses that JSON holds.
 
-    Fields are texts, numbers, booleans, tuples, dicts with text keys, other schemas, ``None`` beside one of these, and
-    ``Any`` for what is left as it is. A field with a default may be absent. Keys that no field has are ignored, so that
-    results of a later version can be read.
+    Fields are annotated as ``mmadv.fields.mismatch`` understands it, and with other schemas. A field with a default may
+    be absent. Keys that no field has are ignored, so that results of a later version can be read.
     """
 
     @classmethod
-    def from_json(cls: type[T], value: Any, where: str = '') -> T:
+    def from_json(cls: type[T], value: Any, where: str = 'the whole') -> T:
         """Returns the object of a JSON value.
 
         Args:
             value: what ``to_json`` returned, perhaps of an earlier version.
-            where: key of the value in the whole, for messages.
+            where: what messages call the value.
 
         Raises:
-            InvalidValue: a key is missing, or its value is of another type; names the key.
+            InvalidValue: a key is missing, or its value is of another type or range; names the key.
         """
         if not isinstance(value, Mapping):
-            raise InvalidValue(f'{where or "the whole"} must be an object; found {_short(value)}')
+            raise InvalidValue(f'{where} must be a dict; found {shown(value)}')
         arguments: dict[str, Any] = {}
+        known = json_keys(cls)
         for field, hint in _fields(cls):
-            name, keys = field.metadata.get('key') or field.name, field.metadata.get('keys')
-            path = f'{where}.{name}' if where else name
+            name, keys = _key(field), field.metadata.get('keys')
             if keys is not None:
-                chosen = {key: item for key, item in value.items() if key in keys}
-                arguments[field.name] = _read(chosen, hint, where)
+                chosen = {key: item for key, item in value.items() if key in keys and key not in known}
+                arguments[field.name] = read_json(chosen, hint, where)
             elif name in value:
-                arguments[field.name] = _read(value[name], hint, path)
+                arguments[field.name] = read_json(value[name], hint, f'{where}.{name}')
             elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-                raise InvalidValue(f'{path} is missing')
+                raise InvalidValue(f"{where} must be a dict with '{name}'; found {shown(value)}")
         return cls(**arguments)
 
     def to_json(self) -> dict[str, Any]:
@@ -76,75 +91,85 @@ class Schema:
         for field, _ in _fields(type(self)):
             value = getattr(self, field.name)
             if field.metadata.get('keys') is not None:
-                result.update(_write(value))
+                result.update(write_json(value))
             elif not (field.metadata.get('omit') and value is None):
-                result[field.metadata.get('key') or field.name] = _write(value)
+                result[_key(field)] = write_json(value)
         return result
 
 
 def json_keys(schema: type[Schema]) -> list[str]:
     """Returns the JSON keys of a schema's fields, in order, without those that a field holds as ``keys``."""
-    fields = [field for field, _ in _fields(schema) if field.metadata.get('keys') is None]
-    return [field.metadata.get('key') or field.name for field in fields]
+    return [_key(field) for field, _ in _fields(schema) if field.metadata.get('keys') is None]
 
 
-def inner_schemas(schema: type[Schema]) -> list[type[Schema]]:
-    """Returns the schemas that the fields of a schema hold, directly or inside containers."""
+def inner_schemas(schema: Any) -> list[type[Schema]]:
+    """Returns the schemas that an annotation or the fields of a schema hold, directly or inside containers."""
     inner: list[type[Schema]] = []
-    waiting = [hint for _, hint in _fields(schema)]
+    waiting = [hint for _, hint in _fields(schema)] if _is_schema(schema) else [schema]
     while waiting:
         hint = waiting.pop(0)
-        if isinstance(hint, type) and issubclass(hint, Schema):
+        if _is_schema(hint):
             inner.append(hint)
         waiting += typing.get_args(hint)
     return inner
 
 
-@cache
-def _fields(schema: type) -> tuple[tuple[dataclasses.Field, Any], ...]:
-    hints = typing.get_type_hints(schema)
-    return tuple((field, hints[field.name]) for field in dataclasses.fields(schema))
-
-
-def _read(value: Any, hint: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        (inner,) = (one for one in arguments if one is not type(None))
-        return _read(value, inner, where)
-    if isinstance(hint, type) and issubclass(hint, Schema):
+def read_json(value: Any, hint: Any, where: str) -> Any:
+    """Returns the object that an annotation makes of a JSON value; arguments and errors as of ``Schema.from_json``."""
+    if _is_schema(hint):
         return hint.from_json(value, where)
-    if origin is tuple:
-        size = None if arguments[-1] is Ellipsis else len(arguments)
-        if not isinstance(value, (list, tuple)) or size not in (None, len(value)):
-            raise InvalidValue(f'{where} must be a list{f" of {size}" if size else ""}; found {_short(value)}')
-        return tuple(_read(item, arguments[0], f'{where}[{n}]') for n, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise InvalidValue(f'{where} must be an object; found {_short(value)}')
-        return {name: _read(item, arguments[1], f'{where}.{name}') for name, item in value.items()}
-    accepted = (int, float) if hint is float else hint
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise InvalidValue(f'{where} must be {KINDS[hint]}; found {_short(value)}')
-    return value
+    if not inner_schemas(hint):
+        found = mismatch(value, hint)
+        if found is not None:
+            raise InvalidValue(f'{where}{found.path} must be {found.expected}; found {shown(found.value)}')
+        return _tuples(value, hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (one for one in arguments if one is not types.NoneType)
+        return None if value is None else read_json(value, inner, where)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(read_json(item, arguments[0], f'{where}[{n}]') for n, item in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {name: read_json(item, arguments[1], f'{where}.{printable(name)}') for name, item in value.items()}
+    raise InvalidValue(f'{where} must be {expected(hint)}; found {shown(value)}')
 
 
-KINDS = {str: 'a text', int: 'an integer', float: 'a number', bool: 'true or false'}
-
-
-def _write(value: Any) -> Any:
+def write_json(value: Any) -> Any:
+    """Returns the JSON value of an object."""
     if isinstance(value, Schema):
         return value.to_json()
     if isinstance(value, Mapping):
-        return {name: _write(item) for name, item in value.items()}
+        return {name: write_json(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_write(item) for item in value]
+        return [write_json(item) for item in value]
     return value
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f'{text[:57]}...'
+@cache
+def _fields(schema: type) -> tuple[tuple[dataclasses.Field, Any], ...]:
+    hints = typing.get_type_hints(schema, include_extras=True)
+    return tuple((field, hints[field.name]) for field in dataclasses.fields(schema))
+
+
+def _key(field: dataclasses.Field) -> str:
+    return field.metadata.get('key') or field.name
+
+
+def _is_schema(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Schema)
+
+
+def _tuples(value: Any, hint: Any) -> Any:
+    """Returns a value that fits an annotation, with tuples where that has them, for JSON has none."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if value is None or not arguments:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        inner = [one for one in arguments if one is not types.NoneType]
+        return _tuples(value, inner[0]) if len(inner) == 1 else value
+    if origin is tuple:
+        hints = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_tuples(item, one) for item, one in zip(value, hints, strict=True))
+    if origin is dict:
+        return {name: _tuples(item, arguments[1]) for name, item in value.items()}
+    return value

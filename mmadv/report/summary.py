@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mmadv.printing import printable
-from mmadv.report.breakdown import object_size_table
-from mmadv.report.evaluation import Evaluation, MinimisedMIoU, RoundedValues
-from mmadv.report.metrics import CURVES
-from mmadv.report.minimal_radius import minimal_radius_text
+from mmadv.report.evaluation import Evaluation, MinimisedMIoU
+from mmadv.report.run import RunResults
 from mmadv.report.table import metrics_table, percent
 
 
-def summary_text(evaluation: Evaluation) -> str:
+def run_text(run: RunResults) -> str:
     """Returns the table of all metrics and what follows it, blocks parted by empty lines."""
-    return '\n\n'.join([metrics_table(evaluation).text(), *blocks(evaluation)])
+    measured = [measurement.text(summary) for measurement, summary in run.summaries()]
+    blocks = ['\n'.join(sentences(run.evaluation)), *measured]
+    texts = [metrics_table(run.evaluation).text(), *(printable(block, lines=True) for block in blocks)]
+    return '\n\n'.join(filter(None, texts))
 
 
-def blocks(evaluation: Evaluation) -> Iterator[str]:
-    """Yields what follows the table, of what the evaluation has."""
-    said = list(sentences(evaluation))
-    if said:
-        yield '\n'.join(map(printable, said))
-    sizes = object_size_table(evaluation)
-    if sizes:
-        yield sizes.text()
-
-
-def sentences(evaluation: Evaluation) -> Iterator[str]:
-    """Yields the sentences on single numbers, of what the evaluation has."""
-    for radius, result in evaluation.attacked.items():
-        if result.minimised is not None:
-            yield lowest_miou_text(radius, result.minimised)
-    for radius, rounded in (evaluation.rounded or {}).items():
-        yield rounded_text(radius, rounded)
-    if evaluation.minimal_radius is not None:
-        yield minimal_radius_text(evaluation.minimal_radius)
-
-
-def rounded_text(radius: str, rounded: RoundedValues) -> str:
-    """Returns the sentence on what rounding to 8 bits costs the attack."""
-    parts = []
-    for metric in CURVES:
-        difference = rounded.difference[metric.name]
-        points = '' if difference is None else f' ({100 * difference:+.2f} points)'
-        parts.append(f'{metric.label} {percent(rounded[metric.name])} %{points}')
-    return f'{radius}: images rounded to 8 bits and predicted again: {", ".join(parts)}'
+def sentences(evaluation: Evaluation) -> list[str]:
+    """Returns the sentences on single numbers of the attack."""
+    return [
+        lowest_miou_text(radius, result.minimised)
+        for radius, result in evaluation.attacked.items()
+        if result.minimised is not None
+    ]
 
 
 def lowest_miou_text(radius: str, minimised: MinimisedMIoU) -> str:

@@ -9,13 +9,17 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmadv.errors import UserError
-from mmadv.report.breakdown import object_size_table
+from mmadv.report.curve import curve_svgs
+from mmadv.report.drawing import draw_svgs
 from mmadv.report.evaluation import Evaluation
+from mmadv.report.measurement import Measurement
 from mmadv.report.run import RunResults
+from mmadv.report.summary import sentences
 from mmadv.report.table import Table, classes_table, metrics_table, percent
 
 # More classes than these are folded away.
@@ -71,13 +75,10 @@ def differences(runs: Mapping[str, RunResults]) -> list[str]:
 
 
 def warnings(run: RunResults) -> list[str]:
-    """Returns what makes the numbers of a run doubtful: images that failed, caveats, a failed trust check."""
+    """Returns what makes the numbers of a run doubtful: images that failed, caveats, what measurements warn of."""
     notes = [f'{image.image} is in no number: {image.reason}' for image in run.evaluation.failed]
     notes += run.caveats
-    for check in run.trust.findings if run.trust else ():
-        if not check.passed:
-            notes.append(f'trust check: not so: {check.name} ({check.evidence}); {check.advice}')
-    return notes
+    return notes + [note for measurement, summary in run.summaries() for note in measurement.warnings(summary)]
 
 
 def wins_table(name: str, evaluation: Evaluation) -> Table | None:
@@ -130,19 +131,66 @@ def inline(path: Path, text: str) -> InlinePicture:
         raise UserError(f'picture {path} cannot be read: {error.strerror}; run mmadv test again') from None
 
 
-def number_tables(name: str, evaluation: Evaluation) -> list[Table]:
-    """Returns the tables of all metrics of a run by attack and by class."""
-    return [
-        replace(metrics_table(evaluation), caption=f'{prefix(name)}In percent'),
-        replace(classes_table(evaluation), caption=f'{prefix(name)}IoU and accuracy of each class, %'),
+def number_tables(name: str, run: RunResults) -> list[Table]:
+    """Returns the tables of all metrics of a run by attack and by class, and those of its measurements."""
+    tables = [
+        replace(metrics_table(run.evaluation), caption='In percent'),
+        replace(classes_table(run.evaluation), caption='IoU and accuracy of each class, %'),
     ]
+    tables += [table for measurement, summary in run.summaries() for table in measurement.tables(summary)]
+    return [replace(table, caption=prefix(name) + table.caption) for table in tables]
 
 
-def size_table(name: str, evaluation: Evaluation) -> Table | None:
-    """Returns the table by object size, None where it is not known."""
-    table = object_size_table(evaluation)
-    caption = f'{prefix(name)}Accuracy by size of the labelled region (share of the image), %'
-    return table and replace(table, caption=caption)
+def number_sentences(run: RunResults) -> list[str]:
+    """Returns what the tables do not say, of the attack and of the measurements."""
+    measured = [text for measurement, summary in run.summaries() for text in measurement.sentences(summary)]
+    return [*sentences(run.evaluation), *measured]
+
+
+def curves(runs: Mapping[str, RunResults]) -> list[str]:
+    """Returns the plots over the radius, as svg elements; none where no run has an attack."""
+    if not any(run.radii for run in runs.values()):
+        return []
+    plots = draw_svgs('the robustness curves', lambda: curve_svgs(runs))
+    for measurement, summaries in _measured(runs).items():
+        plots += draw_svgs(f'the curve of {measurement.name}', partial(measurement.curves, summaries))
+    return plots
+
+
+class ShownSection(NamedTuple):
+    """A section of a measurement: its title, its table, and the pictures of each run."""
+
+    title: str
+    table: Table
+    pictures: dict[str, list[InlinePicture]]
+
+
+def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> list[ShownSection]:
+    """Returns the sections that measurements have of their own.
+
+    Raises:
+        UserError: a picture cannot be read.
+    """
+    shown = []
+    for measurement, summaries in _measured(runs).items():
+        section = measurement.section(summaries)
+        if section is None:
+            continue
+        pictures = {
+            name: [inline(folders[name] / one.file, prefix(name) + one.text) for one in own]
+            for name, own in section.pictures.items()
+        }
+        shown.append(ShownSection(section.title, section.table, pictures))
+    return shown
+
+
+def _measured(runs: Mapping[str, RunResults]) -> dict[type[Measurement], dict[str, Any]]:
+    """Returns measurement -> name of the run -> summary, of what at least one run has."""
+    found: dict[type[Measurement], dict[str, Any]] = {}
+    for name, run in runs.items():
+        for measurement, summary in run.summaries():
+            found.setdefault(measurement, {})[name] = summary
+    return found
 
 
 def settings(run: RunResults) -> dict[str, str]:

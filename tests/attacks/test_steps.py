@@ -26,7 +26,7 @@ from mmadv.attacks import (
     WorstCase,
 )
 from mmadv.attacks.steps import step_notes, stepping
-from mmadv.engine.attack_test_loop import attacks_by_radius
+from mmadv.engine.spec import attacks_by_radius
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 from mmadv.robustness import SmoothAdv

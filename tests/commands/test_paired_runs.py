@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmadv.commands.paired_runs import StoredRun, common_images, paired_data, paired_rows, paired_table
 from mmadv.errors import UserError
+from mmadv.evaluation import ImageRecord
 from mmadv.report.budget import draw_budget
 
 SCHEMES = {'red': 'RadiusReduction', 'const': 'APGD'}
@@ -20,14 +21,18 @@ def run(name, scheme, steps, correct, first=0, classes=('a', 'b'), radius='4/255
     member = apgd if scheme == 'const' else {'type': 'RadiusReduction', 'attack': apgd}
     parameters = {'type': 'WorstCase', 'attacks': dict.fromkeys(correct, member)}
     records = {
-        first + n: {
-            'index': first + n,
-            'image': f'{first + n}.png',
-            'digest': f'{digest}{first + n}',
-            'attacked': {
+        first + n: ImageRecord(
+            index=first + n,
+            image=f'{first + n}.png',
+            digest=f'{digest}{first + n}',
+            title='SEA',
+            ignore_index=255,
+            passes={},
+            clean=[],
+            attacked={
                 radius: {key: [[0, one, one, 10], [1, 0, 10 - one, 0]] for key, one in zip(correct, row, strict=True)}
             },
-        }
+        )
         for n, row in enumerate(zip(*correct.values(), strict=True))
     }
     evaluation = SimpleNamespace(classes=classes, attacked={radius: None})

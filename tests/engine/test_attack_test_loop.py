@@ -6,7 +6,7 @@ import torch
 from tiny_project import runner_for_test
 
 from mmadv.attacks import PGD, Cascade, Linf, WorstCase, ama, auto, parse_radius, sea
-from mmadv.engine.attack_test_loop import attack_title, attacks_by_radius, radius_text
+from mmadv.engine.spec import attack_title, attacks_by_radius, radius_text
 from mmadv.errors import UserError
 from mmadv.report.evaluation import FailedImage
 

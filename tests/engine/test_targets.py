@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmseg.registry import MODELS
 from PIL import Image
 from tiny_project import runner_for_test
@@ -70,11 +71,9 @@ def test_every_objective_of_an_attack_is_aimed():
         aimed(sea('4/255', 9), targeted=True)
 
 
-def evaluated(tiny, tmp_path, loop=None, source=None):
+def evaluated(tiny, tmp_path, loop=None):
     loop = {'type': 'AttackTestLoop', 'attack': PGD_CONFIG, 'limit': 3, **(loop or {})}
     runner = runner_for_test(tiny / 'config.py', tmp_path, loop)
-    if source is not None:
-        runner.test_loop.source = source(runner)
     runner.test()
     metric = runner.test_loop.evaluator.metrics[0]
     json.dumps(metric.evaluation.to_json(), allow_nan=False)
@@ -95,13 +94,16 @@ def test_an_aimed_attack_reaches_what_it_is_aimed_at(tiny, tmp_path):
 
 
 def test_a_model_transfers_to_itself_and_less_to_another(tiny, tmp_path):
-    def other(runner):
-        torch.manual_seed(5)
-        return MODELS.build(runner.cfg.model).eval()
-
+    config = str(tiny / 'config.py')
+    torch.manual_seed(5)
+    torch.save({'state_dict': MODELS.build(Config.fromfile(config).model).state_dict()}, tmp_path / 'other.pth')
+    sources = {
+        'same': {'config': config, 'checkpoint': str(tiny / 'trained.pth')},
+        'other': {'config': config, 'checkpoint': str(tmp_path / 'other.pth')},
+    }
     white = evaluated(tiny, tmp_path / 'white')
-    same = evaluated(tiny, tmp_path / 'same', source=lambda runner: runner.model)
-    transferred = evaluated(tiny, tmp_path / 'other', source=other)
+    same = evaluated(tiny, tmp_path / 'same', {'source': sources['same']})
+    transferred = evaluated(tiny, tmp_path / 'other', {'source': sources['other']})
     ours, theirs = white.attacked['32/255'], same.attacked['32/255']
     assert theirs.worst_case == ours.worst_case
     assert theirs.passes.forward.total == ours.passes.forward.total + 3

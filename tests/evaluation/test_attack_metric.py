@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,7 @@ import torch
 
 from mmadv.errors import UserError
 from mmadv.evaluation import AttackMetric, SEAMetric
-from mmadv.evaluation.image_record import Records, to_text
-from mmadv.evaluation.object_sizes import object_sizes
+from mmadv.evaluation.image_record import FailedRecord, ImageRecord, Records, image_record
 from mmadv.report.evaluation import Evaluation
 from mmadv.robustness import Counts
 
@@ -21,7 +21,7 @@ LABEL = torch.tensor([[[0, 0, 1, 1]]])
 
 def sample(index, clean, attacked, label=LABEL, ignore_index=255):
     """A data sample as the loop makes it, from lists of classes of four pixels."""
-    return {
+    content = {
         'sample_idx': index,
         'image_name': f'{index}.png',
         'gt_sem_seg': {'data': label},
@@ -29,6 +29,7 @@ def sample(index, clean, attacked, label=LABEL, ignore_index=255):
         'adversarial': {'4/255': {name: torch.tensor([values]) for name, values in attacked.items()}},
         'attack': {'title': 'some attack', 'ignore_index': ignore_index, 'passes': {'4/255': (3, 2)}},
     }
+    return {**content, 'attack_record': image_record(content, 2)}
 
 
 def evaluate(kind, samples, size=None):
@@ -84,24 +85,6 @@ def test_ensemble_reports_members_and_the_worst_of_each_image():
     assert 0 <= low <= 1 / 16 <= high
 
 
-def test_accuracy_by_object_size_takes_each_images_worst_member():
-    # Each image has the objects 0 0 and 1 1, half of the image each: the largest size.
-    samples = [
-        sample(0, [0, 0, 1, 1], {'x': [0, 0, 0, 0], 'y': [1, 0, 0, 0]}),  # y: 1 of 2 and 0 of 2
-        sample(1, [0, 0, 0, 1], {'x': [1, 1, 0, 0], 'y': [0, 0, 1, 1]}),  # x: 0 of 4
-        sample(2, [1] * 4, {'x': [0] * 4, 'y': [0] * 4}, label=torch.full((1, 1, 4), 255)),
-    ]
-    metric, _ = evaluate(SEAMetric, samples)
-    found = metric.evaluation.object_sizes
-    assert (found.objects, found.pixels) == ((0, 0, 0, 4), (0, 0, 0, 8))
-    assert found.clean.to_json() == {'aAcc': [None, None, None, 7 / 8], 'object_mean': [None, None, None, 3.5 / 4]}
-    assert found.attacked['4/255'].pixels[3] == 1 / 8
-    assert found.attacked['4/255'].objects[3] == 0.5 / 4
-    earlier = list(metric.records)
-    del earlier[0]['objects']  # as an earlier version left it
-    assert object_sizes(earlier, metric.per_image) is None
-
-
 def test_image_means_leave_void_images_out():
     void = torch.full((1, 1, 4), 255)
     metric, scalars = evaluate(
@@ -132,13 +115,23 @@ def test_repeated_images_count_once():
 
 
 def test_records_are_in_order_without_repetitions_and_failures():
-    texts = [to_text(record) for record in ({'index': 7}, {'index': 2, 'n': 1}, {'index': 2, 'n': 2})]
-    texts += [to_text({'index': n, 'failed': 'nan'}) for n in (9, 2, 3)]
+    def record(index, n=0):
+        return ImageRecord(index, f'{index}.png', None, 'some attack', 255, {}, [[0, n, n, n]], {})
+
+    texts = [one.to_text() for one in (record(7), record(2, 1), record(2, 2))]
+    texts += [FailedRecord(n, f'{n}.png', 'nan').to_text() for n in (9, 2, 3)]
     records = Records(texts)
-    assert list(records) == [{'index': 2, 'n': 2}, {'index': 7}] == [records[0], records[-1]]
-    assert records[1:] == [{'index': 7}] and len(records) == 2
-    assert [record['index'] for record in records.failed] == [3, 9]
+    assert list(records) == [record(2, 2), record(7)] == [records[0], records[-1]]
+    assert records[1:] == [record(7)] and len(records) == 2
+    assert [failed.index for failed in records.failed] == [3, 9]
     assert records == Records(texts[:3]) and records != Records(texts[:1])
+
+
+def test_a_record_keeps_what_measurements_add():
+    measured = {'objects': {'sizes': [[3, 2, 4]]}, 'rounded': {'4/255': [[0, 1, 1, 1]]}}
+    record = replace(sample(0, [0] * 4, {'attack': [0] * 4})['attack_record'], measurements=measured)
+    assert json.loads(record.to_text())['rounded'] == {'4/255': [[0, 1, 1, 1]]}
+    assert ImageRecord.from_text(record.to_text()) == record
 
 
 def test_what_is_computed_over_all_images_is_not_computed_for_each(monkeypatch):
@@ -166,7 +159,7 @@ def test_refused():
     with pytest.raises(UserError, match='none of the 1 images has a labelled pixel'):
         evaluate(AttackMetric, [sample(0, [0] * 4, {'attack': [0] * 4}, torch.full((1, 1, 4), 255))])
     plain = sample(0, [0] * 4, {'attack': [0] * 4})
-    del plain['adversarial']
+    del plain['attack_record']
     with pytest.raises(UserError, match='AttackMetric found no attacked predictions; set test_cfg = dict'):
         evaluate(AttackMetric, [plain])
 

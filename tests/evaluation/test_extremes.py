@@ -1,9 +1,12 @@
 """The least and the most robust images, whatever the order and the parts they come in."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmadv.evaluation import ImageRecord
 from mmadv.evaluation.extremes import Extremes, robustness, robustness_of_record
 
 
@@ -49,13 +52,11 @@ def test_offers_tell_whether_the_image_is_one_of_them():
 
 
 def test_robustness_is_the_mean_over_radii_of_the_worst_member():
-    record = {
-        'clean': [[0, 6, 7, 8], [2, 1, 1, 2]],
-        'attacked': {
-            '1/255': {'js': [[0, 5, 6, 8], [2, 0, 4, 2]], 'ce': [[0, 3, 3, 8], [2, 1, 7, 2]]},
-            '2/255': {'js': [[0, 2, 2, 8]], 'ce': [[0, 8, 10, 8]]},
-        },
+    attacked = {
+        '1/255': {'js': [[0, 5, 6, 8], [2, 0, 4, 2]], 'ce': [[0, 3, 3, 8], [2, 1, 7, 2]]},
+        '2/255': {'js': [[0, 2, 2, 8]], 'ce': [[0, 8, 10, 8]]},
     }
+    record = ImageRecord(0, 'a.png', None, 'SEA', 255, {}, [[0, 6, 7, 8], [2, 1, 1, 2]], attacked)
     assert robustness_of_record(record) == pytest.approx((4 + 2) / (2 * 10)) == robustness([4, 2], 10)
-    assert robustness_of_record({**record, 'attacked': {}}) == 0.7
-    assert robustness_of_record({'clean': [], 'attacked': {}}) is None
+    assert robustness_of_record(replace(record, attacked={})) == 0.7
+    assert robustness_of_record(replace(record, clean=[], attacked={})) is None

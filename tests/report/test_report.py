@@ -10,6 +10,7 @@ from browser import Browser, find_browser
 from PIL import Image
 from stored_results import content
 
+from mmadv.engine.measurements import InputGradients
 from mmadv.errors import UserError
 from mmadv.report import (
     Example,
@@ -24,7 +25,6 @@ from mmadv.report import (
 from mmadv.report.breakdown import images_table
 from mmadv.report.curve import curve_points, curve_svgs
 from mmadv.report.evaluation import AttackedImage, ImageResult
-from mmadv.report.gradients import Gradients, gradients_text
 from mmadv.report.pictures import colour, magnified
 
 
@@ -257,6 +257,9 @@ def test_picture_has_a_row_per_radius(tmp_path, radii):
     assert Image.open(tmp_path / 'p.png').size == (648, int(80 * (panel * (1 + len(radii)) + 0.33 + 0.6)))
 
 
+SHEET_ATTACK = {'norm': 'L2', 'root_mean_square': 0.1, 'last_radius': 5.5, 'steps': 40}
+
+
 def test_a_page_shows_measured_gradients(tmp_path):
     measures = dict.fromkeys(('cosine', 'cosine_present', 'cosine_absent', 'high_frequency', 'image_high_frequency'))
     gradients = {
@@ -268,7 +271,7 @@ def test_a_page_shows_measured_gradients(tmp_path):
         'without_example': ['c'],
         'over': 'valid',
         'per_image': [{'image': 'a.png', 'cosine': 0.1, 'high_frequency': 0.5}] * 3,
-        'sheet': {'file': 'gradients.png', 'images': ['a.png'], 'classes': ['a'], 'attack': {'norm': 'L2'}},
+        'sheet': {'file': 'gradients.png', 'images': ['a.png'], 'classes': ['a'], 'attack': SHEET_ATTACK},
     }
     for name, found in (('with', gradients), ('without', None)):
         (tmp_path / name / 'pictures').mkdir(parents=True)
@@ -280,7 +283,7 @@ def test_a_page_shows_measured_gradients(tmp_path):
     assert re.findall(r'>([\d.-]+)<', row) == ['0.123', '-', '-', '0.500', '-']
     assert page.count('<img ') == 1
     assert 'Input gradients' not in write_report({'w': tmp_path / 'without'}, tmp_path / 'page.html').read_text()
-    text = gradients_text(Gradients.from_json(gradients))
+    text = InputGradients.text(InputGradients.read({'gradients': gradients}))
     assert 'of 3 images and 2 class scores' in text and 'cosine to g           0.123' in text
     assert text.endswith('without an example: c')
     (tmp_path / 'with' / 'gradients.png').unlink()

@@ -9,8 +9,7 @@ import pytest
 
 from mmadv.errors import UserError
 from mmadv.report.csv_table import csv_text, write_csv
-from mmadv.report.result_check import check_results
-from mmadv.report.results import SCHEMA, SCHEMA_VERSION, load_results
+from mmadv.report.run import SCHEMA, SCHEMA_VERSION, RunResults, check_agreement, load_results
 
 SCALARS = ('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU')
 METRICS = {**dict.fromkeys(SCALARS, 0.5), 'IoU': [0.5, 0.25], 'Acc': [0.5, 0.25], 'images': 2, 'pixels': 8}
@@ -68,9 +67,14 @@ WHOLE = {
             'radii': [0.25],
         },
     },
-    'trust': {'findings': [{'name': 'a', 'passed': False, 'evidence': 'b', 'advice': 'c'}]},
+    'trust': {
+        'images': ['a.png'],
+        'radius': '4/255',
+        'findings': [{'name': 'a', 'passed': False, 'evidence': 'b', 'advice': 'c'}],
+    },
     'gradients': {
         'target': {'type': 'ClassMean', 'of': 'training images'},
+        'over': 'valid',
         'classes': ['sky'],
         'without_example': ['road'],
         'cosine': 0.5,
@@ -78,18 +82,38 @@ WHOLE = {
         'cosine_absent': None,
         'high_frequency': 0.5,
         'image_high_frequency': 0.5,
-        'per_image': [{'image': 'a.png'}],
-        'sheet': {'file': 'gradients.png'},
+        'per_image': [{'image': 'a.png', 'cosine': 0.5, 'high_frequency': None}],
+        'sheet': {
+            'file': 'gradients.png',
+            'images': ['a.png'],
+            'classes': ['sky'],
+            'attack': {'norm': 'L2', 'root_mean_square': 0.1, 'last_radius': 5.5, 'steps': 40},
+        },
     },
     'pictures': [{'file': 'pictures/00000.png', 'image': 'a.png', 'kind': 'sample'}],
 }
 # Read by nobody but whoever looks at the page.
 FREE = ('versions', 'hardware', 'parameters', 'per_image')
 # May be null: whole parts, and numbers that are undefined.
-PARTS = ('attack', 'intervals', 'wins', 'object_sizes', 'minimal_radius', 'trust', 'gradients', 'sheet', 'limit')
+PARTS = (
+    'attack',
+    'intervals',
+    'wins',
+    'minimised',
+    'object_sizes',
+    'minimal_radius',
+    'trust',
+    'gradients',
+    'sheet',
+    'limit',
+)
 UNDEFINED = {*SCALARS, 'lower_bound', 'median', 'IoU', 'Acc', 'object_mean', 'starts', 'minimised', 'intervals'}
 # May be negative.
 SIGNED = ('seed', 'ignore_index', 'palette', 'limit', 'gradients')
+
+
+def check_results(content, where):
+    check_agreement(RunResults.from_json(content, where), where)
 
 
 def places(value, path=()):

@@ -9,7 +9,9 @@ import pytest
 from stored_results import content
 
 from mmadv.errors import UserError
+from mmadv.evaluation import ImageRecord
 from mmadv.report import RunResults, load_results
+from mmadv.report.measurement import MEASUREMENTS
 from mmadv.report.metrics import METRICS
 from mmadv.report.schema import InvalidValue, Schema, entry, inner_schemas, json_keys
 
@@ -43,20 +45,20 @@ def test_what_is_written_is_read_again():
 @pytest.mark.parametrize(
     ('value', 'message'),
     [
-        ({'points': {'p': {}}}, 'points.p.x is missing'),
-        ({'points': {'p': {'x': 'one'}}}, "points.p.x must be a number; found 'one'"),
-        ({'points': {'p': {'x': True}}}, 'points.p.x must be a number; found True'),
-        ({'points': {'p': {'x': 1, 'pair': [1, 2.5]}}}, r'points.p.pair\[1\] must be an integer; found 2.5'),
-        ({'points': {'p': {'x': 1, 'pair': [1]}}}, r'points.p.pair must be a list of 2; found \[1\]'),
-        ({'points': [1]}, r'points must be an object; found \[1\]'),
-        ({'points': {}, 'b': 1}, 'b must be true or false; found 1'),
-        ([], r'the whole must be an object; found \[\]'),
+        ({'points': {'p': {}}}, "track.points.p must be a dict with 'x'; found {}"),
+        ({'points': {'p': {'x': 'one'}}}, "track.points.p.x must be a finite number; found 'one'"),
+        ({'points': {'p': {'x': True}}}, 'track.points.p.x must be a finite number; found True'),
+        ({'points': {'p': {'x': 1, 'pair': [1, 2.5]}}}, r'track.points.p.pair\[1\] must be an integer; found 2.5'),
+        ({'points': {'p': {'x': 1, 'pair': [1]}}}, r'track.points.p.pair must be 2 integers; found \[1\]'),
+        ({'points': [1]}, r'track.points must be a dict of items, each a Point; found \[1\]'),
+        ({'points': {}, 'b': 1}, 'track.b must be True or False; found 1'),
+        ([], r'track must be a dict; found \[\]'),
     ],
     ids=repr,
 )
 def test_the_key_that_does_not_fit_is_named(value, message):
     with pytest.raises(InvalidValue, match=message):
-        Track.from_json(value)
+        Track.from_json(value, 'track')
 
 
 def test_results_of_an_earlier_version_are_read(tmp_path):
@@ -67,8 +69,8 @@ def test_results_of_an_earlier_version_are_read(tmp_path):
         del result['wins']
     run = RunResults.from_json(earlier)
     assert run.evaluation.interval('4/255', 'mIoU') is None and run.evaluation.failed == ()
-    assert run.evaluation.attacked['8/255'].wins == {} and run.pictures[0].kind == 'sample'
-    assert (run.precision, run.space, run.source, run.trust) == ('float32', 'input', None, None)
+    assert run.evaluation.attacked['8/255'].wins is None and run.pictures[0].kind == 'sample'
+    assert (run.precision, run.space, run.source, run.summaries()) == ('float32', 'input', None, [])
     run.write(tmp_path)
     assert RunResults.load(tmp_path) == run
     # A reader of the dictionaries finds every key where it was.
@@ -103,10 +105,22 @@ def _all_schemas(schema):
     return found
 
 
-@pytest.mark.parametrize('schema', _all_schemas(RunResults), ids=lambda schema: schema.__name__)
+SCHEMAS = [one for kind in (RunResults, ImageRecord) for one in _all_schemas(kind)]
+SCHEMAS += [
+    one for kind in MEASUREMENTS.values() for inner in inner_schemas(kind.summary) for one in _all_schemas(inner)
+]
+
+
+@pytest.mark.parametrize('schema', dict.fromkeys(SCHEMAS), ids=lambda schema: schema.__name__)
 def test_the_page_describes_every_field(schema):
     described = set(re.findall(r'`([^`\n]+)`', DOCS.read_text(encoding='utf-8')))
     assert [key for key in json_keys(schema) if key not in described] == []
+
+
+@pytest.mark.parametrize('kind', MEASUREMENTS.values(), ids=lambda kind: kind.__name__)
+def test_the_page_describes_every_measurement(kind):
+    text = DOCS.read_text(encoding='utf-8')
+    assert f'`{kind.name}`' in text and (not kind.key or f'`{kind.key}`' in text)
 
 
 def test_the_page_describes_every_metric():

@@ -10,12 +10,12 @@ import torch
 from mmadv.attacks import PGD, Linf
 from mmadv.commands.command_line import guarded
 from mmadv.commands.testing import run_test
-from mmadv.engine.attacked_group import AttackedAtRadius, PredictedGroup
-from mmadv.engine.minimal_radius import Bracket, MinimalRadius
+from mmadv.engine.measurements.minimal_radius import Bracket, MinimalRadius, curve_points
+from mmadv.engine.predictor import AttackedAtRadius, PredictedGroup
 from mmadv.errors import UserError
 from mmadv.evaluation import ResultStore
 from mmadv.report import RunResults, load_results
-from mmadv.report.minimal_radius import minimal_radius_points, minimal_radius_svg, minimal_radius_text
+from mmadv.report.measurement import Outcome
 
 ATTACK = PGD(threat=Linf(radius='4/255'), steps=1, step_size=1.0, random_start=False, keep='lowest_accuracy')
 
@@ -31,18 +31,23 @@ def group_of(values, void=()):
     images = torch.tensor(values, dtype=torch.float64).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone()
     labels = torch.ones(len(values), 2, 2, dtype=torch.int64)
     labels[list(void)] = 255
-    return PredictedGroup(images, labels, 255, model(images).argmax(1), 0.0)
+    return group_from(images, labels)
 
 
-def measure(supplement, group):
-    names = [f'{n}.png' for n in range(len(group.images))]
-    return supplement.measure(SimpleNamespace(seed=0), model, group, names)
+def group_from(images, labels):
+    names = [f'{n}.png' for n in range(len(images))]
+    return PredictedGroup(model, names, list(range(len(images))), images, labels, 255, model(images).argmax(1))
+
+
+def measure(measurement, group):
+    predictor, spec = SimpleNamespace(attacks={'4/255': ATTACK}), SimpleNamespace(seed=0)
+    return measurement.measure(SimpleNamespace(predictor=predictor, spec=spec), group)
 
 
 def test_finds_the_radii_that_are_known():
     values = [0.4, 0.5 + 3 / 255, 0.5 + 7.3 / 255, 0.5 + 40 / 255, 0.9]
-    supplement = MinimalRadius(ATTACK, upper='32/255', share=0.99, tolerance='0.25/255')
-    found = measure(supplement, group_of(values, void=[4]))
+    measurement = MinimalRadius(upper='32/255', share=0.99, tolerance='0.25/255')
+    found = measure(measurement, group_of(values, void=[4]))
     assert found[0] == [0.0, 0.0, 0, 0]  # wrong as it is
     for value, (low, high, forward, backward) in zip(values[1:3], found[1:3], strict=True):
         assert low < value - 0.5 <= high + 1e-12 and high - low <= 0.25 / 255 + 1e-12
@@ -50,14 +55,14 @@ def test_finds_the_radii_that_are_known():
     assert found[3][:2] == [32 / 255, None]
     assert found[4] == [None, None, 0, 0]  # nothing labelled
     evaluation = SimpleNamespace(attacked={'4/255': None, '16/255': None})
-    records = [{'minimal_radius': one} for one in found]
-    summary = supplement.summarise(evaluation, records)
+    records = [SimpleNamespace(measurements={'minimal_radius': one}) for one in found]
+    summary = measurement.summarise(None, Outcome(evaluation, (), records))
     assert summary.not_broken == {'4/255': 0.5, '16/255': 0.25} and summary.not_broken_at_upper == 0.25
     assert (summary.images, summary.broken, len(summary.radii)) == (4, 3, 3)
     assert summary.median == pytest.approx((found[1][1] + found[2][1]) / 2)
     assert summary.passes.backward.total == sum(one[3] for one in found)
-    assert '50.00 % within 4/255, 25.00 % within 16/255, 25.00 % within 32/255' in minimal_radius_text(summary)
-    assert minimal_radius_points(summary.radii, summary.images)[1] == [100, 75, 50, 25]
+    assert '50.00 % within 4/255, 25.00 % within 16/255, 25.00 % within 32/255' in MinimalRadius.text(summary)
+    assert curve_points(summary.radii, summary.images)[1] == [100, 75, 50, 25]
 
 
 def test_the_radii_of_the_run_are_the_first_bracket():
@@ -66,8 +71,8 @@ def test_the_radii_of_the_run_are_the_first_bracket():
         worst = torch.zeros_like(group.labels) if broken else group.labels
         none = torch.zeros(1, dtype=torch.int64)
         group.attacked[radius] = AttackedAtRadius({'attack': worst}, worst, group.images, none, none, 0.0, {})
-    supplement = MinimalRadius(ATTACK, upper='32/255', share=1.0, tolerance='1/255')
-    ((low, high, *_),) = measure(supplement, group)
+    measurement = MinimalRadius(upper='32/255', share=1.0, tolerance='1/255')
+    ((low, high, *_),) = measure(measurement, group)
     assert 4 / 255 <= low < 7 / 255 <= high <= 8 / 255
     # 6 and 7 of the four radii from 4 to 8 were tried.
     assert [round(255 * value, 9) for value in (low, high)] == [6, 7]
@@ -83,9 +88,9 @@ def test_a_failure_above_a_success_is_no_lower_end():
 def test_a_share_of_the_pixels_is_enough():
     images = torch.full((1, 1, 10, 10), 0.5 + 2 / 255, dtype=torch.float64)
     images[0, 0, 0, :2] = 1.0
-    group = PredictedGroup(images, torch.ones(1, 10, 10, dtype=torch.int64), 255, model(images).argmax(1), 0.0)
+    group = group_from(images, torch.ones(1, 10, 10, dtype=torch.int64))
     for share, broken in ((0.98, True), (0.99, False)):
-        found = measure(MinimalRadius(ATTACK, upper='16/255', share=share, tolerance='1/255'), group)
+        found = measure(MinimalRadius(upper='16/255', share=share, tolerance='1/255'), group)
         assert (found[0][1] is not None) == broken
 
 
@@ -109,7 +114,7 @@ def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, 
         run_test([*words, '--out', str(cut)])
     monkeypatch.setattr(ResultStore, 'append', append)
     assert guarded(run_test, [*words[:-1], '4/255', '--out', str(cut), '--resume']) == 2
-    assert 'differs in supplements.minimal_radius.tolerance' in capsys.readouterr().err
+    assert 'differs in measurements.minimal_radius.tolerance' in capsys.readouterr().err
     assert run_test([*words, '--out', str(cut), '--resume']) == 0
     ours, theirs = load_results(cut), load_results(whole)
     assert json.dumps(ours['evaluation']) == json.dumps(theirs['evaluation'])
@@ -122,7 +127,7 @@ def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, 
     worst = ours['evaluation']['attacked']['8/255']
     assert found['not_broken']['8/255'] == sum(radius > 8 / 255 for radius in radii) / 5 + (5 - len(radii)) / 5
     assert worst['worst_case']['images'] == found['images'] == 5
-    svg = minimal_radius_svg({'': RunResults.load(cut)})
+    (svg,) = MinimalRadius.curves({'': RunResults.load(cut).summary(MinimalRadius)})
     assert svg.startswith('<svg') and 'images not broken' in svg
     assert 'Minimal radii' in (cut / 'report.html').read_text()
 
@@ -138,14 +143,17 @@ def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, 
 )
 def test_refused(options, message):
     with pytest.raises(UserError, match=message):
-        MinimalRadius(ATTACK, **{'upper': '32/255', 'share': 0.99, 'tolerance': '1/255', **options})
+        MinimalRadius(**{'upper': '32/255', 'share': 0.99, 'tolerance': '1/255', **options})
 
 
 def test_refused_together(capsys):
     for words, message in (
         (['--attack', 'none', '--minimal-radius', '8/255'], 'breaks no image at any --minimal-radius'),
         (['--attack', 'pgd', '--minimal-share', '0.9'], '--minimal-share is for --minimal-radius UPPER'),
-        (['--attack', 'pgd', '--minimal-radius', '8/255', '--target', 'class:a'], 'for untargeted attacks on the'),
+        (
+            ['--attack', 'pgd', '--eps', '4/255', '--minimal-radius', '8/255', '--target', 'class:a'],
+            'for untargeted attacks on the',
+        ),
     ):
         assert guarded(run_test, ['c.py', 'w.pth', *words]) == 2
         assert message in capsys.readouterr().err

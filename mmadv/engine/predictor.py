@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from mmadv.attacks import Attack, NonFinite, WorstCase, derive_seed
+from mmadv.checkpoints.loading import load_weights
 from mmadv.engine.data import classes_differ
-from mmadv.engine.targets import Target
+from mmadv.engine.spec import EvaluationSpec
+from mmadv.engine.targets import Target, aimed, parse_target
 from mmadv.errors import UserError
-from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
-
-if TYPE_CHECKING:
-    from mmadv.engine.supplements import Supplement
+from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels, unwrap
+from mmadv.models.building import build_segmentor
+from mmadv.report.run import SourceModel
 
 
 class ImageFailed(UserError):
@@ -64,32 +66,37 @@ class PredictedGroup:
     """A group of n images with its clean predictions and what the attacks made of it.
 
     Attributes:
-        images: (n, C, h, w) in [0, 1], as the model's preprocessor got them.
+        model: images (n, C, h, w) or some of them -> logits.
+        names: of the images.
+        indexes: of the images in their dataset.
+        images: (n, C, h, w) in [0, 1], as the model's preprocessor got them, on the device.
         labels: (n, H, W) int64, on the CPU, ``ignore_index`` where there is nothing to attack.
         ignore_index: label of the pixels that are in no count.
         clean: (n, H, W) int64, on the CPU.
         clean_seconds: what the clean predictions took.
         attacked: radius -> outcome.
-        supplements: name of a supplement -> its value for each image.
         scored_labels: (n, H, W) int64, on the CPU, as they are in the data.
         void: labels among them that are no class and not ``ignore_index``.
     """
 
+    model: SegmentorAdapter
+    names: Sequence[str]
+    indexes: Sequence[int]
     images: Tensor
     labels: Tensor
     ignore_index: int
     clean: Tensor
-    clean_seconds: float
+    clean_seconds: float = 0.0
     attacked: dict[str, AttackedAtRadius] = field(default_factory=dict)
-    supplements: dict[str, list[Any]] = field(default_factory=dict)
     scored_labels: Tensor = field(default_factory=lambda: torch.empty(0))
     void: tuple[int, ...] = ()
 
 
-class GroupPredictor:
+@dataclass(frozen=True, eq=False)
+class Predictor:
     """Predicts groups of samples of one geometry, clean and under an attack at several radii.
 
-    Args:
+    Attributes:
         segmentor: the model, unwrapped.
         attacks: radius -> the attack there, None for radius 0.
         seed: of all noise, which is keyed by it and the image's name.
@@ -98,33 +105,52 @@ class GroupPredictor:
         ignore_index: label of the pixels that are in no score; None for that of the segmentor's head.
         source: another model, unwrapped, that is attacked instead; what that gives is shown to the segmentor.
         target: what the attack wants, None for anything but the labels.
-        supplements: measurements of every group beside the attack's own.
     """
 
-    def __init__(
-        self,
-        segmentor: EncoderDecoder,
-        attacks: Mapping[str, Attack | None],
-        *,
-        seed: int,
-        title: str,
-        num_classes: int,
-        ignore_index: int | None = None,
-        source: EncoderDecoder | None = None,
-        target: Target | None = None,
-        supplements: Sequence[Supplement] = (),
-    ) -> None:
-        self.supplements = supplements
-        self.segmentor = segmentor
-        self.source = source
-        self.target = target
-        self.attacks = attacks
-        self.seed = seed
-        self.title = title
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        attack = next(filter(None, attacks.values()), None)
-        self.members = list(attack.attacks) if isinstance(attack, WorstCase) else ['attack']
+    segmentor: EncoderDecoder
+    attacks: Mapping[str, Attack | None]
+    seed: int
+    title: str
+    num_classes: int
+    ignore_index: int | None = None
+    source: EncoderDecoder | None = None
+    target: Target | None = None
+
+    @classmethod
+    def of(
+        cls, spec: EvaluationSpec, segmentor: EncoderDecoder, classes: Sequence[str], ignore_index: int
+    ) -> Predictor:
+        """Returns the predictor of an evaluation.
+
+        Args:
+            spec: of the evaluation.
+            segmentor: that is evaluated, unwrapped; a source gets its device and precision.
+            classes: of the dataset.
+            ignore_index: label of the pixels that are in no score.
+
+        Raises:
+            UserError: an attack that cannot be aimed at the target, or a source that cannot be loaded.
+        """
+        attacks = spec.attacks
+        target = parse_target(spec.target, classes) if spec.target else None
+        if target is not None:
+            attacks = {radius: attack and aimed(attack, targeted=target.targeted) for radius, attack in attacks.items()}
+        return cls(
+            segmentor,
+            attacks,
+            seed=spec.seed,
+            title=spec.title,
+            num_classes=len(classes),
+            ignore_index=ignore_index,
+            source=None if spec.source is None else load_source(spec.source, next(segmentor.parameters())),
+            target=target,
+        )
+
+    @property
+    def members(self) -> list[str]:
+        """Returns the names of the attack's members."""
+        attack = next(filter(None, self.attacks.values()), None)
+        return list(attack.attacks) if isinstance(attack, WorstCase) else ['attack']
 
     def __call__(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> PredictedGroup:
         """Returns the predictions for a group; the samples stay as they are.
@@ -145,17 +171,26 @@ class GroupPredictor:
         start = time.perf_counter()
         clean = self._predict_clean(model, images, names)
         seconds = time.perf_counter() - start
-        result = PredictedGroup(images, labels.cpu(), model.ignore_index, clean.cpu(), seconds)
-        result.scored_labels, result.void = stack_labels(samples).cpu(), model.void
+        outcomes = {}
         for radius, attack in self.attacks.items():
-            result.attacked[radius] = self._attack(radius, attack, attacked, images, labels, clean, names)
+            outcomes[radius] = self._attack(radius, attack, attacked, images, labels, clean, names)
             if self.source is not None and attack is not None:
-                self._transfer(result.attacked[radius], model, labels, names)
+                self._transfer(outcomes[radius], model, labels, names)
             if self.target is not None:
-                self._compare(result.attacked[radius], labels.cpu(), names, model.ignore_index)
-        for supplement in self.supplements:
-            result.supplements[supplement.name] = supplement.measure(self, model, result, names)
-        return result
+                self._compare(outcomes[radius], labels.cpu(), names, model.ignore_index)
+        return PredictedGroup(
+            model=model,
+            names=names,
+            indexes=[sample.metainfo.get('sample_idx', n) for n, sample in enumerate(samples)],
+            images=images,
+            labels=labels.cpu(),
+            ignore_index=model.ignore_index,
+            clean=clean.cpu(),
+            clean_seconds=seconds,
+            attacked=outcomes,
+            scored_labels=stack_labels(samples).cpu(),
+            void=model.void,
+        )
 
     def prepared(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> tuple[SegmentorAdapter, Tensor, Tensor]:
         """Returns what an attack takes: the model, images (n, C, h, w) in [0, 1] and labels (n, H, W), on the device.
@@ -242,7 +277,7 @@ class GroupPredictor:
         """Replaces the source's predictions by the segmentor's for the same images, and the worst case by its own."""
         predictions = {}
         for name, images in attacked.member_images.items():
-            predictions[name] = self.finite_predictions(model, images, names, 'transferred')
+            predictions[name] = finite_predictions(model, images, names, 'transferred')
             attacked.forward_passes = attacked.forward_passes + 1
         valid = labels != model.ignore_index
         correct = torch.stack([((one == labels) & valid).flatten(1).sum(1) for one in predictions.values()])
@@ -251,22 +286,41 @@ class GroupPredictor:
         attacked.images = torch.stack(list(attacked.member_images.values()))[choice, rows]
         attacked.predictions = {name: one.cpu() for name, one in predictions.items()}
 
-    @staticmethod
-    def finite_predictions(model: SegmentorAdapter, images: Tensor, names: Sequence[str], what: str) -> Tensor:
-        """Returns the classes of images, (n, H, W) on their device.
-
-        Raises:
-            ImageFailed: the logits of an image are not finite; says ``what`` it is and its name.
-        """
-        logits = model(images)
-        finite = torch.isfinite(logits).flatten(1).all(1)
-        if not finite.all():
-            position = int((~finite).nonzero()[0])
-            raise ImageFailed(position, f'the model returns NaN or infinite logits for {what} {names[position]}')
-        return logits.argmax(1)
-
     def _compare(self, attacked: AttackedAtRadius, labels: Tensor, names: list[str], ignore_index: int) -> None:
         """Notes how much of the target was reached."""
         assert self.target is not None
         wanted = self.target.wanted(labels, names, ignore_index)
         attacked.reached = self.target.reached(attacked.worst, wanted, ignore_index)
+
+
+def finite_predictions(model: SegmentorAdapter, images: Tensor, names: Sequence[str], what: str) -> Tensor:
+    """Returns the classes of images, (n, H, W) on their device.
+
+    Raises:
+        ImageFailed: the logits of an image are not finite; says ``what`` it is and its name.
+    """
+    logits = model(images)
+    finite = torch.isfinite(logits).flatten(1).all(1)
+    if not finite.all():
+        position = int((~finite).nonzero()[0])
+        raise ImageFailed(position, f'the model returns NaN or infinite logits for {what} {names[position]}')
+    return logits.argmax(1)
+
+
+def load_source(source: SourceModel, like: Tensor) -> EncoderDecoder:
+    """Returns the model that is attacked in place of the one that is evaluated.
+
+    Args:
+        source: its config and checkpoint.
+        like: a parameter of the model that is evaluated: the device and the precision.
+
+    Raises:
+        UserError: no such config or checkpoint, or weights that do not fit.
+    """
+    try:
+        config = Config.fromfile(source.config)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f'the source config {source.config} cannot be read ({error}); check the path') from error
+    segmentor = unwrap(build_segmentor(config))
+    load_weights(segmentor, source.checkpoint)
+    return segmentor.to(like).eval()

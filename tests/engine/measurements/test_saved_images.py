@@ -1,6 +1,7 @@
 """Adversarial images as 8-bit files: what they hold, what they score, and going on with them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from mmadv.commands.command_line import guarded
 from mmadv.commands.testing import run_test
-from mmadv.engine.eight_bit import SavedImages, file_name
+from mmadv.engine.measurements.saved_images import SavedImages, file_name
 from mmadv.errors import UserError
 from mmadv.evaluation import ResultStore
 from mmadv.report import load_results
@@ -134,9 +135,19 @@ def test_a_pipeline_that_reads_files_back_as_something_else_is_refused(tiny, tmp
     assert not list((tmp_path / 'out').rglob('*.png')) and not list(tmp_path.rglob('results.json'))
 
 
-def test_images_that_would_be_one_file_are_refused_before_the_attack(tmp_path):
-    class Twins:
-        names = {'a.png': 0, 'a.jpg': 1}
-
+def test_images_that_would_be_one_file_are_refused_before_the_attack():
+    selection = SimpleNamespace(names={'a.png': 0, 'a.jpg': 1})
     with pytest.raises(UserError, match=r'would write a.png and a.jpg to one PNG file; rename one of the images'):
-        SavedImages(tmp_path, tmp_path, Twins(), rgb=False)
+        SavedImages().prepare(SimpleNamespace(store='some', selection=selection))
+
+
+def test_the_summary_says_what_rounding_costs():
+    scalars = dict.fromkeys(('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU'), 0.5)
+    values = {**scalars, 'IoU': [0.5], 'Acc': [0.5], 'images': 1, 'pixels': 8}
+    rounded = {'4/255': {**values, 'difference': dict.fromkeys(scalars, 0.0123)}}
+    summary = SavedImages.read({'rounded': rounded})
+    assert SavedImages.to_json(summary) == rounded
+    assert SavedImages.text(summary) == (
+        '4/255: images rounded to 8 bits and predicted again: ACC (image mean) 50.00 % (+1.23 points), '
+        'mIoU 50.00 % (+1.23 points)'
+    )

@@ -1,0 +1,18 @@
+"""The measurements of mmadv; in this order they are printed."""
+
+from mmadv.engine.measurements.saved_images import SavedImages
+
+from mmadv.engine.measurements.minimal_radius import MinimalRadius  # isort: skip
+from mmadv.engine.measurements.object_sizes import ObjectSizes  # isort: skip
+from mmadv.engine.measurements.sanity_checks import SanityChecks  # isort: skip
+from mmadv.engine.measurements.gradients import InputGradients  # isort: skip
+from mmadv.engine.measurements.universal_perturbation import UniversalPerturbation  # isort: skip
+
+__all__ = [
+    'InputGradients',
+    'MinimalRadius',
+    'ObjectSizes',
+    'SanityChecks',
+    'SavedImages',
+    'UniversalPerturbation',
+]

@@ -1,0 +1,418 @@
+"""How aligned and how sharp a model's input gradients are, and what they paint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.examples import displayed
+from mmadv.engine.pag_bank import raw_pictures
+from mmadv.engine.pag_target_hook import BANK_TARGETS, PAGTargetHook
+from mmadv.errors import UserError
+from mmadv.fields import Positive
+from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.pag_segmentor import PAGMixin
+from mmadv.models.pag_targets import BankRequest, build_bank_target, collect_bank, load_teacher
+from mmadv.report.drawing import draw_file
+from mmadv.report.measurement import Measurement, Option, Outcome, Picture, Section, register_measurement
+from mmadv.report.schema import OTHERS, Schema, entry
+from mmadv.report.sheet import draw_sheet
+from mmadv.report.table import Table
+from mmadv.robustness import Distillation, GradientTarget, class_scores, high_frequency_share, input_gradients
+from mmadv.robustness import measure_gradients as measure
+from mmadv.synthesis import Descent, ball, target
+
+SHEET = 'gradients.png'
+# What stands for the classes where the config trains no aligned gradients.
+DEFAULT_TARGET = {'type': 'NearestNeighbour', 'per_class': 8}
+# Classes of the sheet, and the targeted attacks on it: an L2 ball with this root mean square change of a value.
+CLASSES_SHOWN, ROOT_MEAN_SQUARE, STEPS = 3, 0.1, 40
+MEASURES = {
+    'cosine': 'cosine to g',
+    'cosine_present': 'classes in the image',
+    'cosine_absent': 'other classes',
+    'high_frequency': 'high-frequency share',
+    'image_high_frequency': 'of the images',
+}
+
+
+@dataclass(frozen=True)
+class GradientTargets(Schema):
+    """What the gradients are compared with: the ``type`` of g(x, t), its settings, and ``of``, its examples."""
+
+    type: str
+    of: str
+    settings: dict[str, Any] = entry(keys=OTHERS, factory=dict)
+
+    def __str__(self) -> str:
+        return f'{self.type}, {self.of}'
+
+
+@dataclass(frozen=True)
+class ImageGradients(Schema):
+    """Measures of one ``image``."""
+
+    image: str
+    cosine: float | None
+    high_frequency: float | None
+
+
+@dataclass(frozen=True)
+class SheetAttack(Schema):
+    """The attack towards a class on the sheet: its budget and how many ``steps`` it takes."""
+
+    norm: str
+    root_mean_square: float
+    last_radius: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class GradientSheet(Schema):
+    """The picture of gradients: its ``file``, the ``images`` and ``classes`` on it, and the ``attack`` towards them."""
+
+    file: str
+    images: tuple[str, ...]
+    classes: tuple[str, ...]
+    attack: SheetAttack
+
+
+@dataclass(frozen=True)
+class GradientsSummary(Schema):
+    """Alignment and sharpness of input gradients, means over images and classes.
+
+    Attributes:
+        target: what the gradients are compared with.
+        over: pixels of a class' score.
+        classes: whose scores were differentiated.
+        without_example: classes that were left out for want of an example.
+        cosine: of the gradients to g.
+        cosine_present: over the classes that an image holds.
+        cosine_absent: over the other classes.
+        high_frequency: share of the gradients' energy above a quarter of a cycle per pixel.
+        image_high_frequency: that of the images themselves.
+        per_image: of each image.
+        sheet: the picture, None without.
+    """
+
+    target: GradientTargets
+    over: str
+    classes: tuple[str, ...]
+    without_example: tuple[str, ...]
+    cosine: float | None
+    cosine_present: float | None
+    cosine_absent: float | None
+    high_frequency: float | None
+    image_high_frequency: float | None
+    per_image: tuple[ImageGradients, ...]
+    sheet: GradientSheet | None = None
+
+
+@dataclass(frozen=True)
+class Representatives:
+    """Where the targets g(x, t) of a study come from.
+
+    Attributes:
+        settings: ``type`` and arguments of the target.
+        source: in words, what the examples are.
+        classes: that are asked for.
+        over: pixels of a class' score, as in ``class_scores``.
+        make: height and width of an image -> the target, and the classes that it has no example of.
+    """
+
+    settings: Mapping[str, Any]
+    source: str
+    classes: tuple[int, ...]
+    over: str
+    make: Callable[[tuple[int, int]], tuple[GradientTarget, list[int]]]
+
+
+@register_measurement
+@dataclass
+class InputGradients(Measurement):
+    """Alignment and sharpness of the gradients of the model, and pictures of what they lead to.
+
+    Gradients are those of each class' score with respect to the pixels of the network's input. Their targets are
+    those of training where the config has a ``PAGTargetHook``: the same kind of target on a bank of training images,
+    or the same teacher. Otherwise they point to the nearest of eight other test images of each class. Images without
+    a valid pixel are left out, and so are classes that no example was found of.
+
+    Args:
+        images: how many, spread evenly over those of the run.
+
+    Raises:
+        UserError: before the run, if no test image is left for the examples, or a training set or teacher of the config
+            cannot be read; after it, if a gradient is not finite, or no image holds enough of any class.
+    """
+
+    images: Positive = 8
+    _source: Representatives | None = field(default=None, init=False, repr=False)
+    _columns: dict[str, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+
+    name: ClassVar[str] = 'gradients'
+    summary: ClassVar[Any] = GradientsSummary
+    of_run: ClassVar[bool] = True
+    options: ClassVar[tuple[Option, ...]] = (
+        Option(
+            '--gradients',
+            'images',
+            {
+                'type': int,
+                'nargs': '?',
+                'const': 8,
+                'metavar': 'IMAGES',
+                'help': 'measure how aligned and how sharp the input gradients are, on a few images (default: 8)',
+            },
+        ),
+    )
+
+    def settings(self, spec: Any) -> Any:
+        """None: nothing of it is stored with the images, so a run may be resumed with other ones."""
+        return None
+
+    def prepare(self, context: Any) -> Any:
+        indexes = context.selection.indexes
+        self._source = _representatives(context, [indexes[position] for position in self._positions(context)])
+        return context.predictor
+
+    def summarise(self, context: Any, outcome: Outcome) -> GradientsSummary:
+        assert self._source is not None
+        targets: dict[tuple[int, int], tuple[GradientTarget, list[int]]] = {}
+        rows: list[dict[str, Any]] = []
+        missing: set[int] = set()
+        shown: list[tuple[SegmentorAdapter, Tensor, Tensor, str]] = []
+        for position in self._positions(context):
+            data = context.selection[position]
+            model, images, labels = context.predictor.prepared([data['inputs']], [data['data_samples']])
+            if not bool((labels != model.ignore_index).any()):
+                continue
+            size = (images.shape[2], images.shape[3])
+            if size not in targets:
+                targets = {size: self._source.make(size)}  # one size at a time: banks are large
+            goal, without = targets[size]
+            missing |= set(without)
+            classes = [k for k in self._source.classes if k not in without]
+            name = data['data_samples'].metainfo['image_name']
+            found = _measured(model, images, labels, classes, goal.to(images.device), self._source.over)
+            rows.append({'image': name, **found})
+            shown.append((model, images, labels, name))
+        names = context.selection.metainfo['classes']
+        kept = [k for k in self._source.classes if k not in missing]
+        summary = _summary(rows, names, kept, sorted(missing), self._source)
+        if shown[: context.show]:
+            summary = replace(summary, sheet=self._paint(shown[: context.show], kept, names, context.rgb))
+        return summary
+
+    def write(self, context: Any, folder: Path, outcome: Outcome, summary: GradientsSummary) -> GradientsSummary:
+        """Writes the sheet, if anything is to be shown."""
+        sheet, path = summary.sheet, folder / SHEET
+        if sheet is not None and not draw_file(path, lambda: draw_sheet(self._columns, sheet.images, path)):
+            return replace(summary, sheet=None)
+        return summary
+
+    def _positions(self, context: Any) -> list[int]:
+        return evenly_spaced(len(context.selection), self.images)
+
+    def _paint(
+        self,
+        shown: list[tuple[SegmentorAdapter, Tensor, Tensor, str]],
+        classes: list[int],
+        names: Sequence[str],
+        rgb: bool,
+    ) -> GradientSheet:
+        """Makes pictures of the gradients of a few classes, and of the images moved towards them."""
+        assert self._source is not None
+        chosen = _chosen([labels[labels != model.ignore_index] for model, _, labels, _ in shown], classes)
+        columns: dict[str, list[np.ndarray]] = {'image': []}
+        columns |= {f'gradient: {names[k]}': [] for k in chosen} | {f'towards {names[k]}': [] for k in chosen}
+        radius = 0.0
+        for model, images, labels, _ in shown:
+            columns['image'].append(displayed(images[0], rgb))
+            radius = ROOT_MEAN_SQUARE * math.sqrt(images[0].numel())
+            descent = Descent(steps=STEPS, step_size=2 * radius / STEPS, threat=ball('L2', radius))
+            for k in chosen:
+                wanted = torch.tensor([k], device=images.device)
+                with torch.enable_grad():
+                    inputs = images.detach().requires_grad_()
+                    pixels = {'over': self._source.over, 'ignore_index': model.ignore_index}
+                    gradient = input_gradients(class_scores(model(inputs), wanted[:, None], labels, **pixels), inputs)
+                columns[f'gradient: {names[k]}'].append(displayed(_around_grey(gradient[0, 0]), rgb))
+                moved = target(model, images, wanted, descent=descent)
+                columns[f'towards {names[k]}'].append(displayed(moved[0], rgb))
+        self._columns = columns
+        attack = SheetAttack('L2', root_mean_square=ROOT_MEAN_SQUARE, last_radius=radius, steps=STEPS)
+        rows = tuple(name for *_, name in shown)
+        return GradientSheet(SHEET, rows, tuple(names[k] for k in chosen), attack)
+
+    @classmethod
+    def files(cls, summary: GradientsSummary) -> dict[str, str]:
+        return {'sheet.file': summary.sheet.file} if summary.sheet else {}
+
+    @classmethod
+    def text(cls, summary: GradientsSummary) -> str:
+        values = {name: number(getattr(summary, name)) for name in MEASURES}
+        lines = [
+            f'input gradients of {len(summary.per_image)} images and {len(summary.classes)} class scores; '
+            f'targets g: {summary.target}',
+            f'  cosine to g           {values["cosine"]}  ({values["cosine_present"]} for the classes in the image, '
+            f'{values["cosine_absent"]} for the others)',
+            f'  high-frequency share  {values["high_frequency"]}  ({values["image_high_frequency"]} of the images, '
+            '0.804 of white noise)',
+        ]
+        if summary.without_example:
+            lines.append(f'  left out, without an example: {", ".join(summary.without_example)}')
+        return '\n'.join(lines)
+
+    @classmethod
+    def section(cls, summaries: Mapping[str, GradientsSummary]) -> Section:
+        """Returns one row for each run, name, targets and measures, and the sheets."""
+        rows = tuple(
+            (name, str(summary.target), *(number(getattr(summary, key)) for key in MEASURES))
+            for name, summary in summaries.items()
+        )
+        header = ('run', 'targets g', *MEASURES.values())
+        table = Table(header, rows, text_columns=2, caption='Mean over images and classes')
+        text = 'gradients of some class scores, and images moved towards the classes'
+        pictures = {
+            name: [Picture(file, text) for file in cls.files(summary).values()] for name, summary in summaries.items()
+        }
+        return Section('Input gradients', table, pictures)
+
+
+def number(value: float | None) -> str:
+    """Returns a measure with three decimals, '-' where there is none."""
+    return '-' if value is None else f'{value:.3f}'
+
+
+def _measured(
+    model: SegmentorAdapter, images: Tensor, labels: Tensor, classes: list[int], goal: GradientTarget, over: str
+) -> dict[str, Any]:
+    """Returns cosines and shares of the classes of one image, and which of them it holds."""
+    wanted = torch.tensor([classes], device=images.device)
+    found = measure(model, images, labels, wanted, goal, over=over, ignore_index=model.ignore_index)
+    cosines, shares = (values[0].double().cpu().numpy() for values in found)
+    if not (np.isfinite(cosines).all() and np.isfinite(shares).all()):
+        raise UserError('--gradients: a gradient of the model is not finite; check the checkpoint')
+    held = set(labels.unique().tolist())
+    return {
+        'classes': classes,
+        'cosines': cosines,
+        'shares': shares,
+        'held': np.array([k in held for k in classes]),
+        'own_share': float(high_frequency_share(images)[0]),
+    }
+
+
+def _summary(
+    rows: list[dict[str, Any]], names: Sequence[str], classes: list[int], missing: list[int], source: Representatives
+) -> GradientsSummary:
+    def mean(values: list[np.ndarray]) -> float | None:
+        joined = np.concatenate(values) if values else np.zeros(0)
+        return float(joined.mean()) if joined.size else None
+
+    return GradientsSummary(
+        target=GradientTargets.from_json({**source.settings, 'of': source.source}),
+        over=source.over,
+        classes=tuple(names[k] for k in classes),
+        without_example=tuple(names[k] for k in missing),
+        cosine=mean([row['cosines'] for row in rows]),
+        cosine_present=mean([row['cosines'][row['held']] for row in rows]),
+        cosine_absent=mean([row['cosines'][~row['held']] for row in rows]),
+        high_frequency=mean([row['shares'] for row in rows]),
+        image_high_frequency=mean([np.array([row['own_share']]) for row in rows]),
+        per_image=tuple(
+            ImageGradients(row['image'], cosine=mean([row['cosines']]), high_frequency=mean([row['shares']]))
+            for row in rows
+        ),
+    )
+
+
+def _representatives(context: Any, measured: list[int]) -> Representatives:
+    segmentor, number_of_classes = context.predictor.segmentor, context.predictor.num_classes
+    aligned = isinstance(segmentor, PAGMixin)
+    classes = tuple(segmentor.pag_classes if aligned else range(number_of_classes))
+    over = segmentor.pag_over if aligned else 'valid'
+    hooks = [hook for hook in context.spec.config.get('custom_hooks') or [] if hook.get('type') == 'PAGTargetHook']
+    if not hooks:
+        size = len(context.selection.dataset)
+        others = [index for index in range(size) if index not in set(measured)]
+        if not others:
+            raise UserError(
+                f'--gradients {len(measured)} leaves none of {size} test images to stand for the classes; '
+                'give a smaller number'
+            )
+        pictures = _test_pictures(context.selection, others)
+        make = _bank_maker(number_of_classes, classes, DEFAULT_TARGET, lambda: pictures(context.spec.seed))
+        return Representatives(DEFAULT_TARGET, 'other test images', classes, over, make)
+    hook = PAGTargetHook(**{key: value for key, value in hooks[0].items() if key not in ('type', 'priority')})
+    if hook.target['type'] == 'Distillation':
+        teacher = load_teacher(hook.target['config'], hook.target['checkpoint'], number_of_classes)
+        goal = Distillation(teacher, number_of_classes, over=over)
+        return Representatives(hook.target, 'a teacher', classes, over, lambda _: (goal, []))
+    if context.spec.training_data is None:
+        raise UserError(
+            '--gradients takes the targets of PAGTargetHook from the training images; the config has no '
+            'train_dataloader: take the stock config, for the test images as targets'
+        )
+    dataset = build_dataset(context.spec.training_data, 'train_dataloader.dataset')
+    settings = {'per_class': BANK_TARGETS[hook.target['type']], **hook.target}
+    make = _bank_maker(number_of_classes, classes, settings, lambda: raw_pictures(dataset, hook.seed, hook.max_images))
+    return Representatives(settings, 'training images', classes, over, make)
+
+
+def _bank_maker(
+    number_of_classes: int,
+    classes: tuple[int, ...],
+    settings: Mapping[str, Any],
+    pictures: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]],
+) -> Callable[[tuple[int, int]], tuple[GradientTarget, list[int]]]:
+    given = {key: value for key, value in settings.items() if key != 'per_class'}
+
+    def make(size: tuple[int, int]) -> tuple[GradientTarget, list[int]]:
+        bank = collect_bank(pictures(), BankRequest(classes, number_of_classes, settings['per_class'], size))
+        without = [k for k in range(number_of_classes) if int(bank.counts[k]) == 0]
+        if len(without) == number_of_classes:
+            raise UserError('--gradients: no image holds enough pixels of any class to stand for it')
+        return build_bank_target(given, bank, without), [k for k in without if k in classes]
+
+    return make
+
+
+def _test_pictures(
+    selection: Selection, indexes: list[int]
+) -> Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """Returns a function of a seed that yields test images as the pipeline gives them, and labels of their size."""
+    others = Selection(selection.dataset, indexes)
+
+    def pictures(seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for position in torch.randperm(len(others), generator=torch.Generator().manual_seed(seed)).tolist():
+            data = others[position]
+            sample = data['data_samples']
+            image = (stack_images([data['inputs']], [sample])[0] * 255).round().to(torch.uint8)
+            labels = stack_labels([sample])[0].numpy().astype(np.int32)
+            labels = cv2.resize(labels, (image.shape[2], image.shape[1]), interpolation=cv2.INTER_NEAREST)
+            yield image.permute(1, 2, 0).numpy(), labels
+
+    return pictures
+
+
+def _chosen(labels: Sequence[Tensor], classes: list[int]) -> list[int]:
+    """Returns the classes of the sheet, without that of most pixels: mostly a background, of which others tell more."""
+    most = int(torch.cat([found.flatten().cpu() for found in labels]).bincount().argmax())
+    candidates = [k for k in classes if k != most] or classes
+    return [candidates[i] for i in evenly_spaced(len(candidates), CLASSES_SHOWN)]
+
+
+def _around_grey(gradient: Tensor) -> Tensor:
+    """Returns a gradient (C, h, w) as a picture around mid-grey, whose one per cent of largest values is cut off."""
+    largest = gradient.abs().flatten().float().quantile(0.99).clamp_min(torch.finfo(torch.float32).tiny)
+    return (0.5 + 0.5 * gradient.float() / largest).clamp(0, 1)

@@ -1,0 +1,249 @@
+"""What an evaluation is: the description that it is made of, built once, and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from mmengine.config import Config
+
+from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, parse_radius, sea
+from mmadv.attacks.class_weights import DATASET, class_weights_of, needs_class_weights, with_class_weights
+from mmadv.engine.class_weights import class_weights_of_dataset
+from mmadv.errors import UserError, nearest
+from mmadv.fields import NotNegative, Positive, Radius, checked
+from mmadv.printing import shown
+from mmadv.registry import ATTACKS, build
+from mmadv.report.measurement import MEASUREMENTS, Measurement
+from mmadv.report.run import CheckpointFile, SourceModel
+
+SPACES = ('input', 'image')
+# Keys of a config that decide numbers; a run that is resumed must have them as they were.
+DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
+
+
+class SourceConfig(TypedDict):
+    """Files of the model that is attacked in place of the one that is evaluated."""
+
+    config: str
+    checkpoint: str
+
+
+@checked
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """Everything that decides the numbers of an evaluation, beside the data and the weights themselves.
+
+    Attributes:
+        attack: None for clean predictions alone.
+        radii: of the attack, as texts or numbers; empty for the attack's own.
+        seed: of all noise.
+        limit: number of images, spread evenly over the dataset; None for all.
+        space: 'input', what the test pipeline gives; or 'image', the image as it is in its file.
+        target: what the attack wants, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for other than the
+            labels.
+        source: the model that is attacked in place of the one that is evaluated; None for that one.
+        precision: of model and attack.
+        checkpoint: of the model, where it is known.
+        config: the parts of the model's config that decide numbers.
+        training_data: config of the training data, for what is made of it; None without.
+        measurements: beside the attack's own.
+        name: of the attack in tables; None derives it from the attack.
+        notes: sentences about the evaluation, for its results.
+
+    Raises:
+        UserError: a radius is no radius or given twice, the attack is targeted, or parts do not go together.
+    """
+
+    attack: Attack | None = None
+    radii: tuple[Radius, ...] = ()
+    seed: NotNegative = 0
+    limit: Positive | None = None
+    space: Literal['input', 'image'] = 'input'
+    target: str | None = None
+    source: SourceModel | None = None
+    precision: Literal['float32', 'float64'] = 'float32'
+    checkpoint: CheckpointFile | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    training_data: Mapping[str, Any] | None = None
+    measurements: tuple[Measurement, ...] = ()
+    name: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        attacks_by_radius(self.attack, self.radii)
+        for measurement in self.measurements:
+            measurement.check(self)
+
+    @property
+    def attacks(self) -> dict[str, Attack | None]:
+        """Returns the attack at every radius, by the radius' text; None stands for radius 0."""
+        return attacks_by_radius(self.attack, self.radii)
+
+    @property
+    def title(self) -> str:
+        """Returns what tables call the attack, with its target and the model that it was made on."""
+        if self.name:
+            return self.name
+        title = attack_title(next(filter(None, self.attacks.values()), None))
+        if self.target:
+            title = f'{title}, {self.target}'
+        return f'{title} on {Path(self.source.config).stem}, transferred' if self.source else title
+
+    def completed(self, dataset: Any) -> EvaluationSpec:
+        """Returns the evaluation with what its attack needs of the data: class weights, and a note on them.
+
+        Args:
+            dataset: built.
+        """
+        if not any(map(needs_class_weights, self.attacks.values())):
+            return self
+        weights = class_weights_of_dataset(dataset)
+        attack = with_class_weights(self.attack, weights.value)
+        return replace(self, attack=attack, notes=(*self.notes, weights.note))
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what must be the same when a run is resumed, fit for JSON; the number of images may change."""
+        measured = {one.name: one.settings(self) for one in self.measurements}
+        return {
+            'checkpoint': self.checkpoint and {'sha256': self.checkpoint.sha256},
+            'attack': self.attack and self.attack.describe(),
+            'radii': list(self.attacks),
+            'seed': self.seed,
+            'precision': self.precision,
+            'space': self.space,
+            'target': self.target,
+            'source': self.source and self.source.to_json(),
+            'measurements': {name: settings for name, settings in measured.items() if settings is not None} or None,
+            'config': dict(self.config),
+        }
+
+
+def spec_from_arguments(
+    *,
+    attack: Attack | Mapping[str, Any] | None,
+    source: SourceConfig | None,
+    measurements: Sequence[Measurement | Mapping[str, Any]],
+    **arguments: Any,
+) -> EvaluationSpec:
+    """Returns the evaluation that the arguments of a loop describe, without the config of its model.
+
+    Args:
+        attack: attack or its config.
+        source: ``config`` and ``checkpoint`` of the model to be attacked.
+        measurements: measurements or their configs.
+        arguments: further ones of the description, as they are.
+    """
+    built = None if attack is None else build(attack, ATTACKS)
+    return EvaluationSpec(
+        attack=built,
+        source=None if source is None else SourceModel(source['config'], source['checkpoint']),
+        measurements=all_measurements(built, [build_measurement(one) for one in measurements]),
+        **arguments,
+    )
+
+
+def config_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments ``config`` and ``training_data`` of a description, from a whole config."""
+    settings = config.to_dict() if isinstance(config, Config) else dict(config)
+    training = (settings.get('train_dataloader') or {}).get('dataset')
+    data = (settings.get('test_dataloader') or {}).get('dataset')
+    decisive = {key: settings.get(key) for key in DECISIVE_KEYS}
+    return {'config': {**decisive, 'test_dataloader': {'dataset': data}}, 'training_data': training}
+
+
+def all_measurements(attack: Attack | None, chosen: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Returns the measurements of an evaluation, those that are chosen and those that the attack implies."""
+    by_kind = {type(one): one for one in chosen}
+    implied = ((kind, by_kind.get(kind) or kind.implied_by(attack)) for kind in MEASUREMENTS.values())
+    return tuple(one for _, one in implied if one is not None)
+
+
+def build_measurement(config: Measurement | Mapping[str, Any]) -> Measurement:
+    """Returns a measurement from its config, ``type`` and arguments.
+
+    Raises:
+        UserError: neither a measurement nor a config, or an unknown type or argument.
+    """
+    if isinstance(config, Measurement):
+        return config
+    if not isinstance(config, Mapping):
+        raise UserError(f'a measurement must be one, or its config with a type; found {shown(config)}')
+    arguments = dict(config)
+    name = arguments.pop('type', None)
+    if name not in MEASUREMENTS:
+        raise UserError(f"unknown measurement '{name}'{nearest(str(name), MEASUREMENTS)}")
+    try:
+        return MEASUREMENTS[name](**arguments)
+    except TypeError as error:
+        raise UserError(f'measurement {name}: {error}') from None
+
+
+def attacks_by_radius(
+    attack: Attack | Mapping[str, Any] | None, radii: Sequence[Radius] = ()
+) -> dict[str, Attack | None]:
+    """Returns the attack at every radius, by the radius' text; None stands for radius 0.
+
+    Raises:
+        UserError: a radius is no radius, or given twice; the attack does not build, or is targeted.
+    """
+    if attack is None:
+        if radii:
+            raise UserError(f'radii {", ".join(map(str, radii))} are given, but no attack; name one, or leave them out')
+        return {}
+    values = {str(radius): parse_radius(radius) for radius in radii}
+    if len(values) < len(radii):
+        raise UserError(f'a radius is given twice in {", ".join(map(str, radii))}; give each once')
+    built = build(attack, ATTACKS)
+    if not isinstance(built, Attack):
+        raise UserError(f'attack must be an attack or its config; found {shown(built)}')
+    if built.targeted:
+        raise UserError('give an untargeted attack, and what it shall aim at as the target')
+    if not values:
+        return {radius_text(built.threat.radius): built}
+    return {text: built.with_radius(text) if value > 0 else None for text, value in values.items()}
+
+
+def first_attack(attacks: Mapping[str, Attack | None]) -> tuple[str, Attack]:
+    """Returns the first positive radius and the attack there."""
+    return next((radius, attack) for radius, attack in attacks.items() if attack is not None)
+
+
+def attack_title(attack: Attack | None) -> str:
+    """Returns what tables call an attack: SEA with its preset, AMA, the worst case of others, or the class name.
+
+    >>> attack_title(sea('4/255', preset='eccv')), attack_title(ama('4/255', passes=30))
+    ('SEA (eccv: 3 losses)', 'AMA (30 passes)')
+    """
+    if isinstance(attack, ScheduledPGD) and attack == ama(attack.threat.radius, attack.steps, threat=_kind(attack)):
+        return f'AMA ({attack.steps} passes)'
+    if isinstance(attack, Cascade):
+        reference = auto(attack.threat.radius, threat=_kind(attack))
+        if attack.attacks.keys() == reference.attacks.keys() and attack == reference.with_steps(attack.steps):
+            return f'auto ({attack.steps} passes)'
+    if not isinstance(attack, WorstCase):
+        return 'clean' if attack is None else type(attack).__name__
+    weights = next(iter(class_weights_of(attack)), DATASET)
+    for preset in ('paper', 'eccv', 'eccv-image'):
+        for member in attack.attacks.values():
+            steps = getattr(getattr(member, 'attack', None), 'steps', None)
+            given = {'class_weights': weights} if preset == 'eccv' else {}
+            if steps and attack == sea(attack.threat.radius, steps, preset, _kind(attack), **given):
+                return f'SEA ({preset}: {len(attack.attacks)} losses)'
+    return f'worst case of {len(attack.attacks)} attacks'
+
+
+def _kind(attack: Attack) -> str:
+    return type(attack.threat).__name__
+
+
+def radius_text(radius: float) -> str:
+    """Returns a radius as a multiple of 1/255 where it is one.
+
+    >>> radius_text(4 / 255), radius_text(0.03)
+    ('4/255', '0.03')
+    """
+    levels = round(radius * 255, 6)
+    return f'{levels:g}/255' if levels == int(levels) else repr(radius)
