@@ -71,7 +71,13 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run(runs: Iterable[Run], logs: Path, workers: int, functions: Mapping[str, Callable] | None = None) -> None:
+def run(
+    runs: Iterable[Run],
+    logs: Path,
+    workers: int,
+    functions: Mapping[str, Callable] | None = None,
+    after_each: Callable[[], Any] | None = None,
+) -> None:
     """Runs what has not run yet, each run in a process of one thread, and prints every command first.
 
     Args:
@@ -79,6 +85,7 @@ def run(runs: Iterable[Run], logs: Path, workers: int, functions: Mapping[str, C
         logs: folder for one log per run.
         workers: runs at a time.
         functions: further commands by name, which take the list of their arguments.
+        after_each: called whenever a run has ended well, to store what there is.
 
     Raises:
         SystemExit: runs that failed, with their logs.
@@ -105,6 +112,8 @@ def run(runs: Iterable[Run], logs: Path, workers: int, functions: Mapping[str, C
             print(f'[{ended}/{total}] {item.name}: {state} in {time.perf_counter() - start:.0f} s', flush=True)
             if process.exitcode:
                 failed.append(str(logs / f'{item.name}.log'))
+            elif after_each is not None:
+                after_each()
     if failed:
         raise SystemExit(f'error: runs failed, see {", ".join(failed)}')
 

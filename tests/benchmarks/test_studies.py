@@ -86,7 +86,7 @@ def test_crops_show_the_digit_that_they_are_labelled_with(monkeypatch):
 @pytest.mark.parametrize('study', ['fast_newton', 'pir_at'])
 def test_every_run_of_a_study_has_a_config_and_files_of_its_own(study, tmp_path):
     module = __import__(study)
-    runs = module.plan(tmp_path, list(module.DATA))
+    runs = module.plan(tmp_path, *([list(module.DATA)] if study == 'pir_at' else []))
     files = [stage.done for run in runs for stage in run.stages]
     assert len({run.name for run in runs}) == len(runs)
     assert len(set(files)) == len(files)

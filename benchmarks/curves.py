@@ -1,0 +1,101 @@
+"""Attacks a trained segmentor at several radii, and writes its mIoU and pixel accuracy, clean and at each radius.
+
+The numbers are those of ``mmadv test``, which draws a report besides; a study with hundreds of attacks needs none.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmadv.attacks import BIM, Attack, Linf, derive_seed, preset
+from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.commands.provenance import hardware, versions
+from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.models import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.building import build_segmentor
+from mmadv.robustness import Counts, count, metrics
+
+# Ten steps of 0.004, whatever the radius: the smallest step that reaches 0.04.
+BIM_STEPS, BIM_STEP_SIZE = 10, 0.004
+AUTO_PASSES = 400
+ATTACKS: dict[str, Callable[[str], Attack]] = {
+    'FGSM': lambda radius: preset('fgsm', radius),
+    'BIM-10': lambda radius: BIM(
+        threat=Linf(radius=radius), steps=BIM_STEPS, step_size=BIM_STEP_SIZE, keep='lowest_accuracy'
+    ),
+    'auto': lambda radius: preset('auto', radius, AUTO_PASSES),
+}
+BATCH = 8
+
+
+def attack_model(arguments: Sequence[str]) -> None:
+    """Attacks a model, and writes the numbers.
+
+    Args:
+        arguments: config, weights, file to write, name of the attack, number of images (spread evenly over the test
+            data), and the radii.
+    """
+    config_file, weights, out, name, images, *radii = arguments
+    config = Config.fromfile(config_file)
+    segmentor = build_segmentor(config).to(memory_format=torch.channels_last).eval()
+    load_weights(segmentor, weights)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
+    chosen = Selection(dataset, evenly_spaced(len(dataset), int(images)))
+    begin = time.process_time()
+    content = {
+        'attack': name,
+        'images': len(chosen),
+        'numbers': {'0': numbers(segmentor, chosen, None)}
+        | {radius: numbers(segmentor, chosen, ATTACKS[name](radius)) for radius in radii},
+        'seconds': round(time.process_time() - begin, 1),
+        'sha256': file_sha256(weights),
+        'date': datetime.date.today().isoformat(),
+        'hardware': hardware(),
+        'versions': versions(),
+    }
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+
+
+def numbers(segmentor: nn.Module, dataset: Selection, attack: Attack | None) -> dict[str, float]:
+    """Returns the mIoU and the pixel accuracy of a model on all images of a dataset, which are of one size.
+
+    Args:
+        segmentor: of mmseg, in eval mode.
+        dataset: with labels.
+        attack: None for clean images.
+    """
+    parts = []
+    for start in range(0, len(dataset), BATCH):
+        indexes = range(start, min(start + BATCH, len(dataset)))
+        batch = pseudo_collate([dataset[index] for index in indexes])
+        samples = batch['data_samples']
+        model = SegmentorAdapter(segmentor, samples)
+        images, labels = stack_images(batch['inputs']), stack_labels(samples)
+        parts.append(predictions_counted(model, images, labels, attack, indexes))
+    values = metrics(Counts.concatenate(parts))
+    return {metric: values[metric] for metric in ('mIoU', 'aAcc')}
+
+
+def predictions_counted(
+    model: SegmentorAdapter, images: torch.Tensor, labels: torch.Tensor, attack: Attack | None, indexes: Sequence[int]
+) -> Counts:
+    """Returns the counts of a batch; noise follows from the indexes of its images."""
+    if attack is None:
+        with torch.no_grad():
+            predictions = model(images).argmax(1)
+    else:
+        seeds = [derive_seed(0, index) for index in indexes]
+        predictions = attack(model, images, labels, seeds=seeds, ignore_index=model.ignore_index).predictions
+    return count(predictions, labels, model.num_classes, model.ignore_index)

@@ -1,0 +1,219 @@
+"""The section and the figure of benchmarks/fast_newton.py, from its records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from studies import mean_and_deviation, provenance, text_of, write_section
+
+Records = Sequence[Mapping[str, Any]]
+CURVES = ('FGSM', 'BIM-10')
+# The fewest rows that say something about Fast Newton.
+NEEDED = ('start', 'standard', 'Fast Newton')
+MARKERS = 'xDsov^PX*.'
+
+
+def publish(content: Mapping[str, Any], root: Path) -> None:
+    """Writes the section of docs/evidence_training.md, and the figure.
+
+    Raises:
+        SystemExit: too few methods have run.
+    """
+    records, methods = content['records'], list(content['settings']['methods'])
+    whole = whole_methods(records, ['start', *methods])
+    missing = [method for method in NEEDED if method not in whole]
+    if missing:
+        raise SystemExit(f'error: {", ".join(missing)} have not run yet under all attacks; nothing is published')
+    draw(content, whole, root / 'docs/images/fast_newton.png')
+    write_section(root / 'docs/evidence_training.md', 'benchmarks/fast_newton.py', section(content, whole))
+
+
+def whole_methods(records: Records, methods: Sequence[str]) -> list[str]:
+    """Returns the methods with a seed that both FGSM and BIM have attacked at all radii."""
+    return [method for method in methods if whole_seeds(records, method)]
+
+
+def whole_seeds(records: Records, method: str) -> list[int]:
+    """Returns the seeds of a method that both FGSM and BIM have attacked at all radii."""
+    radii = max((len(record['mIoU']) for record in records if record['attack'] == 'FGSM'), default=0)
+    done = [record for record in records if record['method'] == method and len(record['mIoU']) == radii]
+    seeds = [{record['seed'] for record in done if record['attack'] == attack} for attack in CURVES]
+    return sorted(set.intersection(*seeds))
+
+
+def values(records: Records, method: str, attack: str, radius: str) -> list[float]:
+    """Returns the mIoU of all whole seeds of a method, at a radius."""
+    seeds = whole_seeds(records, method)
+    chosen = [one for one in records if (one['method'], one['attack']) == (method, attack) and one['seed'] in seeds]
+    return [one['mIoU'][radius] for one in chosen]
+
+
+def cell(shares: Sequence[float]) -> str:
+    """Returns shares in percent: mean ± standard deviation, one share without a deviation, none as '-'.
+
+    >>> cell([0.5]), cell([])
+    ('50.0', '-')
+    """
+    if not shares:
+        return '-'
+    return text_of(shares) if len(shares) > 1 else f'{100 * shares[0]:.1f}'
+
+
+def section(content: Mapping[str, Any], whole: Sequence[str]) -> str:
+    """Returns the Markdown text between the marks of the study."""
+    records, settings = content['records'], content['settings']
+    images = {record['images'] for record in records if record['attack'] in CURVES}
+    dates = sorted({record['date'] for record in records})
+    absent = [method for method in settings['methods'] if method not in whole]
+    configs = ', '.join(f'`{settings["methods"][method]}`' for method in whole if method != 'start')
+    parts = [
+        conclusion(content),
+        f'mIoU in percent, {"/".join(map(str, sorted(images)))} validation images:',
+        curves_table(records, whole),
+        'Cost and length of a step:',
+        cost_table(content, whole),
+        auto_text(content, whole),
+        seeds_text(records, whole),
+        f'Not measured yet: {", ".join(absent)}.' if absent else '',
+        f'Start: `{settings["start"]}`; methods, in the order of the rows: {configs}. Attack seed 0. '
+        f'{provenance({**content, "date": " to ".join(dict.fromkeys((dates[0], dates[-1])))})}',
+        '![mIoU against the radius, and the length of the steps](images/fast_newton.png)',
+        f'```bash\n{content["command"].removesuffix(" --stored")}\n```',
+    ]
+    return '\n\n'.join(part for part in parts if part)
+
+
+def conclusion(content: Mapping[str, Any]) -> str:
+    """Returns what the numbers say of Fast Newton, as a list: nothing in it outlives its numbers."""
+    records = content['records']
+    radii = list(next(record['mIoU'] for record in records if record['attack'] == 'BIM-10'))[1:]
+
+    def points(method: str, radius: str, attack: str = 'BIM-10') -> float:
+        return 100 * statistics.fmean(values(records, method, attack, radius))
+
+    gains = [points('Fast Newton', radius) - points('standard', radius) for radius in radii]
+    costs = costs_of(content)
+    lines = [
+        f'- Fast Newton has {points("Fast Newton", "0"):.1f} % clean mIoU, standard training of equal length '
+        f'{points("standard", "0"):.1f} %. Under BIM-10 Fast Newton is {gains[0]:+.1f} to {gains[-1]:+.1f} points '
+        f'from standard training (radius {radii[0]} to {radii[-1]}). A step costs '
+        f'{costs["Fast Newton"] / costs["standard"]:.2f} standard steps.',
+    ]
+    for rival in ('FGSM', 'BIM-3'):
+        if whole_seeds(records, rival):
+            text = ', '.join(
+                f'{points("Fast Newton", radius) - points(rival, radius):+.1f} at {radius}' for radius in radii
+            )
+            lines.append(
+                f'- Against {rival} under BIM-10, in points: {text}; clean '
+                f'{points("Fast Newton", "0") - points(rival, "0"):+.1f}. A step of {rival} costs '
+                f'{costs[rival] / costs["standard"]:.2f} standard steps.'
+            )
+    return '\n'.join(lines)
+
+
+def curves_table(records: Records, whole: Sequence[str]) -> str:
+    """Returns the Markdown table of all curves."""
+    radii = list(next(record['mIoU'] for record in records if record['attack'] == 'FGSM'))[1:]
+    heads = ' | '.join(f'{attack} {radius}' for attack in CURVES for radius in radii)
+    lines = [f'| training | seeds | clean | {heads} |', '|---|' + '---:|' * (2 + len(CURVES) * len(radii))]
+    for method in whole:
+        cells = [cell(values(records, method, 'FGSM', '0'))]
+        cells += [cell(values(records, method, attack, radius)) for attack in CURVES for radius in radii]
+        lines.append(f'| {method} | {len(whole_seeds(records, method))} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def costs_of(content: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the processor seconds of a step by method: the median over steps, mean over seeds."""
+    seconds: dict[str, list[float]] = {}
+    for training in content['trainings']:
+        seconds.setdefault(training['method'], []).append(training['seconds_per_step'])
+    return {method: statistics.fmean(numbers) for method, numbers in seconds.items()}
+
+
+def lengths_of(content: Mapping[str, Any], method: str) -> list[float]:
+    """Returns the mean length of the steps of a method in each tenth of its training; none if it has no attack."""
+    lengths = [one['lengths'] for one in content['trainings'] if one['method'] == method and None not in one['lengths']]
+    return [statistics.fmean(part) for part in zip(*lengths, strict=True)]
+
+
+def cost_table(content: Mapping[str, Any], whole: Sequence[str]) -> str:
+    """Returns the Markdown table of costs and lengths."""
+    costs = costs_of(content)
+    lines = [
+        '| training | seconds a step | over standard | length, first tenth | length, last tenth | length, mean |',
+        '|---|---:|---:|---:|---:|---:|',
+    ]
+    for method in whole:
+        if method == 'start':
+            continue
+        lengths = lengths_of(content, method)
+        cells = (
+            [f'{number:.4f}' for number in (lengths[0], lengths[-1], statistics.fmean(lengths))] if lengths else '---'
+        )
+        ratio = costs[method] / costs['standard']
+        lines.append(f'| {method} | {costs[method]:.2f} | {ratio:.2f} | {" | ".join(cells)} |')
+    return '\n'.join(lines) + (
+        '\n\nSeconds of a step are the median of its processor time, without the loading of data. Other programs ran '
+        'beside some of the trainings, which a time feels. Length: the Linf distance in [0, 1] by which the attack '
+        'moved a training image, mean over the images that it moved.'
+    )
+
+
+def auto_text(content: Mapping[str, Any], whole: Sequence[str]) -> str:
+    """Returns the table of ``auto``, or a sentence if no method has met it."""
+    settings = content['settings']['auto']
+    records = [record for record in content['records'] if record['attack'] == 'auto' and record['method'] in whole]
+    if not records:
+        return '`auto` has not run yet: its 400 gradients for each image cost more than the training.'
+    lines = [
+        f'Under `auto` at {settings["radius"]} with {settings["passes"]} gradients, mIoU in percent on '
+        f'{records[0]["images"]} images:',
+        '',
+        '| training | seeds | clean | auto |',
+        '|---|---:|---:|---:|',
+    ]
+    for method in whole:
+        own = [record['mIoU'] for record in records if record['method'] == method]
+        if own:
+            cells = [cell([one[radius] for one in own]) for radius in ('0', settings['radius'])]
+            lines.append(f'| {method} | {len(own)} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def seeds_text(records: Records, whole: Sequence[str]) -> str:
+    """Returns how many seeds stand behind the rows."""
+    counts = {method: len(whole_seeds(records, method)) for method in whole if method != 'start'}
+    if set(counts.values()) == {1}:
+        return 'Each row rests on one seed. Deviations over seeds are missing, so small differences say nothing.'
+    return 'Mean ± standard deviation over the seeds of the fine-tuning; rows of one seed have no deviation.'
+
+
+def draw(content: Mapping[str, Any], whole: Sequence[str], path: Path) -> None:
+    """Writes the figure: mIoU under FGSM, under BIM, and the length of the steps over the training."""
+    records = content['records']
+    figure = Figure(figsize=(14, 4.2), layout='constrained')
+    *grid, steps = figure.subplots(1, 3)
+    for n, method in enumerate(whole):
+        style = {'color': f'C{n}', 'marker': MARKERS[n], 'label': method}
+        for axes, attack in zip(grid, CURVES, strict=True):
+            radii = list(next(record['mIoU'] for record in records if record['attack'] == attack))
+            pairs = [mean_and_deviation(values(records, method, attack, radius)) for radius in radii]
+            means, deviations = ([100 * pair[part] for pair in pairs] for part in (0, 1))
+            axes.errorbar([*map(float, radii)], means, deviations, capsize=3, **style)
+        lengths = lengths_of(content, method)
+        if lengths:
+            length = next(one['steps'] for one in content['trainings'] if one['method'] == method) / len(lengths)
+            steps.plot([(n + 0.5) * length for n in range(len(lengths))], lengths, **style)
+    for axes, attack in zip(grid, CURVES, strict=True):
+        axes.set(title=attack, xlabel='radius (Linf, images in [0, 1])', ylabel='mIoU, %', ylim=(0, None))
+    steps.set(title='mean length of the training attack', xlabel='iteration', ylabel='Linf distance', ylim=(0, None))
+    for axes in (*grid, steps):
+        axes.grid(alpha=0.3)
+    grid[0].legend(fontsize='small')
+    figure.savefig(path, dpi=90)

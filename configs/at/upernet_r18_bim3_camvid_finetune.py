@@ -1,0 +1,3 @@
+# Three steps of BIM at 0.03 on half of the samples.
+_base_ = ['../clean/upernet_r18_clean_camvid_finetune.py', '../_base_/attacks/bim_3_003.py']
+model = dict(data_preprocessor=dict(type='AdvSegDataPreProcessor', attack={{_base_.attack}}, prob=0.5))
