@@ -141,9 +141,9 @@ def checked(entry: T) -> T:
     if not inspect.isclass(entry):
         hints = functools.partial(typing.get_type_hints, entry, include_extras=True)
         return typing.cast(T, _guarded(entry, entry.__name__, hints))
-    if entry.__init__ is not object.__init__:  # type: ignore[misc]
+    if entry.__init__ is not object.__init__:
         hints = functools.partial(_hints, entry)
-        type.__setattr__(entry, '__init__', _guarded(entry.__init__, entry.__name__, hints))  # type: ignore[misc]
+        type.__setattr__(entry, '__init__', _guarded(entry.__init__, entry.__name__, hints))
     return entry
 
 
@@ -169,8 +169,8 @@ def _guarded(call: Callable[..., Any], name: str, hints: Callable[[], dict[str, 
     signature = inspect.signature(call)
     parameters = signature.parameters.values()
     defaults = {one.name: one.default for one in parameters}
-    positional = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), None)
-    keywords = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), None)
+    positional = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), '')
+    keywords = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), '')
     known: dict[str, Any] = {}
 
     @functools.wraps(call)

@@ -10,7 +10,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,8 +35,17 @@ class Attack(ABC):
         steps: iterations, as ``with_steps`` sets them; None for an attack without iterations.
     """
 
-    threat: Threat
-    steps: int | None = None
+    if TYPE_CHECKING:  # an attack is a dataclass, with fields or properties of these names
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+        @property
+        def threat(self) -> Threat: ...
+
+        @property
+        def steps(self) -> int | None: ...
+    else:
+        threat: Threat
+        steps: int | None = None
 
     @property
     def start_threat(self) -> Threat:
@@ -68,7 +77,7 @@ class Attack(ABC):
         Raises:
             UserError: the attack cannot be made under it.
         """
-        return dataclasses.replace(self, threat=threat)  # type: ignore[type-var]
+        return dataclasses.replace(self, threat=threat)
 
     def with_steps(self, steps: int) -> Any:
         """Returns the same attack with another number of iterations.
@@ -76,7 +85,7 @@ class Attack(ABC):
         Raises:
             UserError: the attack cannot make so many.
         """
-        return dataclasses.replace(self, steps=steps)  # type: ignore[type-var]
+        return dataclasses.replace(self, steps=steps)
 
     def with_radius(self, radius: str | float) -> Any:
         """Returns the same attack at another radius."""
@@ -194,7 +203,7 @@ class Wrapper(Attack):
         build_parts(self, attack=self.attack)
 
     @property
-    def threat(self) -> Threat:  # type: ignore[override]
+    def threat(self) -> Threat:
         return self.attack.threat
 
     @property
@@ -210,7 +219,7 @@ class Wrapper(Attack):
         return self.attack.is_random
 
     @property
-    def steps(self) -> int | None:  # type: ignore[override]
+    def steps(self) -> int | None:
         """Iterations of the attack inside."""
         return self.attack.steps
 

@@ -48,7 +48,7 @@ class Cascade(AttackGroup):
         return self.first.start_threat
 
     @property
-    def steps(self) -> int:  # type: ignore[override]
+    def steps(self) -> int:
         """Iterations of all attacks together."""
         return sum(self._shares())
 

@@ -131,4 +131,4 @@ def _replaced(value: Any, weights: str | Sequence[float]) -> Any:
     changes = {field.name: _replaced(getattr(value, field.name), weights) for field in dataclasses.fields(value)}
     if changes.get('class_weights') == DATASET:
         changes['class_weights'] = weights
-    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]  # an object, never a class

@@ -38,10 +38,11 @@ class FastNewton(Attack):
 
     def __post_init__(self) -> None:
         if self.max_radius is not None:
+            # The field of Linf parses text.
             object.__setattr__(self, 'max_radius', Linf(radius=self.max_radius).radius)  # type: ignore[arg-type]
 
     @property
-    def threat(self) -> Threat:  # type: ignore[override]
+    def threat(self) -> Threat:
         """The bound of ε, or the whole range of images."""
         return Linf(radius=1.0 if self.max_radius is None else float(self.max_radius))
 

@@ -35,7 +35,7 @@ class GaussianNoise(Attack):
         object.__setattr__(self, 'sigma', float(self.sigma))
 
     @property
-    def threat(self) -> Threat:  # type: ignore[override]
+    def threat(self) -> Threat:
         """The whole range of images: noise has no radius."""
         return Linf(radius=1.0)
 

@@ -52,7 +52,7 @@ class AttackGroup(Attack):
         return next(iter(self.attacks.values()))
 
     @property
-    def threat(self) -> Threat:  # type: ignore[override]
+    def threat(self) -> Threat:
         return self.first.threat
 
     @property
@@ -64,7 +64,7 @@ class AttackGroup(Attack):
         return any(attack.is_random for attack in self.attacks.values())
 
     @property
-    def steps(self) -> int | None:  # type: ignore[override]
+    def steps(self) -> int | None:
         """Iterations of the first attack, which ``with_steps`` sets for all."""
         return self.first.steps
 

@@ -42,7 +42,7 @@ class RandomChoice(AttackGroup):
             object.__setattr__(self, 'weights', _checked_weights(self.weights, self.attacks))
 
     @property
-    def threat(self) -> Threat:  # type: ignore[override]
+    def threat(self) -> Threat:
         return max((attack.threat for attack in self.attacks.values()), key=lambda threat: threat.radius)
 
     @property

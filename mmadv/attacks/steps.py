@@ -97,7 +97,7 @@ def stepping(attack: Attack, name: str = '') -> Iterator[tuple[str, Any]]:
     label = f'{name} ({type(attack).__name__})' if name else type(attack).__name__
     if hasattr(attack, 'resolved_step_size'):
         yield label, attack
-    for item in dataclasses.fields(attack):  # type: ignore[arg-type]
+    for item in dataclasses.fields(attack):
         value = getattr(attack, item.name)
         parts = value.items() if isinstance(value, Mapping) else [(name, value)]
         for key, part in parts:

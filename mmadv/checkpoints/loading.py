@@ -166,7 +166,7 @@ def _local(load: Callable) -> Callable:
     def load_safely(filename: str, map_location: Any = None) -> dict[str, Any]:
         return _without_configs(_read(os.path.expanduser(filename), map_location, HistoryBuffer))
 
-    load_safely.is_safe = True
+    vars(load_safely)['is_safe'] = True
     return load_safely
 
 
@@ -179,7 +179,7 @@ def _guarded(load: Callable, allowed: list[Any]) -> Callable:
         except (pickle.UnpicklingError, RuntimeError) as error:
             raise _sentence(filename, error) from error
 
-    load_safely.is_safe = True
+    vars(load_safely)['is_safe'] = True
     return load_safely
 
 
@@ -265,7 +265,8 @@ def _weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
     stored = checkpoint.get('state_dict', checkpoint)
     if not isinstance(stored, Mapping) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
         raise UserError(f"the checkpoint {path} holds no weights; it needs a 'state_dict' of tensors")
-    weights = type(stored)((key.removeprefix('module.'), value) for key, value in stored.items())
+    kind: Any = type(stored)
+    weights = kind((key.removeprefix('module.'), value) for key, value in stored.items())
     if hasattr(stored, '_metadata'):
-        weights._metadata = stored._metadata  # type: ignore[attr-defined]
+        weights._metadata = stored._metadata
     return weights

@@ -81,7 +81,7 @@ def _training_checkpoints(folder: Path) -> tuple[list[tuple[str, int, Path]], li
         except UserError:
             damaged.append(path)
             continue
-        meta = checkpoint.get('meta')
+        meta: Any = checkpoint.get('meta')
         if _is_resumable(path, checkpoint, meta):
             dated.append((str(meta.get('time', '')), meta['iter'], path))
     return dated, damaged

@@ -27,7 +27,8 @@ def safe_globals(history: type = InertHistory) -> list[Any]:
     Args:
         history: the class to build log histories from; mmengine's own to resume a run.
     """
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    core_module: Any = np._core if hasattr(np, '_core') else np.core
+    multiarray = core_module.multiarray
     arrays: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU'}]
     functions: list[tuple[Callable, str]] = [
         (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')

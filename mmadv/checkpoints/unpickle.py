@@ -60,7 +60,7 @@ def unpickle(path: str) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: there are none.
     """
-    module = types.ModuleType('lenient_pickle')
+    module: Any = types.ModuleType('lenient_pickle')
     module.__dict__.update(vars(pickle))
     module.Unpickler = Unpickler
     module.load = lambda file, **options: Unpickler(file, **options).load()

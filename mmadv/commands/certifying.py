@@ -232,8 +232,8 @@ class CertificationRun:
             shown: indexes of the images whose certificates are kept to be drawn.
         """
         stored = store.read()
-        for record in stored.values():
-            check_certificate_record(record, self.num_classes, str(store.folder))
+        for known in stored.values():
+            check_certificate_record(known, self.num_classes, str(store.folder))
         progress = Progress(len(self.dataset), f'certifying, σ = {self.certifier.sigma:g}')
         try:
             for index in self.dataset.indexes:

@@ -54,6 +54,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f'{message}; see --help')
 
+    # argparse overloads it by the type of the namespace, which no command gives.
     def parse_args(self, argv: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         argv = sys.argv[1:] if argv is None else list(argv)
         for word in argv:

@@ -199,9 +199,9 @@ def arguments_of(kind: Callable[..., Any] | None) -> tuple[set[str], bool]:
         if '__init__' not in vars(base) or base is object:
             continue
         constructor = inspect.unwrap(vars(base)['__init__'])
-        parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        names |= {one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}
-        rest = [one.name for one in parameters if one.kind is one.VAR_KEYWORD]
+        own = list(inspect.signature(constructor).parameters.values())[1:]
+        names |= {one.name for one in own if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}
+        rest = [one.name for one in own if one.kind is one.VAR_KEYWORD]
         use = _use_of(constructor, rest[0]) if rest else 'nothing'
         if use != 'super':
             return names, use == 'other'

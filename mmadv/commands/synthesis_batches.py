@@ -76,7 +76,7 @@ def build_batch(
     ignore_index = (heads[-1] if isinstance(heads, list) else heads).get('ignore_index', 255)
 
     def paint_whole(model: nn.Module, watch: Watcher) -> Tensor:
-        means, size = _on(model, images.mean((2, 3))), tuple(images.shape[2:])
+        means, size = _on(model, images.mean((2, 3))), (images.shape[2], images.shape[3])
         return generate(model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, watch=watch)
 
     if arguments.task == 'generate':
@@ -120,7 +120,8 @@ def _class_batch(
         )
     training = build_dataset(config.train_dataloader.dataset, 'train_dataloader.dataset')
     samples, images, _ = _read(dataset, ['0'])
-    request = BankRequest((k,), len(names), min(GAUSSIAN_IMAGES, len(training)), tuple(images.shape[2:]))
+    size = (images.shape[2], images.shape[3])
+    request = BankRequest((k,), len(names), min(GAUSSIAN_IMAGES, len(training)), size)
     bank = collect_bank(raw_pictures(training, arguments.seed), request)
     found = int(bank.counts[k])
     if found < 2:

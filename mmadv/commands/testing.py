@@ -243,6 +243,7 @@ def results_of(
     """
     assert loop.outcome is not None
     spec, dataset = loop.spec, loop.selection.dataset
+    assert spec.checkpoint is not None
     absent = {one.name: None for one in MEASUREMENTS.values() if one.of_run}
     return RunResults(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
@@ -262,7 +263,7 @@ def results_of(
             type=type(dataset).__name__,
             size=len(dataset),
             limit=spec.limit,
-            palette=tuple(tuple(map(int, colour)) for colour in dataset.metainfo['palette']),
+            palette=tuple((int(red), int(green), int(blue)) for red, green, blue in dataset.metainfo['palette']),
         ),
         versions=versions(),
         hardware=hardware(),
@@ -276,6 +277,7 @@ def results_of(
 def _write(out: Path, results: RunResults, loop: AttackTestLoop) -> None:
     """Writes everything into the result folder at once."""
     outcome, evaluation = loop.outcome, results.evaluation
+    assert outcome is not None and loop.store is not None
     with staged(out) as stage:
         (stage / 'pictures').mkdir()
         pictures = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -135,7 +135,7 @@ def _use_safe_hooks(config: Config) -> None:
     hooks.setdefault('checkpoint', {'type': 'CheckpointHook'})
     hooks.setdefault('iteration_seed', {'type': 'IterationSeedHook'})
     for hook in [*hooks.values(), *(config.get('custom_hooks') or [])]:
-        if isinstance(hook, Mapping) and hook.get('type') in STOCK_HOOKS:
+        if isinstance(hook, MutableMapping) and hook.get('type') in STOCK_HOOKS:
             hook['type'] = 'AtomicCheckpointHook'
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
@@ -24,7 +26,7 @@ class CamVidDataset(CheckedFiles, BaseSegDataset):
         UserError: a folder is missing or holds no image, or an image has no label map.
     """
 
-    METAINFO = dict(
+    METAINFO: dict[str, Any] = dict(
         classes=(
             'sky',
             'building',
@@ -53,5 +55,5 @@ class CamVidDataset(CheckedFiles, BaseSegDataset):
         ],
     )
 
-    def __init__(self, img_suffix: str = '.jpg', seg_map_suffix: str = '.png', **kwargs) -> None:
+    def __init__(self, img_suffix: str = '.jpg', seg_map_suffix: str = '.png', **kwargs: Any) -> None:
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)

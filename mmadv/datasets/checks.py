@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import os.path as osp
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from mmadv.errors import UserError
 
+if TYPE_CHECKING:  # what stands behind it in the list of bases
+    from mmseg.datasets import BaseSegDataset as _Dataset
+else:
+    _Dataset = object
 
-class CheckedFiles:
+
+class CheckedFiles(_Dataset):
     """Makes a ``BaseSegDataset`` say in one sentence which folder, list, image or label map is missing.
 
     It comes before the dataset in the list of bases.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -152,7 +152,7 @@ class DigitScenesDataset(BaseSegDataset):
         UserError: an unknown split, a length below 1.
     """
 
-    METAINFO = dict(
+    METAINFO: dict[str, Any] = dict(
         classes=('background', *(f'digit {value}' for value in range(10))),
         palette=[
             [40, 40, 40],
@@ -169,7 +169,7 @@ class DigitScenesDataset(BaseSegDataset):
         ],
     )
 
-    def __init__(self, split: Literal['train', 'val'], length: Positive, seed: NotNegative = 0, **kwargs) -> None:
+    def __init__(self, split: Literal['train', 'val'], length: Positive, seed: NotNegative = 0, **kwargs: Any) -> None:
         self.split = split
         self.length = length
         self.seed = seed

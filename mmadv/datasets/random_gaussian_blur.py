@@ -35,7 +35,8 @@ class RandomGaussianBlur(BaseTransform):
     def draw_sigma(self) -> float:
         """Returns this image's standard deviation in pixels; 0 leaves it as it is."""
         blurred = np.random.rand() < self.prob
-        sigma = np.random.uniform(*self.sigma)
+        low, high = self.sigma
+        sigma = np.random.uniform(low, high)
         return sigma if blurred else 0.0
 
     def transform(self, results: dict) -> dict:

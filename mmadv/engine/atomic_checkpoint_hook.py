@@ -55,6 +55,9 @@ class AtomicCheckpointHook(CheckpointHook):
     # Until training begins: a validation alone has no folder to write to.
     is_atomic = False
     _awaiting_validation: int | None = None
+    # CheckpointHook sets them.
+    file_backend: Any
+    best_ckpt_path: str | None
 
     def before_run(self, runner: Runner) -> None:
         """Chooses the checkpoint that a resumed run goes on from."""
@@ -160,7 +163,7 @@ class _SavesWhole:
     """
 
     def __init__(self, runner: Any, backend: _RemovesLater) -> None:
-        self._runner = runner._runner if isinstance(runner, _SavesWhole) else runner
+        self._runner: Any = runner._runner if isinstance(runner, _SavesWhole) else runner
         self._backend = backend
 
     def __getattr__(self, name: str) -> Any:

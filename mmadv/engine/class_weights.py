@@ -59,7 +59,8 @@ def class_weights_of_dataset(dataset: Any) -> ClassWeights:
 
 def published_name(part: Any) -> str | None:
     """Returns the name of a dataset's published constants; None where it has none, or other classes than theirs."""
-    for kind in type(part).__mro__:
+    kinds: tuple[Any, ...] = type(part).__mro__
+    for kind in kinds:
         name = PUBLISHED_OF.get(kind.__name__)
         if name is not None:
             same = tuple(part.metainfo['classes']) == tuple(kind.METAINFO['classes'])

@@ -83,7 +83,9 @@ class Examples:
         """Forgets what is no extreme any more, and writes what there is of some images to the store."""
         kinds = self.kinds
         self.found = {index: example for index, example in self.found.items() if index in kinds}
-        for index in self.found.keys() & set(indexes) if store is not None else ():
+        if store is None:
+            return
+        for index in self.found.keys() & set(indexes):
             store.save_arrays(_name(index), self.found[index].to_arrays())
 
     def gather(self) -> list[Example]:

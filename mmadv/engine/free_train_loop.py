@@ -38,6 +38,9 @@ class FreeTrainLoop(IterBasedTrainLoop):
         UserError: replays that make no sense; at the start, another data preprocessor than FreeAdvSegDataPreProcessor.
     """
 
+    # The train loop sets it.
+    dataloader_iterator: Any
+
     def __init__(
         self,
         runner: Any,

@@ -99,8 +99,8 @@ def seeded(loader: DataLoader, seed: int) -> DataLoader | None:
     batches = loader.batch_sampler
     if isinstance(loader.dataset, IterableDataset) or type(batches) is not BatchSampler:
         return None
-    names = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context')
-    names += ('generator', 'prefetch_factor', 'persistent_workers')
+    names: tuple[str, ...] = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn')
+    names += ('multiprocessing_context', 'generator', 'prefetch_factor', 'persistent_workers')
     return DataLoader(
         SeededDataset(loader.dataset, seed),
         batch_size=batches.batch_size,

@@ -98,7 +98,7 @@ class EvaluationSpec:
         Args:
             dataset: built.
         """
-        if not any(map(needs_class_weights, self.attacks.values())):
+        if self.attack is None or not any(map(needs_class_weights, self.attacks.values())):
             return self
         weights = class_weights_of_dataset(dataset)
         attack = with_class_weights(self.attack, weights.value)

@@ -129,4 +129,4 @@ def aimed(attack: Attack, *, targeted: bool) -> Attack:
             changes[item.name] = {name: aimed(inner, targeted=targeted) for name, inner in part.items()}
     if not changes:
         raise UserError(f'--target: {type(attack).__name__} follows no objective and cannot be aimed')
-    return dataclasses.replace(attack, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(attack, **changes)

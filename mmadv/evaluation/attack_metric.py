@@ -79,14 +79,14 @@ class AttackMetric(BaseMetric):
         """Takes the results of images that were predicted before, and reports those that failed."""
         self.results += [record.to_text() for record in records]
 
-    def evaluate(self, size: int) -> dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, float | None]:
         """Returns the metrics over the images of all processes, which need not have equally many."""
         # What mmengine collects from the processes it takes to be of one length.
         longest = max(all_gather_object(len(self.results)))
         self.results += [''] * (longest - len(self.results))
         return super().evaluate(longest * get_world_size())
 
-    def compute_metrics(self, results: list) -> dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, float | None]:
         """Returns aAcc, mAcc, mIoU and the image mean of aAcc, clean and at every radius, by name.
 
         Args:
@@ -101,7 +101,7 @@ class AttackMetric(BaseMetric):
             raise UserError(f'none of the {len(records)} images has a labelled pixel; there is nothing to measure')
         self.records, first = records, records[0]
         intervals: dict[str, Any] = {CLEAN: bootstrap(clean)}
-        images = [{} for _ in range(len(records))]
+        images: list[dict[str, AttackedImage]] = [{} for _ in range(len(records))]
         attacked = {radius: self._attacked(radius, records, images, intervals) for radius in first.attacked}
         self.per_image = [
             ImageResult(record.index, record.image, int(valid), number(accuracy), radii)
@@ -183,7 +183,7 @@ class AttackMetric(BaseMetric):
         return None
 
     @staticmethod
-    def _scalars(evaluation: Evaluation) -> dict[str, float]:
+    def _scalars(evaluation: Evaluation) -> dict[str, float | None]:
         listed = [name for name, metric in ALL_METRICS.items() if metric.of != 'target']
         scalars = {f'{CLEAN}/{name}': evaluation.clean[name] for name in listed if name in evaluation.clean}
         for radius, result in evaluation.attacked.items():

@@ -156,7 +156,8 @@ class ResultStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(temporary, 'wb') as stream:
-                np.savez_compressed(stream, **arrays)
+                # No array is called allow_pickle, the one keyword that is no array.
+                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
             os.replace(temporary, self.folder / f'{name}.npz')
         except OSError as error:
             temporary.unlink(missing_ok=True)

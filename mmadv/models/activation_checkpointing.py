@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.runner import activation_checkpointing
 from torch import nn
@@ -16,8 +17,8 @@ def without_checkpointing(model: nn.Module) -> Iterator[None]:
     ``torch.autograd.grad`` refuses reentrant checkpoints, which ``with_cp=True`` and mmengine's
     ``activation_checkpointing`` make. An attack needs no gradient of parameters, so it stores less to begin with.
     """
-    flagged = [module for module in model.modules() if getattr(module, 'with_cp', False) is True]
-    wrapped = [
+    flagged: list[Any] = [module for module in model.modules() if getattr(module, 'with_cp', False) is True]
+    wrapped: list[tuple[Any, Any]] = [
         (module, module.__dict__['forward'])
         for module in model.modules()
         if getattr(module.__dict__.get('forward'), '__globals__', None) is vars(activation_checkpointing)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -53,9 +54,9 @@ def unwrap(model: nn.Module) -> EncoderDecoder:
     """
     while True:
         if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+            model = cast(nn.Module, model.module)
         elif hasattr(model, '_orig_mod'):
-            model = model._orig_mod
+            model = cast(nn.Module, model._orig_mod)
         else:
             break
     if not isinstance(model, BaseSegmentor):
@@ -133,7 +134,7 @@ class PixelModel(nn.Module):
     def normalised(self, images: Tensor) -> Tensor:
         """Returns (N, C, h, w) in [0, 1] as the network takes them: channels reordered, normalised."""
         preprocessor = self.segmentor.data_preprocessor
-        batches.check_channels(images[:1], [self.name], preprocessor)
+        batches.check_channels(list(images[:1]), [self.name], preprocessor)
         pixels = images * 255
         if preprocessor._channel_conversion and pixels.size(1) == 3:
             pixels = pixels[:, [2, 1, 0]]
@@ -155,7 +156,7 @@ class PixelModel(nn.Module):
         """
         if logits.shape[1] > 1:
             return logits
-        threshold = self._head[0].threshold
+        threshold: Any = self._head[0].threshold
         if threshold is None or not 0 < threshold < 1:
             raise UserError(f'decode_head.threshold must lie between 0 and 1; found {threshold}')
         return torch.cat([torch.zeros_like(logits), logits - math.log(threshold / (1 - threshold))], dim=1)

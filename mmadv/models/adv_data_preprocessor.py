@@ -192,6 +192,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
     def _attack_samples(
         self, model: TrainingAdapter, data: dict, chosen: list[int], names: list[str], key: tuple
     ) -> Tensor:
+        assert self.attack is not None  # without one, no sample is chosen
         images = torch.stack([data['inputs'][index].float() for index in chosen]) / 255
         labels = torch.stack(label_maps([data['data_samples'][index] for index in chosen]))
         seeds = self._seeds(chosen, key)

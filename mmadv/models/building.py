@@ -77,7 +77,7 @@ def _preprocessor_class(settings: Mapping[str, Any], config: Mapping[str, Any]) 
 
 def _inherited(own: Mapping[str, Any], outer: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Returns the settings of the top-level preprocessor that one of mmadv does not state itself."""
-    known = inspect.signature(kind).parameters  # type: ignore[arg-type]
+    known = inspect.signature(kind).parameters
     inherited = {}
     for key, value in outer.items():
         if key in ('type', '_scope_') or key in own or ALTERNATIVES.get(key) in own:

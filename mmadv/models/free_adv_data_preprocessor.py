@@ -73,7 +73,7 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
             rgb_to_bgr=rgb_to_bgr,
             test_cfg=test_cfg,
         )
-        self.radius = Linf(radius=radius).radius  # type: ignore[arg-type]
+        self.radius = Linf(radius=radius).radius
         self.step_size = self.radius
         if step_size is not None:
             self.step_size = checked_step_size(step_size, Linf(radius=self.radius), 'data_preprocessor')
@@ -101,6 +101,7 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
     @torch.compiler.disable
     def _perturbed(self, inputs: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """Returns images in [0, 255] with the perturbation added, which the backward pass will then move."""
+        assert self.slot is not None
         shape = (len(inputs), inputs[0].shape[0], *size)
         stored = self.perturbations.get(self.slot)
         if stored is None or stored.shape != shape:

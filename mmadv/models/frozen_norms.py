@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -35,7 +36,7 @@ def check_statistics(model: nn.Module, names: Sequence[str]) -> None:
     Raises:
         UserError: names the first norm with a mean of 0 and a variance of 1 throughout.
     """
-    norms = {name: model.get_submodule(name) for name in names}
+    norms: dict[str, Any] = {name: model.get_submodule(name) for name in names}
     new = [name for name, norm in norms.items() if not norm.running_mean.any() and (norm.running_var == 1).all()]
     if new:
         raise UserError(

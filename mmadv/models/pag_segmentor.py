@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
@@ -21,6 +21,11 @@ from mmadv.models.frozen_norms import check_statistics, eval_mode, freeze_norms
 from mmadv.models.iteration_key import IterationKey
 from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
 
+if TYPE_CHECKING:  # what stands behind the mixin in the list of bases
+    from mmseg.models.segmentors import EncoderDecoder as _Segmentor
+else:
+    _Segmentor = object
+
 
 class PAGSettings(TypedDict):
     """Settings of the PAG loss, as ``PAGMixin`` describes them."""
@@ -31,7 +36,7 @@ class PAGSettings(TypedDict):
     exclude: NotRequired[Sequence[NotNegative]]
 
 
-class PAGMixin:
+class PAGMixin(_Segmentor):
     """Adds the PAG loss to an mmseg segmentor's own losses; the weights stay those of the stock segmentor.
 
     The score of a class is the mean of its logit over pixels, and its gradient is that with respect to pixels
@@ -137,7 +142,7 @@ class PAGMixin:
         return losses
 
     def _pag_losses(self, inputs: Tensor, labels: Tensor, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
-        model = TrainingAdapter(self, tuple(inputs.shape[2:]))
+        model = TrainingAdapter(self, (inputs.shape[2], inputs.shape[3]))
         pixels = self._pixels(inputs)
         if not self._pag_units_checked:
             check_units(pixels, data_samples)

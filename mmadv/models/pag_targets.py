@@ -104,7 +104,7 @@ class Teacher(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits (N, K, H, W)."""
-        return TrainingAdapter(self.segmentor, tuple(images.shape[2:]))(images)
+        return TrainingAdapter(self.segmentor, (images.shape[2], images.shape[3]))(images)
 
 
 def load_teacher(config: str, checkpoint: str, num_classes: int) -> Teacher:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from mmadv.report.evaluation import CLEAN, MetricValues
 from mmadv.report.metrics import HEADLINE
 from mmadv.report.run import RunResults
-from mmadv.report.table import Table, with_interval
+from mmadv.report.table import Cell, Table, with_interval
 
 
 def comparison_table(runs: Mapping[str, RunResults]) -> Table:
@@ -30,7 +30,7 @@ def comparison_data(runs: Mapping[str, RunResults]) -> Table:
     header += [f'{metric.name}{suffix}' for metric in HEADLINE for suffix in ('', ' low', ' high')]
     rows = []
     for names, run, column, values in _lines(runs):
-        cells = [*names, run.evaluation.images]
+        cells: list[Cell] = [*names, run.evaluation.images]
         for metric in HEADLINE:
             cells += [values[metric.name], *(run.evaluation.interval(column, metric.name) or (None, None))]
         rows.append(tuple(cells))

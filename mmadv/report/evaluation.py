@@ -19,7 +19,7 @@ Interval = tuple[Share, Share]
 Amount = Annotated[float, Range(0)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MetricValues(Schema):
     """The metrics of one set of predictions, as fractions; None where one is undefined.
 

@@ -62,11 +62,13 @@ class Example:
         """Returns the example that ``to_arrays`` took apart."""
         head = json.loads(arrays['head'].tobytes())
         return cls(
-            head['index'],
-            head['name'],
-            *(arrays[name] for name in ('image', 'label', 'clean')),
-            {radius: arrays[f'adversarial{number}'] for number, radius in enumerate(head['radii'])},
-            {radius: arrays[f'attacked{number}'] for number, radius in enumerate(head['radii'])},
+            index=head['index'],
+            name=head['name'],
+            image=arrays['image'],
+            label=arrays['label'],
+            clean=arrays['clean'],
+            adversarial={radius: arrays[f'adversarial{number}'] for number, radius in enumerate(head['radii'])},
+            attacked={radius: arrays[f'attacked{number}'] for number, radius in enumerate(head['radii'])},
         )
 
 
@@ -152,8 +154,13 @@ def _legend(
 ) -> list[Patch]:
     maps = (example.label, example.clean, *example.attacked.values())
     present = np.unique(np.concatenate([one[~void] for one in maps]))[:LEGEND_CLASSES]
-    handles = [Patch(facecolor=np.divide(palette[k], 255), edgecolor='black', label=classes[k]) for k in present]
-    return [*handles, Patch(facecolor=np.divide(VOID, 255), edgecolor='black', label='void')]
+    handles = [Patch(facecolor=_face(palette[k]), edgecolor='black', label=classes[k]) for k in present]
+    return [*handles, Patch(facecolor=_face(VOID), edgecolor='black', label='void')]
+
+
+def _face(rgb: Sequence[int]) -> tuple[float, float, float]:
+    red, green, blue = rgb
+    return red / 255, green / 255, blue / 255
 
 
 def _correct(prediction: np.ndarray, label: np.ndarray, void: np.ndarray) -> str:

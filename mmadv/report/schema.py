@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -49,7 +49,7 @@ def entry(
         factory: of the default.
     """
     metadata = {'key': key, 'omit': omit, 'keys': keys}
-    return dataclasses.field(default=default, default_factory=factory, metadata=metadata)  # type: ignore[call-overload]
+    return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
 
 
 class Schema:
@@ -145,10 +145,12 @@ def write_json(value: Any) -> Any:
     return value
 
 
-@cache
-def _fields(schema: type) -> tuple[tuple[dataclasses.Field, Any], ...]:
+def _read_fields(schema: type) -> tuple[tuple[dataclasses.Field, Any], ...]:
     hints = typing.get_type_hints(schema, include_extras=True)
     return tuple((field, hints[field.name]) for field in dataclasses.fields(schema))
+
+
+_fields: Callable[[type], tuple[tuple[dataclasses.Field, Any], ...]] = cache(_read_fields)
 
 
 def _key(field: dataclasses.Field) -> str:

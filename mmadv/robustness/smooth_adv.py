@@ -47,7 +47,7 @@ class SmoothAdv(Wrapper):
             raise UserError(f'SmoothAdv: samples must be a positive integer; found {self.samples!r}')
 
     @property
-    def threat(self) -> Threat:  # type: ignore[override]
+    def threat(self) -> Threat:
         """The whole range of images: the noise has no radius."""
         return Linf(radius=1.0)
 

@@ -95,4 +95,4 @@ def ball(norm: str, radius: str | float) -> Threat:
     kinds: dict[str, type[Threat]] = {'L2': L2, 'Linf': Linf}
     if norm not in kinds:
         raise UserError(f"unknown norm '{norm}'; known are L2, Linf")
-    return kinds[norm](radius=radius)  # type: ignore[arg-type]
+    return kinds[norm](radius=radius)  # type: ignore[arg-type]  # the field parses text

@@ -11,7 +11,7 @@ from mmadv.report.evaluation import Evaluation, MetricValues, PassCount, Passes,
 def run(scale, intervals=True):
     def values(value):
         scalars = {'aAcc': value, 'aAcc_image_mean': value - 0.1, 'mIoU': None if value < 0.2 else value / 2}
-        return MetricValues(scalars, iou=(), accuracy=(), images=7, pixels=70)
+        return MetricValues(scalars=scalars, iou=(), accuracy=(), images=7, pixels=70)
 
     interval = {'aAcc': (scale - 0.05, scale + 0.05), 'aAcc_image_mean': None, 'mIoU': None}
     evaluation = Evaluation(

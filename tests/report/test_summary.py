@@ -11,7 +11,7 @@ from mmadv.report.summary import run_text
 from mmadv.report.table import Table, classes_table, summary_table
 
 SCALARS = dict.fromkeys(('aAcc', 'aAcc_image_mean', 'mAcc', 'mIoU'), 0.5)
-VALUES = MetricValues(SCALARS, iou=(0.5, None), accuracy=(0.75, None), images=1, pixels=8)
+VALUES = MetricValues(scalars=SCALARS, iou=(0.5, None), accuracy=(0.75, None), images=1, pixels=8)
 PASSES = Passes(PassCount(1, 1.0), PassCount(1, 1.0))
 
 

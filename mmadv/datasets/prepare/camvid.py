@@ -5,7 +5,7 @@ Source of the grouping into 11 classes and of the split: Badrinarayanan, Kendall
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -160,7 +160,9 @@ def segnet_split(image: Path) -> str:
     return 'val' if drive == '0016E5' and 7959 <= number <= 8159 else 'train'
 
 
-def place(root: Path, split: str, image: Path, name: str, make, original: Path | None) -> Job:
+def place(
+    root: Path, split: str, image: Path, name: str, make: Callable[[], np.ndarray] | None, original: Path | None
+) -> Job:
     """Returns the job of a frame after its image is in the layout of the configs, copied unchanged."""
     if make is None:
         return Job(image, root / 'annotations' / split / f'{name}.png')

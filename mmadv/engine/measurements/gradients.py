@@ -243,7 +243,7 @@ class InputGradients(Measurement):
                 wanted = torch.tensor([k], device=images.device)
                 with torch.enable_grad():
                     inputs = images.detach().requires_grad_()
-                    pixels = {'over': self._source.over, 'ignore_index': model.ignore_index}
+                    pixels: dict[str, Any] = {'over': self._source.over, 'ignore_index': model.ignore_index}
                     gradient = input_gradients(class_scores(model(inputs), wanted[:, None], labels, **pixels), inputs)
                 columns[f'gradient: {names[k]}'].append(displayed(_around_grey(gradient[0, 0]), rgb))
                 moved = target(model, images, wanted, descent=descent)
@@ -398,7 +398,7 @@ def _test_pictures(
             data = others[position]
             sample = data['data_samples']
             image = (stack_images([data['inputs']], [sample])[0] * 255).round().to(torch.uint8)
-            labels = stack_labels([sample])[0].numpy().astype(np.int32)
+            labels: np.ndarray = stack_labels([sample])[0].numpy().astype(np.int32)
             labels = cv2.resize(labels, (image.shape[2], image.shape[1]), interpolation=cv2.INTER_NEAREST)
             yield image.permute(1, 2, 0).numpy(), labels
 

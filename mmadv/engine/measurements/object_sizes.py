@@ -128,7 +128,7 @@ class ObjectSizes(Measurement):
     @classmethod
     def check_summary(cls, summary: SizesSummary, evaluation: Evaluation, where: str) -> None:
         number = len(summary.edges) + 1
-        of_sizes = [summary.objects, summary.pixels]
+        of_sizes: list[tuple[float | None, ...]] = [summary.objects, summary.pixels]
         of_sizes += [values for part in summary.columns.values() for values in (part.pixels, part.objects)]
         if number < 2 or any(len(values) != number for values in of_sizes):
             raise UserError(f'{where} must have a value for each size between its edges')

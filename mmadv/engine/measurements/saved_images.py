@@ -29,7 +29,7 @@ ROUNDING = 0.5
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoundedValues(MetricValues):
     """Metrics of images that were rounded to 8 bits.
 
@@ -38,6 +38,10 @@ class RoundedValues(MetricValues):
     """
 
     difference: dict[str, float | None]
+
+
+def _above(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
 
 
 @register_measurement
@@ -121,7 +125,7 @@ class SavedImages(Measurement):
             areas = (record.measurements[self.key][radius] for record in outcome.records)
             values = metric_values(to_counts(areas, classes))
             worst = outcome.evaluation.attacked[radius].worst_case
-            difference = {name: value - worst[name] for name, value in values.scalars.items()}
+            difference = {name: _above(value, worst[name]) for name, value in values.scalars.items()}
             result[radius] = RoundedValues(**vars(values), difference=difference)
         return result
 

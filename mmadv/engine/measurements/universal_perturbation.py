@@ -131,6 +131,7 @@ class UniversalPerturbation(Measurement):
             if spec.space == 'image':
                 attack_image_files(dataset)
             _, attack = first_attack(spec.attacks)
+            assert isinstance(attack, Universal)
             self._images = Selection(dataset, evenly_spaced(len(dataset), attack.training_images))
         return self._images
 
@@ -145,6 +146,7 @@ class UniversalPerturbation(Measurement):
         seed = derive_seed(context.spec.seed, 'universal')
         try:
             batches = self._batches(context, attack, predictor)
+            assert predictor.ignore_index is not None  # that of a run is known
             trained = attack.train(batches, seed=seed, ignore_index=predictor.ignore_index)
         except NonFinite as error:
             names = ', '.join(name for part in self._names for name in part)

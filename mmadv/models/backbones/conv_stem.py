@@ -49,6 +49,7 @@ class ConvStem(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 trunc_normal_(layer.weight, std=0.02)
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:

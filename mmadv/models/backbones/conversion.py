@@ -97,7 +97,7 @@ def convert_file(
         weights_of(checkpoint, str(path)), family, architecture=architecture, image_size=image_size, stated=stated,
         file=str(path),
     )  # fmt: skip
-    record = dict(
+    record: dict[str, Any] = dict(
         source=family.name,
         architecture=conversion.architecture,
         input_convention=conversion.input_convention,
@@ -204,7 +204,8 @@ def _accounts(
 def _num_classes(weights: Mapping[str, Tensor], family: Source) -> int:
     """Returns the number of classes of a segmentor's file; 3 where it holds no segmentor's head."""
     for key, value in weights.items():
-        axis = CLASSES_AXIS.get(family.map_key(key))
+        name = family.map_key(key)
+        axis = CLASSES_AXIS.get(name) if isinstance(name, str) else None
         if axis is not None and value.ndim > axis:
             return value.shape[axis]
     return 3

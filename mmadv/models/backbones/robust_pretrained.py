@@ -58,6 +58,7 @@ class RobustPretrained:
         checkpoint = read(self.checkpoint, trust=False)
         family, recorded = self._family_of(checkpoint)
         weights = weights_of(checkpoint, self.checkpoint)
+        name: str | None
         if recorded is not None and self.input_convention is None:
             name, who = recorded, 'as it records'
         else:
@@ -86,7 +87,7 @@ class RobustPretrained:
                     f'mmadv convert; name the family that it belongs to, one of {", ".join(SOURCES)}'
                 )
             return self.source, None
-        origin = find_source(record.get('source'))
+        origin = find_source(str(record.get('source')))
         if self.source is not None and self.source.name != origin.name:
             raise UserError(
                 f"{self.checkpoint} was converted from the source '{origin.name}', but init_cfg.source is "
@@ -96,7 +97,7 @@ class RobustPretrained:
 
     def _check_convention(self, module: nn.Module, name: str | None, who: str) -> None:
         backbone = _backbone_of(module)
-        stated = getattr(backbone, 'input_convention', None)
+        stated: Any = getattr(backbone, 'input_convention', None)
         if name is None and stated is None:
             raise UserError(
                 f'nothing says which mean and std the weights in {self.checkpoint} were trained with; state '

@@ -69,7 +69,7 @@ class TimmConvNeXt(BaseModule):
         self.input_convention = None if input_convention is None else convention(input_convention).name
         self.out_indices = tuple(out_indices)
         if stem_widths is None:
-            self.stem = convnext.stem
+            self.stem: nn.Module = convnext.stem
         else:
             if stem_widths[-1] != dims[0]:
                 raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -64,7 +65,7 @@ class TimmVisionTransformer(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        size = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
         if any(side < patch_size or side % patch_size for side in size):
             raise UserError(f'img_size {size} of the backbone must be multiples of its patch_size {patch_size}')
         if not all(0 <= index < depth for index in out_indices):
@@ -87,13 +88,15 @@ class TimmVisionTransformer(BaseModule):
         self.patch_embed = transformer.patch_embed
         if stem_widths is not None:
             self.patch_embed.proj = ConvStem(stem_widths, stride=patch_size, projection=embed_dim)
+        assert transformer.cls_token is not None  # it has one by default
         self.cls_token = transformer.cls_token
         self.pos_embed = transformer.pos_embed
         self.blocks = transformer.blocks
         self.norm = transformer.norm
         if second_order_gradients:
             for block in self.blocks:
-                block.attn.fused_attn = False
+                attention: Any = block.attn
+                attention.fused_attn = False
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Returns features (N, embed_dim, H / patch_size, W / patch_size) of the blocks in ``out_indices``.
