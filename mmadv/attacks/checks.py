@@ -125,8 +125,8 @@ def checked_step_size(step_size: Any, threat: Threat | None, owner: str) -> floa
     return value
 
 
-def warn_of_probabilities(logits: Tensor, *, lowest: float | None = None, highest: float | None = None) -> bool:
-    """Warns where a model returns probabilities of classes in place of logits; returns whether it does.
+def are_probabilities(logits: Tensor, *, lowest: float | None = None, highest: float | None = None) -> bool:
+    """Returns whether outputs are not negative and sum to 1 over the classes.
 
     Args:
         logits: (N, K, ...) what the model returned.
@@ -140,7 +140,15 @@ def warn_of_probabilities(logits: Tensor, *, lowest: float | None = None, highes
         lowest, highest = torch.stack(torch.aminmax(logits)).tolist()
     if lowest < 0 or highest > 1 + SUM_TOLERANCE:
         return False
-    if float((logits.float().sum(1) - 1).abs().max()) > SUM_TOLERANCE:
+    return float((logits.float().sum(1) - 1).abs().max()) <= SUM_TOLERANCE
+
+
+def warn_of_probabilities(logits: Tensor, *, lowest: float | None = None, highest: float | None = None) -> bool:
+    """Warns where a model returns probabilities of classes in place of logits; returns whether it does.
+
+    Arguments are those of ``are_probabilities``.
+    """
+    if not are_probabilities(logits, lowest=lowest, highest=highest):
         return False
     warnings.warn(
         'the outputs of the model are not negative and sum to 1 over the classes, so they seem to be probabilities; '

@@ -15,8 +15,8 @@ from typing import Any, cast
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmseg.models.data_preprocessor import SegDataPreProcessor
-from mmseg.models.decode_heads import EMAHead, LightHamHead, Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead
-from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
+from mmseg.models.decode_heads import EMAHead, LightHamHead
+from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder, MultimodalEncoderDecoder
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
@@ -26,11 +26,12 @@ from mmadv.errors import UserError
 from mmadv.models import batches
 from mmadv.models.activation_checkpointing import without_checkpointing
 from mmadv.models.batches import stack_images, stack_labels
+from mmadv.models.log_scores import check_outputs, gives_scores, log_scores
 
 __all__ = ['SegmentorAdapter', 'TrainingAdapter', 'caveats', 'geometry', 'stack_images', 'stack_labels', 'unwrap']
 
-# Their outputs are sums of products of probabilities; an attack would take them for logits.
-PROBABILITY_HEADS = (Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead)
+# Their ``predict`` is one: inference, then what is done to its logits.
+SEGMENTORS = (EncoderDecoder, MultimodalEncoderDecoder)
 
 # Heads that draw random numbers at every forward pass.
 RANDOM_HEADS = (LightHamHead,)
@@ -46,11 +47,11 @@ CAVEATS = {
 FAITHFUL_PREPROCESSORS: list[type[SegDataPreProcessor]] = [SegDataPreProcessor]
 
 
-def unwrap(model: nn.Module) -> EncoderDecoder:
+def unwrap(model: nn.Module) -> EncoderDecoder | MultimodalEncoderDecoder:
     """Returns the segmentor inside distributed, compiled and test-time-augmentation wrappers.
 
     Raises:
-        UserError: it is no mmseg segmentor, or of a kind whose outputs are not logits.
+        UserError: it is no mmseg segmentor, or one of another kind than EncoderDecoder and MultimodalEncoderDecoder.
     """
     while True:
         if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -61,24 +62,33 @@ def unwrap(model: nn.Module) -> EncoderDecoder:
             break
     if not isinstance(model, BaseSegmentor):
         raise UserError(f'the model must be a segmentor of mmseg; found {type(model).__name__}')
-    if any(isinstance(module, PROBABILITY_HEADS) for module in model.modules()):
-        head = next(type(module).__name__ for module in model.modules() if isinstance(module, PROBABILITY_HEADS))
-        raise UserError(f'{head} returns probabilities, not logits: such models cannot be attacked here')
-    if not isinstance(model, EncoderDecoder):
+    if not isinstance(model, SEGMENTORS):
         raise UserError(f'the segmentor must be an EncoderDecoder or a subclass of it; found {type(model).__name__}')
     return model
 
 
-def head_ignore_index(segmentor: EncoderDecoder) -> int:
-    """Returns the label that the loss of a segmentor's last head ignores."""
+def last_head(segmentor: nn.Module) -> nn.Module:
+    """Returns the decode head that predicts: the last one of a cascade."""
     head = segmentor.decode_head
-    return int(getattr(head[-1] if isinstance(head, nn.ModuleList) else head, 'ignore_index', 255))
+    return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def head_ignore_index(segmentor: nn.Module) -> int:
+    """Returns the label that the loss of a segmentor's last head ignores."""
+    return int(getattr(last_head(segmentor), 'ignore_index', 255))
 
 
 def caveats(segmentor: nn.Module) -> list[str]:
     """Returns a sentence for each part of a segmentor that an attack does not see through as it is."""
     kinds = {type(module) for module in segmentor.modules()}
-    return [text for kind, text in CAVEATS.items() if any(issubclass(found, kind) for found in kinds)]
+    sentences = [text for kind, text in CAVEATS.items() if any(issubclass(found, kind) for found in kinds)]
+    head = last_head(segmentor)
+    if gives_scores(head):
+        sentences.append(
+            f'{type(head).__name__} returns class scores, not logits: attacks take their logarithms (log-scores), '
+            'which have the same arg max and, after a softmax, the same ratios'
+        )
+    return sentences
 
 
 def geometry(data_sample: SegDataSample) -> Hashable:
@@ -119,9 +129,10 @@ class PixelModel(nn.Module):
             )
         if hasattr(preprocessor, 'check_settings'):
             preprocessor.check_settings()
-        head = segmentor.decode_head
         self.segmentor = segmentor
-        self._head = (head[-1] if isinstance(head, nn.ModuleList) else head,)  # a tuple: not a second submodule
+        self._head = (last_head(segmentor),)  # a tuple: not a second submodule
+        self._gives_scores = gives_scores(self._head[0])
+        self._outputs_checked = False
         # Of an image, for messages.
         self.name = 'an image of the batch'
         self.num_classes = 2 if segmentor.out_channels == 1 else segmentor.num_classes
@@ -148,12 +159,27 @@ class PixelModel(nn.Module):
         inputs, infos = stack_batch(list(pixels), size=size, size_divisor=size_divisor, pad_val=preprocessor.pad_val)
         return inputs, infos[0]
 
+    def checked(self, outputs: Tensor) -> Tensor:
+        """Returns the segmentor's outputs, and looks at the first of them.
+
+        Raises:
+            UserError: they are neither logits nor class scores, or not one for each class.
+        """
+        if not self._outputs_checked:
+            name = type(self._head[0]).__name__
+            check_outputs(outputs, scores=self._gives_scores, channels=self.segmentor.out_channels, name=name)
+            self._outputs_checked = True
+        return outputs
+
     def class_logits(self, logits: Tensor) -> Tensor:
         """Returns logits with one channel per class, whose arg max is the segmentor's prediction.
 
         One output channel z predicts class 1 where sigmoid(z) > threshold, that is where z > logit(threshold):
-        the logits are (0, z - logit(threshold)).
+        the logits are (0, z - logit(threshold)). Of class scores they are the log-scores.
+
         """
+        if self._gives_scores:
+            return log_scores(logits)
         if logits.shape[1] > 1:
             return logits
         threshold: Any = self._head[0].threshold
@@ -192,7 +218,7 @@ class SegmentorAdapter(PixelModel):
         self.void = tuple(sorted(marked - {self.ignore_index} - set(range(self.num_classes))))
         kind = type(self.segmentor)
         if (
-            kind.predict is not EncoderDecoder.predict
+            kind.predict not in [segmentor.predict for segmentor in SEGMENTORS]
             or kind.postprocess_result is not BaseSegmentor.postprocess_result
         ):
             raise UserError(
@@ -260,7 +286,7 @@ class SegmentorAdapter(PixelModel):
         # Slide inference writes into the metadata, so every forward gets its own.
         metas = [dict(meta) for _ in range(len(images))]
         with without_checkpointing(self.segmentor):
-            logits = self.segmentor.inference(inputs, metas)
+            logits = self.checked(self.segmentor.inference(inputs, metas))
         left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
         logits = logits[:, :, top : logits.shape[2] - bottom, left : logits.shape[3] - right]
         if self._flip is not None:
@@ -310,7 +336,7 @@ class TrainingAdapter(PixelModel):
             for _ in range(len(images))
         ]
         with without_checkpointing(self.segmentor):
-            logits = self.segmentor.encode_decode(inputs, metas)
+            logits = self.checked(self.segmentor.encode_decode(inputs, metas))
         if logits.shape[2:] != size:
             raise UserError(
                 f'{type(self.segmentor).__name__} returned logits of {tuple(logits.shape[2:])} for inputs of '

@@ -13,7 +13,6 @@ from mmseg.registry import MODELS
 from mmadv.attacks import PGD, Linf
 from mmadv.errors import UserError
 from mmadv.models import SegmentorAdapter, TrainingAdapter, geometry, stack_images, stack_labels, unwrap
-from mmadv.models.adapter import PROBABILITY_HEADS
 
 NAMES = ['fcn', 'fcn_aligned', 'psp', 'uper', 'sigmoid', 'ocr', 'segmenter']
 SLIDE = dict(mode='slide', crop_size=(24, 24), stride=(16, 16))
@@ -190,15 +189,6 @@ class OtherPreprocessor(SegDataPreProcessor):
 class OtherPredict(EncoderDecoder):
     def predict(self, inputs, data_samples=None):
         return super().predict(inputs, data_samples)
-
-
-@pytest.mark.parametrize('head', PROBABILITY_HEADS)
-def test_refuses_models_of_probabilities(build_model, make_batch, head):
-    model = build_model('fcn')
-    model.decode_head.inner = head.__new__(head)
-    torch.nn.Module.__init__(model.decode_head.inner)
-    with pytest.raises(UserError, match=f'{head.__name__} returns probabilities'):
-        SegmentorAdapter(model, make_batch([(24, 24)])['data_samples'])
 
 
 def test_refuses_what_it_cannot_repeat(build_model, make_batch):
