@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import runpy
 import signal
 import sys
 import time
 import traceback
+import warnings
+from pathlib import Path
 
 import torch
 
@@ -30,6 +33,27 @@ def fork(main, argv, log, environment=None):
     finally:
         sys.stdout.flush()
         os._exit(status)
+
+
+def run_script(path, folder, *arguments, status=0):
+    """Runs a Python file, to this exit status, as a process of its own in a folder; returns all that it printed."""
+
+    def run(argv):
+        warnings.simplefilter('ignore')
+        os.chdir(folder)
+        sys.argv = [str(path), *argv]
+        sys.path.insert(0, str(Path(path).parent))
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    log = Path(folder) / f'{Path(path).stem}.log'
+    ended = status_of(fork(run, arguments, log))
+    printed = log.read_text()
+    assert ended == status, printed[-3000:]
+    return printed
 
 
 def status_of(process):

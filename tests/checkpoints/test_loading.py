@@ -5,17 +5,14 @@ import hashlib
 import os
 import pickle
 import re
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forks import run_script
 from torch import nn
 
-import mmadv
 from mmadv.checkpoints import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.checkpoints.loading import matched_weights
 from mmadv.errors import UserError
@@ -166,12 +163,7 @@ def runner(work_dir, iterations, **options):
 def run_python(tmp_path, body):
     script = tmp_path / 'script.py'
     script.write_text(PRELUDE + body)
-    environment = {**os.environ, 'PYTHONPATH': str(Path(mmadv.__file__).parents[1]), 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_script(script, tmp_path)
 
 
 def test_mmengine_refuses_code_however_it_loads(tmp_path):
