@@ -69,7 +69,7 @@ def unwrap(model: nn.Module) -> EncoderDecoder | MultimodalEncoderDecoder:
 
 def last_head(segmentor: nn.Module) -> nn.Module:
     """Returns the decode head that predicts: the last one of a cascade."""
-    head = segmentor.decode_head
+    head: Any = segmentor.decode_head
     return head[-1] if isinstance(head, nn.ModuleList) else head
 
 

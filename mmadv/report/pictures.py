@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -117,7 +118,7 @@ def draw_example(
     figure = Figure(figsize=(3 * PANEL_WIDTH, panel * len(rows) + 0.33 * legend_rows + 0.6), layout='constrained')
     FigureCanvasAgg(figure)
     # Axes that are off still lay out their ticks, which takes as long as all the rest.
-    without_ticks = {'xticks': [], 'yticks': []}
+    without_ticks: dict[str, Any] = {'xticks': [], 'yticks': []}
     grid = figure.subplots(len(rows), 3, squeeze=False, subplot_kw=without_ticks)
     for line, panels in zip(grid, rows, strict=True):
         for axes, (title, pixels) in zip(line, panels, strict=True):
