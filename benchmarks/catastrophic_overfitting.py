@@ -42,6 +42,7 @@ def watched(work_dir: Path, radius: str, action: str) -> Run:
         'val_cfg.limit=16',
         f'custom_hooks.1.action={action}',
         'default_hooks.checkpoint.interval=100',
+        'default_hooks.logger.interval=100',  # that of the hook: between its checks the log repeats the last one
         f'randomness.seed={SEED}',
     )
     command = ('train', CONFIG, '--work-dir', str(folder), '--cfg-options', *options)

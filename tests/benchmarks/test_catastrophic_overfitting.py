@@ -46,6 +46,7 @@ def test_attack_hook_and_validation_have_the_radius_of_the_run(tmp_path):
     assert (hook.type, hook.action) == ('CatastrophicOverfittingHook', 'rollback')
     assert (hook.attack.type, hook.attack.steps, hook.attack.keep) == ('BIM', 10, 'lowest_accuracy')
     assert config.train_cfg.max_iters == study.ITERATIONS
+    assert config.default_hooks.logger.interval == hook.interval
     assert config.default_hooks.checkpoint.save_best == 'robust/mIoU'
 
 
