@@ -9,11 +9,12 @@ from mmadv.models.batches import sample_names, stack_images, stack_labels
 from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
 from mmadv.models.losses import JensenShannonLoss, KLDivergenceLoss
 from mmadv.models.pag_segmentor import PAGCascadeEncoderDecoder, PAGEncoderDecoder
-from mmadv.models.segmentors import TRADESEncoderDecoder
+from mmadv.models.segmentors import HuggingFaceSegmentor, TorchvisionSegmentor, TRADESEncoderDecoder
 
 __all__ = [
     'AdvSegDataPreProcessor',
     'FreeAdvSegDataPreProcessor',
+    'HuggingFaceSegmentor',
     'JensenShannonLoss',
     'KLDivergenceLoss',
     'PAGCascadeEncoderDecoder',
@@ -21,6 +22,7 @@ __all__ = [
     'SegmentorAdapter',
     'TRADESEncoderDecoder',
     'TimmConvNeXt',
+    'TorchvisionSegmentor',
     'TrainingAdapter',
     'geometry',
     'sample_names',

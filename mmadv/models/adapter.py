@@ -26,7 +26,7 @@ from mmadv.errors import UserError
 from mmadv.models import batches
 from mmadv.models.activation_checkpointing import without_checkpointing
 from mmadv.models.batches import stack_images, stack_labels
-from mmadv.models.log_scores import check_outputs, gives_scores, log_scores
+from mmadv.models.log_scores import check_outputs, gives_scores, head_name, log_scores
 
 __all__ = ['SegmentorAdapter', 'TrainingAdapter', 'caveats', 'geometry', 'stack_images', 'stack_labels', 'unwrap']
 
@@ -85,7 +85,7 @@ def caveats(segmentor: nn.Module) -> list[str]:
     head = last_head(segmentor)
     if gives_scores(head):
         sentences.append(
-            f'{type(head).__name__} returns class scores, not logits: attacks take their logarithms (log-scores), '
+            f'{head_name(head)} returns class scores, not logits: attacks take their logarithms (log-scores), '
             'which have the same arg max and, after a softmax, the same ratios'
         )
     return sentences
@@ -166,8 +166,8 @@ class PixelModel(nn.Module):
             UserError: they are neither logits nor class scores, or not one for each class.
         """
         if not self._outputs_checked:
-            name = type(self._head[0]).__name__
-            check_outputs(outputs, scores=self._gives_scores, channels=self.segmentor.out_channels, name=name)
+            name, channels = head_name(self._head[0]), self.segmentor.out_channels
+            check_outputs(outputs, scores=self._gives_scores, channels=channels, name=name)
             self._outputs_checked = True
         return outputs
 

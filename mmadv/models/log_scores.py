@@ -19,6 +19,11 @@ def gives_scores(head: nn.Module) -> bool:
     return isinstance(head, SCORE_HEADS) or getattr(head, 'gives_scores', False) is True
 
 
+def head_name(head: nn.Module) -> str:
+    """Returns what to call a decode head: its class, or the network that it stands for."""
+    return getattr(head, 'network_name', None) or type(head).__name__
+
+
 def log_scores(scores: Tensor) -> Tensor:
     """Returns u = log(s / max s + tiny): logits with the arg max of the scores, and softmax(u) = s / Σs.
 

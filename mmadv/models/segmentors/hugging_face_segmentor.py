@@ -1,0 +1,319 @@
+"""HuggingFaceSegmentor: segmentation models of Hugging Face's transformers as segmentors of mmseg."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torchvision.transforms.v2.functional import InterpolationMode
+
+from mmadv.errors import UserError
+from mmadv.fields import checked
+from mmadv.models.segmentors.imported_segmentor import ImportedSegmentor
+
+# PIL's numbers of interpolations. transforms has no Lanczos on tensors; the library's processors take bicubic too.
+INTERPOLATIONS = {
+    0: InterpolationMode.NEAREST_EXACT,
+    1: InterpolationMode.BICUBIC,
+    2: InterpolationMode.BILINEAR,
+    3: InterpolationMode.BICUBIC,
+}
+# Their outputs are logits of classes and masks of queries, besides classes ending in ForUniversalSegmentation.
+MASK_CLASSIFIERS = ('MaskFormerForInstanceSegmentation',)
+# Mask2Former's processor scales masks to this size before it adds them up, whatever the image.
+MASK2FORMER_SIZE = (384, 384)
+# Steps of a processor that change more than size and range.
+OTHER_STEPS = ('do_center_crop', 'do_pad', 'do_split_image')
+
+
+@MODELS.register_module()
+@checked
+class HuggingFaceSegmentor(ImportedSegmentor):
+    """A semantic or universal segmentation model of transformers, with what its image processor says.
+
+    Mean, std, rescaling, channel order, size and interpolation are the processor's, the names of the classes the
+    model's ``id2label``. The prediction is that of the processor's ``post_process_semantic_segmentation`` at the size
+    of the image. Models that classify masks (MaskFormer, Mask2Former, OneFormer, EoMT) return class scores, and
+    attacks take their logarithms. A processor's centre crop is left out: it would cut off what is to be segmented.
+
+    Only safetensors files are read. Nothing of a repository is run.
+
+    Args:
+        pretrained: name on Hugging Face's hub, a folder with ``config.json``, ``preprocessor_config.json`` and
+            ``model.safetensors``, or a model.
+        processor: of the model; None reads the one beside it.
+        classes: names of the data set's classes, in its order, which the model has in another one; None for its own.
+        resize: False leaves the size of the images to the pipeline, as sliding windows need.
+        data_preprocessor: settings that replace the processor's, such as ``dict(type='AdvSegDataPreProcessor',
+            attack=...)`` for adversarial training, or ``mean`` and ``std`` in [0, 255].
+        train_cfg, test_cfg: as in EncoderDecoder.
+
+    Raises:
+        UserError: transformers is missing, the model is no segmentor, weights are missing in its file, or the processor
+            does not say how to normalise.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | nn.Module,
+        processor: Any = None,
+        *,
+        classes: Sequence[str] | None = None,
+        resize: bool = True,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        train_cfg: Mapping[str, Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        transformers = import_transformers()
+        network = load_network(pretrained, transformers) if isinstance(pretrained, str) else pretrained
+        check_segments(type(network).__name__, str(getattr(network, 'name_or_path', '') or 'the model'))
+        if processor is None:
+            processor = load_processor(pretrained, network, transformers)
+        self._processor = getattr(processor, 'image_processor', processor)
+        given = data_preprocessor or {}
+        statistics = (given['mean'], given['std']) if {'mean', 'std'} <= set(given) else None
+        mean, std = statistics or normalisation(self._processor, pretrained)
+        labels = network.config.id2label
+        self._classifies_masks = classifies_masks(type(network).__name__)
+        if getattr(self._processor, 'do_pad', False) and network.config.model_type.startswith('eomt'):
+            raise UserError(
+                f'the processor of {_shown(pretrained)} pads images, as for panoptic segmentation; '
+                'take a checkpoint for semantic segmentation, whose processor has do_split_image'
+            )
+        self._sizes = functools.lru_cache(maxsize=256)(functools.partial(processed_size, self._processor))
+        super().__init__(
+            network,
+            names=[str(labels[key]) for key in sorted(labels)],
+            mean=mean,
+            std=std,
+            rgb=not getattr(self._processor, 'do_flip_channel_order', False),
+            gives_scores=self._classifies_masks,
+            interpolation=INTERPOLATIONS[int(getattr(self._processor, 'resample', None) or 2)],
+            classes=classes,
+            resize=resize and bool(getattr(self._processor, 'do_resize', False)),
+            data_preprocessor=data_preprocessor,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+        )
+        self.reduces_labels = bool(getattr(self._processor, 'do_reduce_labels', False))
+        if network.config.model_type == 'oneformer':
+            self.register_buffer('task', task_tokens(processor, network), persistent=False)
+
+    @staticmethod
+    def weight_files(model: Mapping[str, Any]) -> tuple[str, list[Path]] | None:
+        """Returns the name and the safetensors files of ``pretrained`` in a model's config."""
+        pretrained = model.get('pretrained')
+        return (pretrained, safetensors_files(pretrained)) if isinstance(pretrained, str) else None
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the size to which the processor resizes an image of a size."""
+        return self._sizes(height, width)
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Returns logits (N, K, h, w), or scores where the model classifies masks."""
+        # EoMT's attention masks are float32, which torch's fused attention misreads beside float64.
+        with sdpa_kernel(SDPBackend.MATH) if inputs.dtype == torch.float64 else nullcontext():
+            return self._outputs(inputs)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        if not self._classifies_masks:
+            return self.network(pixel_values=inputs).logits
+        if not getattr(self._processor, 'do_split_image', False):
+            return self._scores(inputs)
+        return self._scores_of_windows(inputs)
+
+    def network_losses(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Returns the model's own loss: on pixels, or on masks where it classifies masks."""
+        if not self._classifies_masks:
+            return {'loss_network': self.network(pixel_values=inputs, labels=labels).loss}
+        if hasattr(self, 'task'):
+            raise UserError('OneFormer is trained on texts of what an image holds, which are not made here')
+        present = [sorted(set(one.unique().tolist()) - {255}) for one in labels]
+        masks = [
+            torch.stack([one == k for k in some]).to(inputs) if some else inputs.new_zeros((0, *one.shape))
+            for one, some in zip(labels, present, strict=True)
+        ]
+        targets = [torch.tensor(some, dtype=torch.int64, device=inputs.device) for some in present]
+        return {'loss_network': self.network(pixel_values=inputs, mask_labels=masks, class_labels=targets).loss}
+
+    def _scores(self, inputs: Tensor) -> Tensor:
+        """Returns Σ_q p(class | q) p(mask | q), at the size that the processor adds up masks."""
+        task = {'task_inputs': self.task.expand(len(inputs), -1)} if hasattr(self, 'task') else {}
+        output = self.network(pixel_values=inputs, **task)
+        masks = output.masks_queries_logits
+        kind = self.network.config.model_type
+        if kind == 'mask2former':
+            masks = F.interpolate(masks, size=MASK2FORMER_SIZE, mode='bilinear', align_corners=False)
+        elif kind.startswith('eomt'):
+            masks = F.interpolate(masks, size=inputs.shape[2:], mode='bilinear', align_corners=False)
+        classes = output.class_queries_logits.softmax(-1)[..., :-1]
+        return torch.einsum('bqc,bqhw->bchw', classes, masks.sigmoid())
+
+    def _scores_of_windows(self, inputs: Tensor) -> Tensor:
+        """Returns the mean scores of square windows along the longer side, which EoMT's processor cuts."""
+        axis = 2 if inputs.shape[2] > inputs.shape[3] else 3
+        side, length = min(inputs.shape[2:]), inputs.shape[axis]
+        number = math.ceil(length / side)
+        overlap = (number * side - length) / (number - 1) if number > 1 else 0
+        total = counts = 0
+        for n in range(number):
+            start = int(n * (side - overlap))
+            scores = self._scores(inputs.narrow(axis, start, side))
+            rest = (start, length - start - side)
+            padding = (0, 0, *rest) if axis == 2 else rest
+            total = total + F.pad(scores, padding)
+            counts = counts + F.pad(torch.ones_like(scores[:1, :1]), padding)
+        return total / counts
+
+
+def import_transformers() -> ModuleType:
+    """Returns the package transformers, or raises UserError naming the extra that installs it."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise UserError(
+            "HuggingFaceSegmentor needs transformers; install it with pip install 'mmadv[huggingface]'"
+        ) from error
+    return transformers
+
+
+def classifies_masks(architecture: str) -> bool:
+    """Returns whether the outputs of a class of transformers are those of queries.
+
+    >>> classifies_masks('EomtForUniversalSegmentation'), classifies_masks('SegformerForSemanticSegmentation')
+    (True, False)
+    """
+    return architecture.endswith('ForUniversalSegmentation') or architecture in MASK_CLASSIFIERS
+
+
+def check_segments(architecture: str, name: str) -> None:
+    """Raises UserError for a class of transformers that does not segment."""
+    if not (architecture.endswith('ForSemanticSegmentation') or classifies_masks(architecture)):
+        raise UserError(
+            f'{name} is a {architecture}, whose outputs are no class scores of pixels; take a model for semantic or '
+            'universal segmentation'
+        )
+
+
+def load_network(name: str, transformers: ModuleType) -> nn.Module:
+    """Returns a model of transformers with every one of its weights.
+
+    Raises:
+        UserError: there is no such model, it does not segment, or weights are missing or of another size.
+    """
+    config = _from_pretrained(transformers.AutoConfig, name)
+    architecture = (config.architectures or ['model of no stated architecture'])[0]
+    check_segments(architecture, name)
+    kind = getattr(transformers, architecture, None)
+    if kind is None:
+        raise UserError(f'{name} is a {architecture}, which transformers {transformers.__version__} does not have')
+    options = {'use_safetensors': True, 'output_loading_info': True, 'dtype': torch.float32}
+    network, report = _from_pretrained(kind, name, **options, ignore_mismatched_sizes=True)
+    resized = [f'{key}: {tuple(a)} in the file, {tuple(b)} in the model' for key, a, b in report['mismatched_keys']]
+    problems = [
+        f'{len(keys)} {what}, first {keys[0]}'
+        for what, keys in (
+            ('of another size', sorted(resized)),
+            ('missing', _weights(report['missing_keys'])),
+            ('not in the model', _weights(report['unexpected_keys'])),
+        )
+        if keys
+    ]
+    if problems:
+        raise UserError(f'the weights of {name} do not fit {architecture}: {"; ".join(problems)}')
+    return network
+
+
+def _weights(keys: Iterable[str]) -> list[str]:
+    """Returns keys in order, without the counters of batch norms, which matter only where momentum is None."""
+    return sorted(key for key in keys if not key.endswith('num_batches_tracked'))
+
+
+def load_processor(pretrained: str | nn.Module, network: nn.Module, transformers: ModuleType) -> Any:
+    """Returns the processor that lies beside a model; OneFormer's holds a tokenizer too."""
+    if not isinstance(pretrained, str):
+        raise UserError(f'HuggingFaceSegmentor needs the processor of {type(pretrained).__name__}; give processor=')
+    whole = network.config.model_type == 'oneformer'
+    return _from_pretrained(transformers.AutoProcessor if whole else transformers.AutoImageProcessor, pretrained)
+
+
+def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        return kind.from_pretrained(name, **options)
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise UserError(f'cannot read {kind.__name__} of {name}: {reason}') from error
+
+
+def normalisation(processor: Any, pretrained: Any) -> tuple[list[float], list[float]]:
+    """Returns the mean and std of pixels in [0, 255] by which a processor normalises.
+
+    Raises:
+        UserError: it normalises by no mean, or by none for each of 3 channels.
+    """
+    scale = float(processor.rescale_factor) if getattr(processor, 'do_rescale', False) else 1.0
+    if not getattr(processor, 'do_normalize', False):
+        return [0.0] * 3, [1 / scale] * 3
+    values = []
+    for name in ('image_mean', 'image_std'):
+        value = getattr(processor, name, None)
+        value = [value] * 3 if isinstance(value, (int, float)) else value
+        if value is None or len(value) != 3:
+            raise UserError(
+                f'the processor of {_shown(pretrained)} normalises images, but its {name} is {value}; give '
+                'model.data_preprocessor=dict(mean=[...], std=[...]) for pixels in [0, 255]'
+            )
+        values.append([float(one) / scale for one in value])
+    return values[0], values[1]
+
+
+def processed_size(processor: Any, height: int, width: int) -> tuple[int, int]:
+    """Returns the size to which a processor resizes an image, without its other steps."""
+    steps = {name: False for name in OTHER_STEPS if getattr(processor, name, None)}
+    image = torch.zeros((3, height, width), dtype=torch.uint8)
+    pixels = processor(images=[image], return_tensors='pt', do_normalize=False, **steps)['pixel_values']
+    return tuple(pixels[0].shape[-2:])
+
+
+def task_tokens(processor: Any, network: nn.Module) -> Tensor:
+    """Returns the tokens, (1, L), that ask OneFormer for semantic segmentation."""
+    if getattr(processor, 'tokenizer', None) is None:
+        raise UserError('OneFormer needs an OneFormerProcessor, whose tokenizer reads the task; give that as processor')
+    length = network.config.task_seq_len
+    tokens = processor.tokenizer(
+        ['the task is semantic'], padding='max_length', max_length=length, truncation=True, return_tensors='pt'
+    )
+    return tokens['input_ids'] * tokens['attention_mask']
+
+
+def safetensors_files(name: str) -> list[Path]:
+    """Returns the files that hold the weights of a model on the hub or in a folder; downloads what is missing."""
+    from transformers.utils import cached_file
+
+    try:
+        single = cached_file(name, 'model.safetensors', _raise_exceptions_for_missing_entries=False)
+        if single is not None:
+            return [Path(single)]
+        index = json.loads(Path(cached_file(name, 'model.safetensors.index.json')).read_text(encoding='utf-8'))
+        return [Path(cached_file(name, shard)) for shard in sorted(set(index['weight_map'].values()))]
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f'cannot find safetensors weights of {name}: {reason}') from error
+
+
+def _shown(pretrained: Any) -> str:
+    return pretrained if isinstance(pretrained, str) else type(pretrained).__name__

@@ -1,0 +1,222 @@
+"""ImportedSegmentor: what networks from other libraries need to be segmentors of mmseg."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as transforms
+
+from mmadv.errors import UserError, nearest
+from mmadv.models.batches import stack_labels
+
+
+class OutputHead(nn.Module):
+    """What mmseg and the adapter ask of a decode head, for a network that has none of mmseg's.
+
+    Args:
+        network_name: of the network, for messages.
+        num_classes: of its outputs.
+        gives_scores: whether the outputs are class scores instead of logits.
+    """
+
+    ignore_index = 255
+    align_corners = False
+    threshold = None
+
+    def __init__(self, network_name: str, num_classes: int, gives_scores: bool) -> None:
+        super().__init__()
+        self.network_name = network_name
+        self.num_classes = self.out_channels = num_classes
+        self.gives_scores = gives_scores
+
+
+class ImportedSegmentor(EncoderDecoder):
+    """A network of another library as a segmentor of mmseg.
+
+    It takes images of any size, as they are in their files: it resizes them as the network's own preprocessing does,
+    and resizes the outputs back. A test pipeline therefore needs no step that resizes. The resizing is part of the
+    model, so that attacks change the pixels of the file and gradients pass through it. It stays in floating point,
+    where the library's own preprocessing rounds to 8 bits.
+
+    The data preprocessor is mmseg's, with the network's own mean and std. Weights come with the network; a checkpoint
+    of mmadv replaces them.
+
+    Args:
+        network: of the other library.
+        names: of the network's classes.
+        mean: of each channel, of pixels in [0, 255].
+        std: likewise.
+        rgb: whether the network takes red first.
+        gives_scores: whether its outputs are class scores instead of logits.
+        interpolation: of the resizing of images.
+        classes: names of the data set's classes, in its order, which choose and order the outputs. None for the
+            network's own.
+        resize: False leaves the size of the images to the pipeline.
+        data_preprocessor: settings that replace those of the data preprocessor, such as its ``type``.
+        train_cfg, test_cfg: as in EncoderDecoder.
+
+    Attributes:
+        class_names: of the outputs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        names: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        rgb: bool,
+        gives_scores: bool,
+        interpolation: transforms.InterpolationMode,
+        classes: Sequence[str] | None = None,
+        resize: bool = True,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        train_cfg: Mapping[str, Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        if len(names) < 2:
+            raise UserError(f'{type(network).__name__} has {len(names)} class; a segmentor needs at least 2')
+        settings = {
+            'type': 'SegDataPreProcessor',
+            'mean': list(mean),
+            'std': list(std),
+            'bgr_to_rgb': rgb,
+            'size_divisor': 1,
+            **(data_preprocessor or {}),
+        }
+        if settings.get('size') is not None and 'size_divisor' not in (data_preprocessor or {}):
+            del settings['size_divisor']
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            BaseSegmentor.__init__(self, data_preprocessor=MODELS.build(ConfigDict(settings)))
+        self.network = network.eval()
+        self.channels = None if classes is None else channels_of(classes, names, type(network).__name__)
+        self.class_names = tuple(names if classes is None else classes)
+        self.num_classes = self.out_channels = len(self.class_names)
+        self.decode_head = OutputHead(type(network).__name__, self.num_classes, gives_scores)
+        self.align_corners = False
+        self.interpolation = interpolation
+        self.resize = resize
+        self.train_cfg = ConfigDict(train_cfg or {})
+        self.test_cfg = ConfigDict({'mode': 'whole', **(test_cfg or {})})
+
+    @abstractmethod
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the size at which the network sees an image of a size."""
+
+    @abstractmethod
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Returns the network's logits or scores (N, K, h, w), of any size, for inputs of its own size."""
+
+    @abstractmethod
+    def network_losses(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Returns the losses that the network is trained with.
+
+        Args:
+            inputs: (N, C, h, w), normalised.
+            labels: (N, h, w) int64, classes of the network or 255.
+        """
+
+    def init_weights(self) -> None:
+        """Leaves the weights alone: they came with the network, whose own method would draw new ones."""
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None) -> Tensor:
+        """Returns logits or scores (N, K, H, W) for normalised images (N, C, H, W).
+
+        Raises:
+            UserError: the network returns another number of classes than it has names.
+        """
+        outputs = self.outputs(self.resized(inputs))
+        if self.channels is not None:
+            outputs = outputs[:, self.channels]
+        return F.interpolate(outputs, size=inputs.shape[2:], mode='bilinear', align_corners=False)
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Returns what ``encode_decode`` does: the network is not taken apart."""
+        return self.encode_decode(inputs, None)
+
+    def _forward(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> Tensor:
+        return self.encode_decode(inputs, None)
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Returns the losses that the network's library trains it with, at the size that the network sees."""
+        resized = self.resized(inputs)
+        labels = self.network_labels(stack_labels(data_samples).to(inputs.device))
+        labels = F.interpolate(labels[:, None].double(), size=resized.shape[2:], mode='nearest-exact')[:, 0].long()
+        return self.network_losses(resized, labels)
+
+    def network_labels(self, labels: Tensor) -> Tensor:
+        """Returns labels of the data set's classes as those of the network's; 255 stays."""
+        if self.channels is None:
+            return labels
+        table = torch.full((256,), OutputHead.ignore_index, device=labels.device)
+        table[: len(self.channels)] = torch.tensor(self.channels, device=labels.device)
+        return table[labels]
+
+    def resized(self, inputs: Tensor) -> Tensor:
+        """Returns normalised images at the size that the network sees, antialiased, inside the range of images."""
+        size = self.network_size(*inputs.shape[2:]) if self.resize else tuple(inputs.shape[2:])
+        if size == tuple(inputs.shape[2:]):
+            return inputs
+        # On 8 bits, libraries resize the width, then the height, and overshooting stays in the range after each.
+        wide = self._in_range(self._resized(inputs, (inputs.shape[2], size[1])))
+        return self._in_range(self._resized(wide, size))
+
+    def _resized(self, inputs: Tensor, size: tuple[int, int]) -> Tensor:
+        return transforms.resize(inputs, list(size), interpolation=self.interpolation, antialias=True)
+
+    def _in_range(self, inputs: Tensor) -> Tensor:
+        """Returns normalised images whose pixels lie between black and white; only bicubic resizing leaves that."""
+        preprocessor = self.data_preprocessor
+        if self.interpolation != transforms.InterpolationMode.BICUBIC or not preprocessor._enable_normalize:
+            return inputs
+        black, white = ((value - preprocessor.mean) / preprocessor.std for value in (0, 255))
+        return torch.minimum(torch.maximum(inputs, black), white)
+
+
+def channels_of(classes: Sequence[str], names: Sequence[str], network: str) -> list[int]:
+    """Returns the place of each class among the names of a network's classes; only the first of synonyms counts.
+
+    >>> channels_of(['sky', 'Wall'], ['wall', 'building;edifice', 'sky'], 'SegFormer')
+    [2, 0]
+
+    Raises:
+        UserError: a class that the network does not have.
+    """
+    places = {plain(name): place for place, name in reversed(list(enumerate(names)))}
+    for name in classes:
+        if plain(name) not in places:
+            raise UserError(f"model.classes: {network} has no class '{name}'{nearest(plain(name), places)}")
+    return [places[plain(name)] for name in classes]
+
+
+def plain(name: str) -> str:
+    """Returns a class name to compare by: the first of its synonyms, in small letters, without marks.
+
+    >>> plain('__background__'), plain('Traffic_Light'), plain('door;double door')
+    ('background', 'traffic light', 'door')
+    """
+    return ' '.join(name.replace(';', ',').split(',')[0].lower().replace('_', ' ').replace('-', ' ').split())
+
+
+def own_weights(model: Mapping[str, Any]) -> tuple[str, list[Path]] | None:
+    """Returns the name and the files of the weights that a model's config brings along; None where it brings none.
+
+    Args:
+        model: ``model`` of a config.
+    """
+    kind = MODELS.get(model['type']) if isinstance(model.get('type'), str) else model.get('type')
+    if not (isinstance(kind, type) and issubclass(kind, ImportedSegmentor)):
+        return None
+    return kind.weight_files(model)
