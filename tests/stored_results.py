@@ -52,3 +52,48 @@ def content(scale=1.0, seed=0):
             {'file': 'pictures/00001.png', 'index': 1, 'image': 'b.png', 'kind': 'least robust'},
         ],
     }
+
+
+def certificates():
+    """The content of a certificates.json, as version 0.2 wrote it."""
+    return {
+        'schema': 'mmadv/certificates',
+        'schema_version': 1,
+        'created': '2024-01-01T00:00:00+00:00',
+        'command': 'mmadv certify c.py w.pth --sigma 0.25',
+        'config': {'file': 'c.py', 'text': 'model = dict(type="<Net>")'},
+        'checkpoint': {'file': 'w.pth', 'sha256': 'abc'},
+        'smoothing': {
+            'sigma': 0.25,
+            'n0': 10,
+            'n': 100,
+            'alpha': 0.001,
+            'taus': [0.75],
+            'kind': 'hard',
+            'bound': 'clopper-pearson',
+            'correction': 'holm',
+        },
+        'seed': 0,
+        'dataset': {'type': 'Some', 'size': 2, 'limit': None},
+        'classes': ['sky', 'road & path'],
+        'versions': {'mmadv': '0.2.0'},
+        'hardware': {'processor': 'p'},
+        'seconds': {'total': 1.5, 'sampling': 1.0},
+        'pictures': [{'file': 'pictures/00000.png', 'image': 'a.png', 'index': 0}],
+        'smoothed': {'aAcc': 0.875, 'mIoU': 0.75},
+        'certified': [
+            {
+                'tau': 0.75,
+                'radius': 0.16862243754902046,
+                'certified_accuracy': 0.8125,
+                'certified_mIoU': 0.5,
+                'guaranteed_mIoU': 0.25,
+                'abstained': 0.125,
+                'IoU': [0.5, None],
+            }
+        ],
+        'per_image': [
+            {'image': 'a.png', 'valid_pixels': 16, 'certified_accuracy': [0.8125]},
+            {'image': 'void.png', 'valid_pixels': 0, 'certified_accuracy': [None]},
+        ],
+    }

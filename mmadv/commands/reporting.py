@@ -15,7 +15,7 @@ from mmadv.evaluation.image_record import to_counts
 from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
 from mmadv.report.budget import draw_budget
-from mmadv.report.comparison import FORMATS
+from mmadv.report.comparison import FORMATS, section_tables
 from mmadv.report.curve import draw_curve
 from mmadv.report.drawing import draw_file
 from mmadv.report.metrics import HEADLINE
@@ -29,13 +29,17 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of ``mmadv report``."""
     result = Parser(
         prog='mmadv report',
-        description='Compare result folders of mmadv test.',
+        description='Compare result folders of mmadv test and mmadv certify.',
         example='mmadv report work_dirs/clean/sea work_dirs/at/sea --out comparison',
     )
-    result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='folder that mmadv test wrote')
+    result.add_argument(
+        'folders', nargs='+', metavar='RESULT_DIR', help='folder that mmadv test or mmadv certify wrote'
+    )
     result.add_argument('--names', nargs='+', metavar='NAME', help="of the runs (default: the folders' names)")
     result.add_argument(
-        '--out', metavar='DIR', help='write comparison.md, .csv, .tex and .png there, and what --paired adds'
+        '--out',
+        metavar='DIR',
+        help='write comparison.md, .csv, .tex and .png there, tables of measurements, and what --paired adds',
     )
     result.add_argument(
         '--components', action='store_true', help="also every subset of an ensemble's attacks, from the stored counts"
@@ -61,6 +65,9 @@ def run_report(argv: Sequence[str]) -> None:
     runs = {name: RunResults.load(folder) for name, folder in zip(names, arguments.folders, strict=True)}
     texts = {suffix: write(runs) for suffix, write in FORMATS.items()}
     print(texts['md'])
+    tables = section_tables(runs)
+    for table in tables.values():
+        print(f'{table.caption}\n\n{table.markdown()}')
     if arguments.components:
         for name, folder in zip(names, arguments.folders, strict=True):
             print(components(name, Path(folder), runs[name]))
@@ -74,6 +81,9 @@ def run_report(argv: Sequence[str]) -> None:
         with locked(arguments.out), staged(arguments.out, last='comparison.md') as stage:
             for suffix, text in texts.items():
                 (stage / f'comparison.{suffix}').write_text(text, encoding='utf-8')
+            for name, table in tables.items():
+                (stage / f'{name}.md').write_text(table.markdown(), encoding='utf-8')
+                (stage / f'{name}.tex').write_text(table.latex(), encoding='utf-8')
             curve = stage / 'comparison.png'
             draw_file(curve, lambda: draw_curve(runs, curve))
             if paired:

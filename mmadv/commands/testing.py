@@ -75,10 +75,21 @@ def run_test(argv: Sequence[str]) -> int:
         KeyboardInterrupt: with how to go on as its message.
     """
     arguments = parser().parse_args(argv)
-    set_local_rank(arguments)
     check_numbers(arguments)
-    spec = spec_of_arguments(arguments)
-    out = Path(arguments.out) if arguments.out else default_out(arguments)
+    return run_evaluation('test', arguments, argv, spec_of_arguments(arguments))
+
+
+def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec: EvaluationSpec) -> int:
+    """Evaluates a checkpoint, prints the table and writes the results; returns the exit status, as ``run_test`` does.
+
+    Args:
+        command: sub-command, such as 'test'.
+        arguments: of it: config, checkpoint, limit, batch_size, show, out, resume, restart, and the common ones.
+        argv: the command line itself.
+        spec: of the evaluation, without what is in files.
+    """
+    set_local_rank(arguments)
+    out = Path(arguments.out) if arguments.out else default_out(arguments, command)
     config = opened(arguments, out)
     spec = with_files(spec, arguments, config)
     start = time.perf_counter()
@@ -99,12 +110,13 @@ def run_test(argv: Sequence[str]) -> int:
         loop.keep_results(store)
         if arguments.resume and not loop.missing and _is_complete(out, store, arguments):
             return _tell_complete(out)
-        with kept(store, out, 'test', argv):
+        with kept(store, out, command, argv):
             runner.test()
             if not is_main_process():
                 return 0
             seconds = {'total': time.perf_counter() - start, **loop.seconds}
-            results = results_of(loop, arguments, argv, config.pretty_text, seconds)
+            again = command_text(command, without_resuming(argv), _processes(arguments))
+            results = results_of(loop, arguments, again, config.pretty_text, seconds)
             print(f'{run_text(results)}\n')
             _write(out, results, loop)
         store.remove()
@@ -230,14 +242,14 @@ def _name(hook: Any) -> str:
 
 
 def results_of(
-    loop: AttackTestLoop, arguments: Namespace, argv: Sequence[str], text: str, seconds: Mapping[str, float]
+    loop: AttackTestLoop, arguments: Namespace, command: str, text: str, seconds: Mapping[str, float]
 ) -> RunResults:
     """Returns the results of a run, without pictures.
 
     Args:
         loop: after its run.
         arguments: of the command line.
-        argv: the command line itself.
+        command: that repeats the run.
         text: of the whole config.
         seconds: part of the run -> what it took.
     """
@@ -247,7 +259,7 @@ def results_of(
     absent = {one.name: None for one in MEASUREMENTS.values() if one.of_run}
     return RunResults(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        command=command_text('test', without_resuming(argv), _processes(arguments)),
+        command=command,
         config=ConfigText(arguments.config, text),
         checkpoint=spec.checkpoint,
         attack=None if spec.attack is None else AttackSettings(arguments.attack, spec.title, spec.attack.describe()),

@@ -123,7 +123,12 @@ def check_numbers(arguments: Namespace) -> None:
     for option in ('target', 'source'):
         if getattr(arguments, option) and arguments.attack == 'none':
             raise UserError(f'--attack none has nothing for --{option} to change; name an attack')
-    for name in ('iterations', 'limit', 'batch_size', 'check', 'gradients'):
+    check_positive(arguments, 'iterations', 'limit', 'batch_size', 'check', 'gradients')
+
+
+def check_positive(arguments: Namespace, *names: str) -> None:
+    """Raises UserError for one of some arguments that is not positive; None is none."""
+    for name in names:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f'--{name.replace("_", "-")} must be positive; found {value}')
@@ -169,7 +174,8 @@ def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
     )
 
 
-def default_out(arguments: Namespace) -> Path:
+def default_out(arguments: Namespace, command: str) -> Path:
     """Returns the output folder of a run without --out, which holds the time."""
     date = datetime.datetime.now().strftime('%Y%m%d_%H%M%S')
-    return Path('work_dirs') / Path(arguments.config).stem / f'{Path(arguments.attack).stem}_{date}'
+    name = Path(arguments.attack).stem if 'attack' in arguments else command
+    return Path('work_dirs') / Path(arguments.config).stem / f'{name}_{date}'

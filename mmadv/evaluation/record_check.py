@@ -46,6 +46,20 @@ class Objects(TypedDict):
     attacked: dict[str, dict[str, Hits]]
 
 
+class CertifiedAreas(TypedDict):
+    """What is certified of an image at one radius."""
+
+    areas: Areas
+    abstained: list[NotNegative]
+
+
+class Certificates(TypedDict):
+    """``certificates`` of a record."""
+
+    smoothed: Areas
+    certified: list[CertifiedAreas]
+
+
 class Failed(TypedDict):
     """A record of an image that the model failed on."""
 
@@ -69,23 +83,7 @@ class Record(TypedDict):
     reached: NotRequired[dict[str, Pair]]
     rounded: NotRequired[dict[str, Areas]]
     minimal_radius: NotRequired[tuple[Share, Share | None, NotNegative, NotNegative]]
-
-
-class CertifiedAreas(TypedDict):
-    """What is certified of an image at one radius."""
-
-    areas: Areas
-    abstained: list[NotNegative]
-
-
-class CertificateRecord(TypedDict):
-    """A record of ``mmadv certify``."""
-
-    index: NotNegative
-    image: str
-    digest: str | None
-    smoothed: Areas
-    certified: list[CertifiedAreas]
+    certificates: NotRequired[Certificates]
 
 
 class Header(TypedDict):
@@ -133,18 +131,8 @@ def check_record(record: Any, num_classes: int, where: str) -> None:
             raise UserError(f'{where}.attacked.{radius} must name at least one attack')
         _check_same(members, labelled, num_classes, f'{where}.attacked.{radius}')
     _check_same(record.get('rounded', {}), labelled, num_classes, f'{where}.rounded')
-
-
-def check_certificate_record(record: Any, num_classes: int, where: str) -> None:
-    """Raises UserError unless a value is a record of ``mmadv certify`` whose numbers agree; see ``check_record``."""
-    check_index(record, where)
-    where = f'{where}, image {record["index"]}: record'
-    check(record, CertificateRecord, where)
-    check_areas(record['smoothed'], num_classes, f'{where}.smoothed')
-    for n, one in enumerate(record['certified']):
-        check_areas(one['areas'], num_classes, f'{where}.certified[{n}].areas')
-        if len(one['abstained']) != num_classes:
-            raise UserError(f'{where}.certified[{n}].abstained must have a number for each of {num_classes} classes')
+    if 'certificates' in record:
+        _check_certificates(record['certificates'], labelled, num_classes, f'{where}.certificates')
 
 
 def check_areas(areas: list[list[int]], num_classes: int, where: str) -> None:
@@ -163,6 +151,22 @@ def _check_same(areas: Mapping[str, list[list[int]]], labelled: dict[int, int], 
         check_areas(rows, num_classes, f'{where}.{name}')
         if _labelled(rows) != labelled:
             raise UserError(f'{where}.{name} has other labelled pixels than record.clean')
+
+
+def _check_certificates(certificates: Certificates, labelled: dict[int, int], num_classes: int, where: str) -> None:
+    """Checks what is certified of an image; abstained pixels are among the labelled ones of their class."""
+    areas = {'smoothed': certificates['smoothed']}
+    areas |= {f'certified[{n}].areas': one['areas'] for n, one in enumerate(certificates['certified'])}
+    _check_same(areas, labelled, num_classes, where)
+    for n, one in enumerate(certificates['certified']):
+        most = [labelled.get(k, 0) for k in range(num_classes)]
+        if len(one['abstained']) != num_classes or any(
+            pixels > label for pixels, label in zip(one['abstained'], most, strict=True)
+        ):
+            raise UserError(
+                f'{where}.certified[{n}].abstained must have at most the labelled pixels of each class, {most}; '
+                f'found {one["abstained"]}'
+            )
 
 
 def _labelled(areas: list[list[int]]) -> dict[int, int]:

@@ -1,8 +1,9 @@
-"""Table and pictures of what randomized smoothing certified."""
+"""What randomized smoothing certified: its numbers as types, its table and its pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,182 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmadv.errors import UserError
+from mmadv.fields import NotNegative, Positive, PositiveNumber, Share
 from mmadv.report.drawing import plain_text
+from mmadv.report.evaluation import Amount
+from mmadv.report.metrics import PREDICTION_METRICS
 from mmadv.report.pictures import colour
+from mmadv.report.schema import Schema, entry
+from mmadv.report.table import Table, percent
 
 ABSTAINED = (255, 255, 255)
+COLUMNS = ('L2 radius', 'tau', 'accuracy', 'mIoU', 'guaranteed mIoU', 'abstained')
+# The file that ``mmadv certify`` wrote in version 0.2 and before, in place of results.json.
+OLD_FILE, OLD_SCHEMA, OLD_VERSION = 'certificates.json', 'mmadv/certificates', 1
 
 
-def certificate_table(results: Mapping[str, Any]) -> str:
-    """Returns the table that ``mmadv certify`` prints: a line per radius, in percent.
+@dataclass(frozen=True)
+class Smoothing(Schema):
+    """How a model was smoothed and certified; the fields are those of ``mmadv.robustness.Certifier``."""
+
+    sigma: PositiveNumber
+    n0: Positive
+    n: Positive
+    alpha: Share
+    taus: tuple[Share, ...]
+    kind: str
+    bound: str
+    correction: str
+
+    def __str__(self) -> str:
+        return (
+            f'{self.kind} smoothing, sigma {self.sigma:g}, n0 {self.n0}, n {self.n}, '
+            f'alpha {self.alpha:g} per image ({self.bound}, {self.correction})'
+        )
+
+
+@dataclass(frozen=True)
+class CertifiedRadius(Schema):
+    """What is certified at one L2 radius.
+
+    Attributes:
+        tau: threshold of the probability.
+        radius: that it gives, in units of images in [0, 1].
+        accuracy: where an abstained pixel is wrong.
+        miou: where an abstained pixel is predicted as no class.
+        guaranteed_miou: no attack within the radius falls below it.
+        abstained: share of the abstained pixels.
+        iou: of each class, as ``miou``.
+    """
+
+    tau: Share
+    radius: Amount
+    accuracy: Share | None = entry(key='certified_accuracy')
+    miou: Share | None = entry(key='certified_mIoU')
+    guaranteed_miou: Share | None = entry(key='guaranteed_mIoU')
+    abstained: Share | None
+    iou: tuple[Share | None, ...] = entry(key='IoU')
+
+
+@dataclass(frozen=True)
+class CertificatePicture(Schema):
+    """A drawn certificate: ``file`` in the folder, and name and ``index`` of the ``image``."""
+
+    file: str
+    image: str
+    index: NotNegative
+
+
+@dataclass(frozen=True)
+class CertificatesSummary(Schema):
+    """Certificates of all images.
+
+    Attributes:
+        smoothing: how they were made.
+        smoothed: metric -> value of the smoothed model, which abstains nowhere.
+        certified: of each threshold, from small to large.
+        pictures: that were drawn.
+    """
+
+    smoothing: Smoothing
+    smoothed: dict[str, Share | None]
+    certified: tuple[CertifiedRadius, ...]
+    pictures: tuple[CertificatePicture, ...] = ()
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Returns the cells of ``COLUMNS``, in percent: the smoothed model, then every radius."""
+        smoothed = ('-', '-', percent(self.smoothed['aAcc']), percent(self.smoothed['mIoU']), '-', '-')
+        shares = ((one.accuracy, one.miou, one.guaranteed_miou, one.abstained) for one in self.certified)
+        radii = ((f'{one.radius:.4f}', f'{one.tau:g}') for one in self.certified)
+        return [smoothed, *((*names, *map(percent, cells)) for names, cells in zip(radii, shares, strict=True))]
+
+    def text(self) -> str:
+        """Returns what a command prints: how the model was smoothed, and a line for each radius."""
+        return Table(COLUMNS, tuple(self.rows()), text_columns=0, caption=str(self.smoothing)).text()
+
+    def check(self, classes: int, where: str) -> None:
+        """Raises UserError unless the numbers agree with each other and with the number of classes."""
+        if set(self.smoothed) != {'aAcc', 'mIoU'}:
+            raise UserError(f'{where}.smoothed must have aAcc and mIoU; found {list(self.smoothed)}')
+        if [one.tau for one in self.certified] != list(self.smoothing.taus):
+            raise UserError(f'{where}.certified must have an entry for each of smoothing.taus')
+        for n, one in enumerate(self.certified):
+            if len(one.iou) != classes:
+                raise UserError(f'{where}.certified[{n}].IoU must have a value for each of the {classes} classes')
+
+
+@dataclass(frozen=True)
+class _ImageShares(Schema):
+    """Accuracy of an image in ``certificates.json``."""
+
+    image: str
+    valid_pixels: NotNegative
+
+
+@dataclass(frozen=True)
+class _OldCertificates(Schema):
+    """The content of ``certificates.json`` that results need."""
+
+    smoothing: Smoothing
+    smoothed: dict[str, Share | None]
+    certified: tuple[CertifiedRadius, ...]
+    pictures: tuple[CertificatePicture, ...]
+    per_image: tuple[_ImageShares, ...]
+    classes: tuple[str, ...]
+    dataset: dict[str, Any]
+
+
+def results_of_certificates(content: Any, where: str) -> dict[str, Any]:
+    """Returns the content of a ``results.json`` from that of a ``certificates.json``.
+
+    It held no clean predictions, so that their metrics are None, nor the label that was ignored, which is given as 255.
 
     Args:
-        results: the content of ``certificates.json``.
+        content: of the file.
+        where: what messages call it.
+
+    Raises:
+        UserError: it is of another schema, or does not fit it.
     """
-    smoothing, smoothed = results['smoothing'], results['smoothed']
-    lines = [
-        f'{smoothing["kind"]} smoothing, sigma {smoothing["sigma"]:g}, n0 {smoothing["n0"]}, n {smoothing["n"]}, '
-        f'alpha {smoothing["alpha"]:g} per image ({smoothing["bound"]}, {smoothing["correction"]})',
-        f'{"L2 radius":>9}  {"tau":>6}  {"accuracy":>8}  {"mIoU":>6}  {"guaranteed mIoU":>15}  {"abstained":>9}',
-        f'{"-":>9}  {"-":>6}  {_percent(smoothed["aAcc"]):>8}  {_percent(smoothed["mIoU"]):>6}  {"-":>15}  {"-":>9}',
-    ]
-    lines += [
-        f'{row["radius"]:9.4f}  {row["tau"]:6g}  {_percent(row["certified_accuracy"]):>8}  '
-        f'{_percent(row["certified_mIoU"]):>6}  {_percent(row["guaranteed_mIoU"]):>15}  {_percent(row["abstained"]):>9}'
-        for row in results['certified']
-    ]
-    return '\n'.join(lines)
+    if not isinstance(content, dict) or content.get('schema') != OLD_SCHEMA:
+        raise UserError(f"{where} is not of the schema '{OLD_SCHEMA}'; give a folder that mmadv certify wrote")
+    if content.get('schema_version') != OLD_VERSION:
+        raise UserError(f'{where} has schema version {content.get("schema_version")}; this mmadv reads {OLD_VERSION}')
+    old = _OldCertificates.from_json(content, where)
+    summary = CertificatesSummary(old.smoothing, old.smoothed, old.certified, old.pictures)
+    counted = [image for image in old.per_image if image.valid_pixels]
+    unknown = [None] * len(old.classes)
+    clean = {
+        **dict.fromkeys(metric.name for metric in PREDICTION_METRICS),
+        'IoU': unknown,
+        'Acc': unknown,
+        'images': len(counted),
+        'pixels': sum(image.valid_pixels for image in counted),
+    }
+    keys = ('created', 'command', 'config', 'checkpoint', 'seed', 'versions', 'hardware', 'seconds')
+    return {
+        **{key: content[key] for key in keys if key in content},
+        'attack': None,
+        'radii': [],
+        'dataset': {**old.dataset, 'palette': []},
+        'pictures': [],
+        'evaluation': {
+            'title': certificates_title(old.smoothing.sigma),
+            'ignore_index': 255,
+            'classes': list(old.classes),
+            'images': len(counted),
+            'excluded': [image.image for image in old.per_image if not image.valid_pixels],
+            'clean': clean,
+            'attacked': {},
+            'certificates': summary.to_json(),
+        },
+    }
+
+
+def certificates_title(sigma: float) -> str:
+    """Returns what tables call an evaluation that certifies."""
+    return f'certificates, σ = {sigma:g}'
 
 
 @plain_text
@@ -74,7 +226,3 @@ def draw_certificate(
         axes.set_title(title, fontsize=11)
         axes.set(xticks=[], yticks=[])  # the frame stays, around white pixels
     figure.savefig(path, dpi=80)
-
-
-def _percent(fraction: float | None) -> str:
-    return '-' if fraction is None else f'{100 * fraction:.2f}'

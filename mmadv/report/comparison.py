@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from mmadv.report.evaluation import CLEAN, MetricValues
+from mmadv.report.measurement import Measurement
 from mmadv.report.metrics import HEADLINE
 from mmadv.report.run import RunResults
 from mmadv.report.table import Cell, Table, with_interval
@@ -35,6 +37,21 @@ def comparison_data(runs: Mapping[str, RunResults]) -> Table:
             cells += [values[metric.name], *(run.evaluation.interval(column, metric.name) or (None, None))]
         rows.append(tuple(cells))
     return Table(tuple(header), tuple(rows), text_columns=3)
+
+
+def measured(runs: Mapping[str, RunResults]) -> dict[type[Measurement], dict[str, Any]]:
+    """Returns measurement -> name of the run -> summary, of what at least one run has."""
+    found: dict[type[Measurement], dict[str, Any]] = {}
+    for name, run in runs.items():
+        for measurement, summary in run.summaries():
+            found.setdefault(measurement, {})[name] = summary
+    return found
+
+
+def section_tables(runs: Mapping[str, RunResults]) -> dict[str, Table]:
+    """Returns name of a measurement -> its table of all runs, of the measurements that have one."""
+    sections = {kind.name: kind.section(summaries) for kind, summaries in measured(runs).items()}
+    return {name: section.table for name, section in sections.items() if section is not None}
 
 
 # Suffix of the file -> the text that is written into it; a new format is one entry.

@@ -47,7 +47,7 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
         .render(
             title=title,
             runs=shown,
-            attacks=' / '.join(sorted({evaluation.title for evaluation in evaluations})),
+            attacks=' / '.join(sorted({evaluation.title for evaluation in evaluations if evaluation.attacked})),
             headline=HEADLINE,
             intervals=any(one.has_interval(HEADLINE) for one in evaluations),
             differences=views.differences(runs),

@@ -12,6 +12,7 @@ from mmadv.errors import UserError
 from mmadv.fields import NotNegative
 from mmadv.files import check_regular
 from mmadv.printing import shown
+from mmadv.report.certificates import OLD_FILE, results_of_certificates
 from mmadv.report.evaluation import Amount, Evaluation, MetricValues, NamedRadius
 from mmadv.report.measurement import MEASUREMENTS, Measurement
 from mmadv.report.schema import Schema, entry
@@ -132,7 +133,7 @@ class RunResults(Schema):
 
     @classmethod
     def load(cls, folder: str | Path) -> RunResults:
-        """Returns the results of a folder that ``mmadv test`` wrote.
+        """Returns the results of a folder that ``mmadv test`` or ``mmadv certify`` wrote.
 
         Raises:
             UserError: there are none, they are of another schema version, or a key is missing, of another type or
@@ -219,15 +220,11 @@ def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, MetricValues]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    check_regular(path, 'results')
-    try:
-        results = json.loads(path.read_text(encoding='utf-8'), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise UserError(
-            f'results {path} cannot be read: {error.strerror}; give a folder that mmadv test wrote'
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'results {path} is not JSON ({error}); run mmadv test again') from None
+    """Returns the content of a ``results.json``, or that which follows from the ``certificates.json`` beside it."""
+    old = path.with_name(OLD_FILE)
+    if not path.exists() and old.is_file():
+        return results_of_certificates(_read_file(old), f'results {old}')
+    results = _read_file(path)
     if not isinstance(results, dict) or results.get('schema') != SCHEMA:
         raise UserError(f"results {path} is not of the schema '{SCHEMA}'; give a folder that mmadv test wrote")
     if results.get('schema_version') != SCHEMA_VERSION:
@@ -236,6 +233,18 @@ def _read(path: Path) -> dict[str, Any]:
             'use the mmadv that wrote it, or run mmadv test again'
         )
     return results
+
+
+def _read_file(path: Path) -> Any:
+    check_regular(path, 'results')
+    try:
+        return json.loads(path.read_text(encoding='utf-8'), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise UserError(
+            f'results {path} cannot be read: {error.strerror}; give a folder that mmadv test wrote'
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'results {path} is not JSON ({error}); run mmadv test again') from None
 
 
 def _refuse_constant(name: str) -> Any:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mmadv.errors import UserError
+from mmadv.report.comparison import measured
 from mmadv.report.curve import curve_svgs
 from mmadv.report.drawing import draw_svgs
 from mmadv.report.evaluation import Evaluation
-from mmadv.report.measurement import Measurement
 from mmadv.report.run import RunResults
 from mmadv.report.summary import sentences
 from mmadv.report.table import Table, classes_table, metrics_table, percent
@@ -152,7 +152,7 @@ def curves(runs: Mapping[str, RunResults]) -> list[str]:
     if not any(run.radii for run in runs.values()):
         return []
     plots = draw_svgs('the robustness curves', lambda: curve_svgs(runs))
-    for measurement, summaries in _measured(runs).items():
+    for measurement, summaries in measured(runs).items():
         plots += draw_svgs(f'the curve of {measurement.name}', partial(measurement.curves, summaries))
     return plots
 
@@ -172,7 +172,7 @@ def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> lis
         UserError: a picture cannot be read.
     """
     shown = []
-    for measurement, summaries in _measured(runs).items():
+    for measurement, summaries in measured(runs).items():
         section = measurement.section(summaries)
         if section is None:
             continue
@@ -182,15 +182,6 @@ def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> lis
         }
         shown.append(ShownSection(section.title, section.table, pictures))
     return shown
-
-
-def _measured(runs: Mapping[str, RunResults]) -> dict[type[Measurement], dict[str, Any]]:
-    """Returns measurement -> name of the run -> summary, of what at least one run has."""
-    found: dict[type[Measurement], dict[str, Any]] = {}
-    for name, run in runs.items():
-        for measurement, summary in run.summaries():
-            found.setdefault(measurement, {})[name] = summary
-    return found
 
 
 def settings(run: RunResults) -> dict[str, str]:

@@ -32,7 +32,7 @@ from mmadv.robustness.gradient_targets import (
 )
 from mmadv.robustness.lowest_miou import LowestMIoU, greedy_worst_case, lowest_miou
 from mmadv.robustness.smooth_adv import SmoothAdv
-from mmadv.robustness.smoothing import Certificate, Certifier, SmoothedModel
+from mmadv.robustness.smoothing import Certificate, Certifier, NonFiniteNoisyLogits, SmoothedModel
 
 __all__ = [
     'Alignment',
@@ -46,6 +46,7 @@ __all__ = [
     'GradientTarget',
     'LowestMIoU',
     'NearestNeighbour',
+    'NonFiniteNoisyLogits',
     'OneImage',
     'PAGLoss',
     'SmoothAdv',

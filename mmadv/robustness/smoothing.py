@@ -25,6 +25,13 @@ OUTPUTS = ('soft', 'mean_logits', 'hard')
 NOISE = ('fresh', 'fixed')
 
 
+class NonFiniteNoisyLogits(UserError):
+    """The model returned NaN or infinite logits for noisy copies of an image."""
+
+    def __init__(self) -> None:
+        super().__init__('the model returns NaN or infinite logits for noisy images; check the weights')
+
+
 class SmoothedModel(nn.Module):
     """A Monte Carlo estimate of a smoothed model, (N, C, h, w) -> (N, K, ...): any attack runs on it.
 
@@ -212,8 +219,8 @@ class Certifier:
             seed: of the noise, another one for every image.
 
         Raises:
-            UserError: an image that is not in [0, 1], too few draws for the number of pixels, or NaN or infinite
-                logits.
+            NonFiniteNoisyLogits: NaN or infinite logits.
+            UserError: an image that is not in [0, 1], or too few draws for the number of pixels.
         """
         check_images(image[None], 'image')
         with torch.no_grad(), frozen(model):
@@ -265,7 +272,7 @@ class Certifier:
             logits = model(image[None] + self.sigma * noise.to(image))
             lowest, highest = torch.stack(torch.aminmax(logits)).tolist()
             if not (math.isfinite(lowest) and math.isfinite(highest)):
-                raise UserError('the model returns NaN or infinite logits for noisy images; check the weights')
+                raise NonFiniteNoisyLogits
             if start == 0:
                 warn_of_probabilities(logits, lowest=lowest, highest=highest)
             yield logits

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from mmadv.errors import UserError
-from mmadv.evaluation.record_check import check_certificate_record, check_complete, check_record
+from mmadv.evaluation.record_check import check_complete, check_record
 from mmadv.evaluation.result_store import FORMAT, ResultStore, decode_lines, encode_line, read_records, write_records
 
 RECORD = {
@@ -24,13 +24,10 @@ RECORD = {
     'reached': {'4/255': [3, 10]},
     'rounded': {'4/255': [[0, 3, 6, 7], [2, 0, 2, 3]]},
     'minimal_radius': [0.01, None, 12, 10],
-}
-CERTIFICATE = {
-    'index': 0,
-    'image': 'a.png',
-    'digest': 'abc',
-    'smoothed': [[0, 5, 6, 7]],
-    'certified': [{'areas': [[0, 5, 6, 7]], 'abstained': [1, 0, 2]}],
+    'certificates': {
+        'smoothed': [[0, 4, 6, 7], [2, 1, 2, 3]],
+        'certified': [{'areas': [[0, 3, 4, 7], [2, 0, 0, 3]], 'abstained': [3, 0, 2]}],
+    },
 }
 
 
@@ -67,6 +64,14 @@ WRONG = [
     (('reached', '4/255'), ['a', 'b'], 'record.reached.4/255[0] must be an integer'),
     (('rounded', '4/255', 0), [0, 3, 6, 6], 'record.rounded.4/255 has other labelled pixels'),
     (('minimal_radius',), [2, None, 1, 1], 'record.minimal_radius[0] must be a finite number in [0, 1]'),
+    (('certificates', 'smoothed'), 3, 'record.certificates.smoothed must be a list'),
+    (('certificates', 'smoothed', 0), [9, 1, 1, 1], 'classes 0 to 2 at most once; found [9, 2]'),
+    (('certificates', 'smoothed', 0), [0, 4, 6, 6], 'certificates.smoothed has other labelled pixels'),
+    (('certificates', 'certified', 0), [], 'record.certificates.certified[0] must be a dict'),
+    (('certificates', 'certified', 0, 'areas'), [[0, 3, 4, 8], [2, 0, 0, 3]], 'certified[0].areas has other labelled'),
+    (('certificates', 'certified', 0, 'abstained'), [1], 'abstained must have at most the labelled pixels of each'),
+    (('certificates', 'certified', 0, 'abstained'), [1, 2, 0], 'of each class, [7, 0, 3]; found [1, 2, 0]'),
+    (('certificates', 'certified', 0, 'abstained'), [1, 2, 1e30], 'abstained[2] must be an integer'),
 ]
 
 
@@ -85,7 +90,6 @@ def changed(record, path, value):
 def test_what_the_tool_writes_passes():
     check_record(RECORD, 3, 'file')
     check_record({'index': 1, 'image': 'b.png', 'failed': 'NaN'}, 3, 'file')
-    check_certificate_record(CERTIFICATE, 3, 'file')
     check_complete([RECORD, {**RECORD, 'index': 4}], 3, 'file')
 
 
@@ -113,21 +117,6 @@ def test_a_record_with_any_entry_of_another_type_is_refused(key, value):
         return
     with pytest.raises(UserError, match='^file'):
         check_record({**RECORD, key: value}, 3, 'file')
-
-
-@pytest.mark.parametrize(
-    ('path', 'value', 'sentence'),
-    [
-        (('smoothed',), 3, 'record.smoothed must be a list'),
-        (('smoothed', 0), [9, 1, 1, 1], 'classes 0 to 2 at most once; found [9]'),
-        (('certified', 0), [], 'record.certified[0] must be a dict'),
-        (('certified', 0, 'abstained'), [1], 'abstained must have a number for each of 3 classes'),
-        (('certified', 0, 'abstained'), [1, 2, 1e30], 'abstained[2] must be an integer'),
-    ],
-)
-def test_a_wrong_certificate_is_refused(path, value, sentence):
-    with pytest.raises(UserError, match=re.escape(sentence)):
-        check_certificate_record(changed(CERTIFICATE, path, value), 3, 'file')
 
 
 def test_records_of_a_complete_run_agree(tmp_path):

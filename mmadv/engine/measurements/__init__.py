@@ -7,8 +7,10 @@ from mmadv.engine.measurements.object_sizes import ObjectSizes  # isort: skip
 from mmadv.engine.measurements.sanity_checks import SanityChecks  # isort: skip
 from mmadv.engine.measurements.gradients import InputGradients  # isort: skip
 from mmadv.engine.measurements.universal_perturbation import UniversalPerturbation  # isort: skip
+from mmadv.engine.measurements.certificates import Certificates  # isort: skip
 
 __all__ = [
+    'Certificates',
     'InputGradients',
     'MinimalRadius',
     'ObjectSizes',
