@@ -33,6 +33,8 @@ class Attack(ABC):
     Attributes:
         threat: the budget that results stay in.
         steps: iterations, as ``with_steps`` sets them; None for an attack without iterations.
+        label: what a preset calls the attack, '{steps}' standing for the iterations; empty without one. It is no
+            hyperparameter: attacks are equal whatever their labels.
     """
 
     if TYPE_CHECKING:  # an attack is a dataclass, with fields or properties of these names
@@ -43,9 +45,18 @@ class Attack(ABC):
 
         @property
         def steps(self) -> int | None: ...
+
+        @property
+        def label(self) -> str: ...
     else:
         threat: Threat
         steps: int | None = None
+        label: str = ''
+
+    @property
+    def title(self) -> str:
+        """What tables call the attack: its label, or else the name of its class."""
+        return self.label.replace('{steps}', str(self.steps)) if self.label else type(self).__name__
 
     @property
     def start_threat(self) -> Threat:
@@ -304,6 +315,8 @@ def _describe(value: Any) -> Any:
     if isinstance(value, (Attack, Threat, Objective, Schedule)):
         assert dataclasses.is_dataclass(value)
         fields = {item.name: _describe(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        if not fields.get('label'):
+            fields.pop('label', None)
         return {'type': type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {key: _describe(item) for key, item in value.items()}

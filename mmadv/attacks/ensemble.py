@@ -25,6 +25,10 @@ class WorstCase(AttackGroup):
         attacks: name -> attack or its config, all under the same threat model.
     """
 
+    @property
+    def title(self) -> str:
+        return super().title if self.label else f'worst case of {len(self.attacks)} attacks'
+
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         members: dict[str, AttackResult] = {}
         for name, attack in self.attacks.items():

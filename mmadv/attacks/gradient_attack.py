@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -21,12 +21,14 @@ class GradientAttack(Attack):
         steps: iterations, one gradient each.
         objective: what is maximised, or its config.
         random_start: start from a random image of ``start_threat``, not from the clean one.
+        label: what tables call the attack, see ``Attack``.
     """
 
     threat: Threat
     steps: int = 10
     objective: Objective = CrossEntropy()
     random_start: bool = True
+    label: str = field(default='', compare=False)
 
     def __post_init__(self) -> None:
         build_parts(self, threat=self.threat, objective=self.objective)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mmadv.attacks.attack import Attack
@@ -19,12 +19,14 @@ class AttackGroup(Attack):
 
     Args:
         attacks: name -> attack or its config.
+        label: what tables call the attack, see ``Attack``.
 
     Attributes:
         shares_threat: whether all attacks need one threat model; else one norm will do.
     """
 
     attacks: Mapping[str, Attack]
+    label: str = field(default='', compare=False)
 
     shares_threat: ClassVar[bool] = True
 

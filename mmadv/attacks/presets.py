@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmadv.attacks.annealed_margin import AnnealedMargin
@@ -94,7 +94,8 @@ def sea(
         attacks={
             name: RadiusReduction(attack=APGD(threat=budget, steps=iterations, objective=objective))
             for name, objective in SEA_OBJECTIVES[preset].items()
-        }
+        },
+        label=f'SEA ({preset}: {len(SEA_OBJECTIVES[preset])} losses)',
     )
     return with_class_weights(ensemble, class_weights)
 
@@ -131,6 +132,7 @@ def ama(
         steps=passes,
         objective=dataclasses.replace(objective, targeted=targeted),
         schedule=CosineSchedule(share=share),
+        label='AMA ({steps} passes)' if form == 'atan' else f'AMA ({form}, {{steps}} passes)',
     )
 
 
@@ -166,6 +168,7 @@ def auto(
             'js': APGD(threat=_budget(radius, threat), steps=counts[3], objective=JensenShannon(targeted=targeted)),
         },
         relays=('js',),
+        label='auto ({steps} passes)',
     )
 
 
@@ -173,68 +176,47 @@ def _budget(radius: str | float, threat: str | dict[str, Any]) -> Threat:
     return build({**({'type': threat} if isinstance(threat, str) else threat), 'radius': radius}, THREATS)
 
 
-def _single(kind: type[PGD], steps: int | None) -> Any:
-    def make(threat: Threat, iterations: int | None) -> Attack:
-        if steps is None:
-            if iterations is not None:
-                raise UserError(f'{kind.__name__} takes one step; leave out the iterations, or choose bim or pgd')
-            return kind(threat=threat, keep='lowest_accuracy')
-        return kind(threat=threat, steps=iterations or steps, keep='lowest_accuracy')
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """An attack by name.
 
-    return make
+    Attributes:
+        make: threat model and number of iterations -> attack.
+        steps: its own number of iterations; None for an attack of one step, which takes no number.
+        counted: what the number counts, where that is not the steps on each image.
+    """
 
-
-def _apgd(threat: Threat, iterations: int | None) -> Attack:
-    return APGD(threat=threat, steps=iterations or 100)
-
-
-def _sea(preset: str) -> Any:
-    def make(threat: Threat, iterations: int | None) -> Attack:
-        return sea(threat.radius, iterations or 300, preset, type(threat).__name__)
-
-    return make
+    make: Callable[[Threat, int], Attack]
+    steps: int | None
+    counted: str = ''
 
 
-def _tsallis(threat: Threat, iterations: int | None) -> Attack:
-    return RadiusReduction(attack=APGD(threat=threat, steps=iterations or 300, objective=Tsallis()))
+def _strongest(kind: type[PGD]) -> Callable[[Threat, int], Attack]:
+    return lambda threat, steps: kind(threat=threat, steps=steps, keep='lowest_accuracy')
 
 
-def _ama(threat: Threat, iterations: int | None) -> Attack:
-    return ama(threat.radius, iterations or 100, threat=type(threat).__name__)
+def _sea(name: str) -> Callable[[Threat, int], Attack]:
+    return lambda threat, steps: sea(threat.radius, steps, name, type(threat).__name__)
 
 
-def _auto(threat: Threat, iterations: int | None) -> Attack:
-    return auto(threat.radius, iterations or 400, type(threat).__name__)
-
-
-def _square(threat: Threat, iterations: int | None) -> Attack:
-    return Square(threat=threat, steps=iterations or 1000)
-
-
-def _noise(threat: Threat, iterations: int | None) -> Attack:
-    return RandomNoise(threat=threat, steps=iterations or 10)
-
-
-def _universal(threat: Threat, iterations: int | None) -> Attack:
-    return Universal(threat=threat, steps=iterations or 300)
-
-
-PRESETS = {
-    'fgsm': _single(FGSM, None),
-    'bim': _single(BIM, 10),
-    'pgd': _single(PGD, 20),
-    'segpgd': _single(SegPGD, 100),
-    'cospgd': _single(CosPGD, 100),
-    'apgd': _apgd,
-    'sea': _sea('paper'),
-    'sea-eccv': _sea('eccv'),
-    'sea-eccv-image': _sea('eccv-image'),
-    'tsallis': _tsallis,
-    'ama': _ama,
-    'auto': _auto,
-    'square': _square,
-    'noise': _noise,
-    'universal': _universal,
+PRESETS: dict[str, Preset] = {
+    'fgsm': Preset(_strongest(FGSM), None),
+    'bim': Preset(_strongest(BIM), 10),
+    'pgd': Preset(_strongest(PGD), 20),
+    'segpgd': Preset(_strongest(SegPGD), 100),
+    'cospgd': Preset(_strongest(CosPGD), 100),
+    'apgd': Preset(lambda threat, steps: APGD(threat=threat, steps=steps), 100),
+    'sea': Preset(_sea('paper'), 300, 'of each loss'),
+    'sea-eccv': Preset(_sea('eccv'), 300, 'of each loss'),
+    'sea-eccv-image': Preset(_sea('eccv-image'), 300, 'of each loss'),
+    'tsallis': Preset(
+        lambda threat, steps: RadiusReduction(attack=APGD(threat=threat, steps=steps, objective=Tsallis())), 300
+    ),
+    'ama': Preset(lambda threat, steps: ama(threat.radius, steps, threat=type(threat).__name__), 100),
+    'auto': Preset(lambda threat, steps: auto(threat.radius, steps, type(threat).__name__), 400, 'in all'),
+    'square': Preset(lambda threat, steps: Square(threat=threat, steps=steps), 1000, 'queries'),
+    'noise': Preset(lambda threat, steps: RandomNoise(threat=threat, steps=steps), 10, 'draws'),
+    'universal': Preset(lambda threat, steps: Universal(threat=threat, steps=steps), 300, 'mini-batches'),
 }
 
 
@@ -244,9 +226,7 @@ def preset(name: str, radius: str | float, iterations: int | None = None, threat
     Args:
         name: a key of ``PRESETS``.
         radius: '4/255', '0.03' or a float.
-        iterations: instead of the preset's own number (bim 10, pgd 20, segpgd, cospgd, apgd and ama 100, sea 300
-            for each objective, tsallis 300, auto 400 in all, square 1000 queries, noise 10, universal 300
-            mini-batches of its training); fgsm takes none.
+        iterations: instead of the preset's own number; fgsm takes none.
         threat: 'Linf' or 'L2'.
 
     Raises:
@@ -256,4 +236,8 @@ def preset(name: str, radius: str | float, iterations: int | None = None, threat
         raise UserError(f"unknown attack '{name}'{nearest(str(name), PRESETS)}")
     if iterations is not None and iterations < 1:
         raise UserError(f'iterations must be positive; found {iterations}')
-    return PRESETS[name](build({'type': threat, 'radius': radius}, THREATS), iterations)
+    chosen = PRESETS[name]
+    attack = chosen.make(build({'type': threat, 'radius': radius}, THREATS), iterations or chosen.steps or 1)
+    if chosen.steps is None and iterations is not None:
+        raise UserError(f'{attack.title} takes one step; leave out the iterations, or choose bim or pgd')
+    return attack

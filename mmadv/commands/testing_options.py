@@ -39,9 +39,8 @@ def parser() -> Parser:
         default=[],
         help="radii in [0, 1] units, such as '4/255'; a fixed step size of an attack file is scaled with the radius",
     )
-    result.add_argument(
-        '--iterations', type=int, help='of the attack, instead of its own number (SEA: of each loss; auto: in all)'
-    )
+    own = ', '.join(f'{name} {one.steps} {one.counted}'.strip() for name, one in PRESETS.items() if one.steps)
+    result.add_argument('--iterations', type=int, help=f'of the attack, instead of its own number: {own}')
     result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
     result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
     result.add_argument('--seed', type=seed_number, default=0, help='of all noise (default: 0)')

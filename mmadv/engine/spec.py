@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict
 
 from mmengine.config import Config
 
-from mmadv.attacks import Attack, Cascade, ScheduledPGD, WorstCase, ama, auto, parse_radius, sea
-from mmadv.attacks.class_weights import DATASET, class_weights_of, needs_class_weights, with_class_weights
+from mmadv.attacks import Attack, parse_radius
+from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.errors import UserError, nearest
 from mmadv.fields import NotNegative, Positive, Radius, checked
@@ -87,7 +87,8 @@ class EvaluationSpec:
         """Returns what tables call the attack, with its target and the model that it was made on."""
         if self.name:
             return self.name
-        title = attack_title(next(filter(None, self.attacks.values()), None))
+        attack = next(filter(None, self.attacks.values()), None)
+        title = 'clean' if attack is None else attack.title
         if self.target:
             title = f'{title}, {self.target}'
         return f'{title} on {Path(self.source.config).stem}, transferred' if self.source else title
@@ -209,34 +210,6 @@ def attacks_by_radius(
 def first_attack(attacks: Mapping[str, Attack | None]) -> tuple[str, Attack]:
     """Returns the first positive radius and the attack there."""
     return next((radius, attack) for radius, attack in attacks.items() if attack is not None)
-
-
-def attack_title(attack: Attack | None) -> str:
-    """Returns what tables call an attack: SEA with its preset, AMA, the worst case of others, or the class name.
-
-    >>> attack_title(sea('4/255', preset='eccv')), attack_title(ama('4/255', passes=30))
-    ('SEA (eccv: 3 losses)', 'AMA (30 passes)')
-    """
-    if isinstance(attack, ScheduledPGD) and attack == ama(attack.threat.radius, attack.steps, threat=_kind(attack)):
-        return f'AMA ({attack.steps} passes)'
-    if isinstance(attack, Cascade):
-        reference = auto(attack.threat.radius, threat=_kind(attack))
-        if attack.attacks.keys() == reference.attacks.keys() and attack == reference.with_steps(attack.steps):
-            return f'auto ({attack.steps} passes)'
-    if not isinstance(attack, WorstCase):
-        return 'clean' if attack is None else type(attack).__name__
-    weights = next(iter(class_weights_of(attack)), DATASET)
-    for preset in ('paper', 'eccv', 'eccv-image'):
-        for member in attack.attacks.values():
-            steps = getattr(getattr(member, 'attack', None), 'steps', None)
-            given = {'class_weights': weights} if preset == 'eccv' else {}
-            if steps and attack == sea(attack.threat.radius, steps, preset, _kind(attack), **given):
-                return f'SEA ({preset}: {len(attack.attacks)} losses)'
-    return f'worst case of {len(attack.attacks)} attacks'
-
-
-def _kind(attack: Attack) -> str:
-    return type(attack.threat).__name__
 
 
 def radius_text(radius: float) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import pickle
 import warnings
 
 import pytest
@@ -20,6 +21,7 @@ from mmadv.attacks import (
     PGD,
     PRESETS,
     BalancedCrossEntropy,
+    Cascade,
     CosPGD,
     CrossEntropy,
     FastNewton,
@@ -651,6 +653,31 @@ def test_presets_are_built_with_radius_and_iterations(name):
         assert result.backward_passes.max() == 0
     elif name not in ('fgsm', 'sea', 'sea-eccv', 'sea-eccv-image'):
         assert result.backward_passes.max() == 7
+
+
+@pytest.mark.parametrize(
+    ('attack', 'title', 'of_nine_steps'),
+    [
+        (sea('4/255', 30), 'SEA (paper: 4 losses)', 'SEA (paper: 4 losses)'),
+        (sea('4/255', 30, 'eccv'), 'SEA (eccv: 3 losses)', 'SEA (eccv: 3 losses)'),
+        (sea(0.5, 30, 'eccv-image', 'L2'), 'SEA (eccv-image: 3 losses)', 'SEA (eccv-image: 3 losses)'),
+        (ama(0.5, threat='L2'), 'AMA (100 passes)', 'AMA (9 passes)'),
+        (ama('4/255', 30, 'sigmoid'), 'AMA (sigmoid, 30 passes)', 'AMA (sigmoid, 9 passes)'),
+        (auto('4/255', passes=50), 'auto (50 passes)', 'auto (9 passes)'),
+        (PGD(threat=LINF, steps=3), 'PGD', 'PGD'),
+        (preset('tsallis', '4/255'), 'RadiusReduction', 'RadiusReduction'),
+        (WorstCase(attacks=sea('4/255').attacks), 'worst case of 4 attacks', 'worst case of 4 attacks'),
+        (Cascade(attacks=auto('4/255').attacks), 'Cascade', 'Cascade'),
+    ],
+    ids=str,
+)
+def test_the_label_of_a_preset_travels_with_it(attack, title, of_nine_steps):
+    weighed = with_class_weights(attack, (0.5, 2, 1, 0.25))
+    rebuilt = build(json.loads(json.dumps(attack.describe())), ATTACKS)
+    for one in (attack, rebuilt, weighed, pickle.loads(pickle.dumps(attack)), attack.with_radius(0.01)):
+        assert one.title == title
+    assert attack.with_steps(9).title == rebuilt.with_radius(0.01).with_steps(9).title == of_nine_steps
+    assert ('label' in attack.describe()) == (attack.label != '')
 
 
 def test_presets_keep_the_lowest_accuracy():

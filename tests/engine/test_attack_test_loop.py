@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny_project import runner_for_test
 
-from mmadv.attacks import PGD, Cascade, Linf, WorstCase, ama, auto, parse_radius, sea
-from mmadv.engine.spec import attack_title, attacks_by_radius, radius_text
+from mmadv.attacks import PGD, Linf, ama, parse_radius
+from mmadv.engine.spec import EvaluationSpec, attacks_by_radius, radius_text
 from mmadv.errors import UserError
 from mmadv.report.evaluation import FailedImage
 
@@ -147,17 +147,8 @@ def test_model_and_dataset_must_agree_on_the_classes(tiny, tmp_path):
 
 def test_titles_and_radius_texts():
     pgd = PGD(threat=Linf(radius='4/255'), steps=2, step_size=0.01)
-    assert attack_title(None) == 'clean'
-    assert attack_title(pgd) == 'PGD'
-    assert attack_title(sea('4/255', 30)) == 'SEA (paper: 4 losses)'
-    assert attack_title(sea('4/255', 30, 'eccv')) == 'SEA (eccv: 3 losses)'
-    members = dict(sea('4/255', 30).attacks)
-    members['js'] = pgd
-    assert attack_title(WorstCase(attacks=members)) == 'worst case of 4 attacks'
-    assert attack_title(ama(0.5, threat='L2')) == 'AMA (100 passes)'
-    assert attack_title(ama('4/255', form='sigmoid')) == 'ScheduledPGD'
-    assert attack_title(auto('4/255', passes=50)) == 'auto (50 passes)'
-    assert attack_title(Cascade(attacks={'a': ama('4/255', passes=1)})) == 'Cascade'
-    assert attack_title(Cascade(attacks=auto('4/255').with_steps(5).attacks | {'atan': ama('4/255', 9)})) == 'Cascade'
+    assert EvaluationSpec().title == 'clean'
+    assert EvaluationSpec(attack=pgd, target='class:sky').title == 'PGD, class:sky'
+    assert EvaluationSpec(attack=ama('4/255'), radii=('0', '2/255')).title == 'AMA (100 passes)'
     assert list(attacks_by_radius(pgd)) == ['4/255']
     assert parse_radius(radius_text(0.5 / 255)) == 0.5 / 255
