@@ -16,9 +16,21 @@ from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
 
 
+class Noise(Attack):
+    """Base of attacks that are noise: they are random and follow no label."""
+
+    @property
+    def targeted(self) -> bool:
+        return False
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class GaussianNoise(Attack):
+class GaussianNoise(Noise):
     """Adds noise from N(0, sigma²) to every value and clips to [0, 1]; no pass of the model.
 
     The baseline that every training with noise is compared with, and the training of a model that is to be smoothed
@@ -38,14 +50,6 @@ class GaussianNoise(Attack):
     def threat(self) -> Threat:
         """The whole range of images: noise has no radius."""
         return Linf(radius=1.0)
-
-    @property
-    def targeted(self) -> bool:
-        return False
-
-    @property
-    def is_random(self) -> bool:
-        return True
 
     def with_threat(self, threat: Threat) -> GaussianNoise:
         """Raises UserError: noise has no radius."""

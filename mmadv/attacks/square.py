@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.gaussian_noise import Noise
 from mmadv.attacks.objectives import JensenShannon, Objective
 from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.randomness import derive_seed
@@ -102,7 +103,7 @@ class Square(Attack):
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
-class RandomNoise(Attack):
+class RandomNoise(Noise):
     """The strongest of several random images of the budget: what any attack has to beat.
 
     Args:
@@ -116,14 +117,6 @@ class RandomNoise(Attack):
     def __post_init__(self) -> None:
         build_parts(self, threat=self.threat)
         check_steps(self, self.steps)
-
-    @property
-    def targeted(self) -> bool:
-        return False
-
-    @property
-    def is_random(self) -> bool:
-        return True
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:
         best = Best(problem, targeted=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 
-from mmadv.commands.command_line import Parser, seed_number
+from mmadv.commands.command_line import Parser
 from mmadv.commands.testing import run_evaluation
-from mmadv.commands.testing_options import check_positive
+from mmadv.commands.testing_options import add_run, check_positive
 from mmadv.engine.measurements import Certificates
 from mmadv.engine.spec import EvaluationSpec
 from mmadv.report.certificates import certificates_title
@@ -35,17 +35,12 @@ def parser() -> Parser:
     result.add_argument('--kind', choices=sorted(SHARES), default='hard', help='of smoothing (default: hard)')
     result.add_argument('--bound', choices=sorted(BOUNDS), help='default: clopper-pearson, or hoeffding for soft')
     result.add_argument('--correction', choices=sorted(CORRECTIONS), default='holm', help='default: holm')
-    result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
     result.add_argument(
         '--batch-size', type=int, default=16, dest='draws', help='draws at once; results do not depend on it'
     )
-    result.add_argument('--seed', type=seed_number, default=0, help='of all noise (default: 0)')
-    result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/certify_DATE)')
     result.add_argument('--show', type=int, default=4, help='number of images to draw (default: 4)')
-    result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
-    result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
     result.set_defaults(batch_size=1)  # images are certified one by one
-    result.add_common()
+    add_run(result, 'certify_DATE')
     return result
 
 

@@ -41,10 +41,7 @@ def parser() -> Parser:
     )
     own = ', '.join(f'{name} {one.steps} {one.counted}'.strip() for name, one in PRESETS.items() if one.steps)
     result.add_argument('--iterations', type=int, help=f'of the attack, instead of its own number: {own}')
-    result.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
     result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
-    result.add_argument('--seed', type=seed_number, default=0, help='of all noise (default: 0)')
-    result.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/ATTACK_DATE)')
     result.add_argument(
         '--show',
         type=int,
@@ -77,10 +74,23 @@ def parser() -> Parser:
     for measurement in MEASUREMENTS.values():
         for option in measurement.options:
             result.add_argument(option.flag, **option.settings)
-    result.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
-    result.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
-    result.add_common()
+    add_run(result, 'ATTACK_DATE')
     return result
+
+
+def add_run(parser: Parser, default_out: str) -> None:
+    """Adds the options of every run that evaluates a checkpoint: which images, its seed, and its output folder.
+
+    Args:
+        parser: to add to.
+        default_out: the last part of the default output folder.
+    """
+    parser.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
+    parser.add_argument('--seed', type=seed_number, default=0, help='of all noise (default: 0)')
+    parser.add_argument('--out', metavar='DIR', help=f'results (default: work_dirs/CONFIG/{default_out})')
+    parser.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
+    parser.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
+    parser.add_common()
 
 
 def chosen_attack(arguments: Namespace) -> Attack | None:

@@ -116,18 +116,10 @@ class AttackTestLoop(TestLoop):
             spec = replace(given, **config_parts(runner.cfg))
         elif not isinstance(spec, EvaluationSpec):
             raise UserError(f'AttackTestLoop.spec must be an EvaluationSpec; found {shown(spec)}')
-        if not isinstance(dataloader, Mapping) or 'dataset' not in dataloader:
-            raise UserError(
-                f"test_dataloader must be a config with 'dataset' for AttackTestLoop; found {shown(dataloader)}"
-            )
-        dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
-        check_deterministic(dataset, 'test_dataloader.dataset')
+        dataset = _dataset(dataloader)
         self.spec = spec.completed(dataset)
-        if spec.space == 'image':
-            attack_image_files(dataset)
-        indexes = evenly_spaced(len(dataset), spec.limit)
-        self.selection = Selection(dataset, indexes)
-        self.selection.check_files()
+        self.selection = _selection(dataset, spec)
+        indexes = self.selection.indexes
         sample = {indexes[i] for i in evenly_spaced(len(indexes), show)} if show else set()
         self.show = show
         self.drawn = Examples(sample, show // 2, rgb=loads_rgb(runner.cfg, dataset))
@@ -347,6 +339,26 @@ class AttackTestLoop(TestLoop):
     def _count(self, name: str, predictions: Tensor, predicted: PredictedGroup) -> None:
         valid = predicted.labels != predicted.ignore_index
         self.progress.add(name, int(((predictions == predicted.labels) & valid).sum()), int(valid.sum()))
+
+
+def _dataset(dataloader: Any) -> Any:
+    """Returns the dataset of a test dataloader's config, which gives the same samples at every read."""
+    if not isinstance(dataloader, Mapping) or 'dataset' not in dataloader:
+        raise UserError(
+            f"test_dataloader must be a config with 'dataset' for AttackTestLoop; found {shown(dataloader)}"
+        )
+    dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
+    check_deterministic(dataset, 'test_dataloader.dataset')
+    return dataset
+
+
+def _selection(dataset: Any, spec: EvaluationSpec) -> Selection:
+    """Returns the samples that an evaluation takes of a dataset, whose files are there."""
+    if spec.space == 'image':
+        attack_image_files(dataset)
+    selection = Selection(dataset, evenly_spaced(len(dataset), spec.limit))
+    selection.check_files()
+    return selection
 
 
 def _changed_image(dataset: Selection, stored: Mapping[int, ImageRecord]) -> str | None:

@@ -173,7 +173,7 @@ class Predictor:
         seconds = time.perf_counter() - start
         outcomes = {}
         for radius, attack in self.attacks.items():
-            outcomes[radius] = self._attack(radius, attack, attacked, images, labels, clean, names)
+            outcomes[radius] = self._attack(radius, attacked, images, labels, clean, names)
             if self.source is not None and attack is not None:
                 self._transfer(outcomes[radius], model, labels, names)
             if self.target is not None:
@@ -222,14 +222,13 @@ class Predictor:
     def _attack(
         self,
         radius: str,
-        attack: Attack | None,
         model: SegmentorAdapter,
         images: Tensor,
         labels: Tensor,
         clean: Tensor,
         names: list[str],
     ) -> AttackedAtRadius:
-        start = time.perf_counter()
+        start, attack = time.perf_counter(), self.attacks[radius]
         if self.target is not None:
             labels = self.target.wanted(labels, names, model.ignore_index)
         # An image without a valid pixel is left out here, so that its result does not depend on the batch it is in.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from matplotlib.figure import Figure
 
 from mmadv.errors import UserError
 from mmadv.fields import NotNegative, Positive, PositiveNumber, Share
-from mmadv.report.drawing import plain_text
 from mmadv.report.evaluation import Amount
 from mmadv.report.metrics import PREDICTION_METRICS
 from mmadv.report.pictures import colour
@@ -189,25 +187,22 @@ def certificates_title(sigma: float) -> str:
     return f'certificates, σ = {sigma:g}'
 
 
-@plain_text
-def draw_certificate(
+def certificate_figure(
     image: np.ndarray,
     label: np.ndarray,
     classes: np.ndarray,
     certified: Mapping[float, np.ndarray],
-    path: str | Path,
     *,
     palette: Sequence[Sequence[int]],
     ignore_index: int = 255,
-) -> None:
-    """Writes a picture: image, label, smoothed prediction, and for each radius what is certified, the rest white.
+) -> Figure:
+    """Returns a picture: image, label, smoothed prediction, and for each radius what is certified, the rest white.
 
     Args:
         image: (h, w, 3) RGB in [0, 1]; other than three channels are shown by the first.
         label: (H, W) integers.
         classes: (H, W) smoothed prediction.
         certified: radius -> (H, W) bool.
-        path: of the file.
         palette: one RGB colour in 0..255 per class.
         ignore_index: label of void pixels.
     """
@@ -225,4 +220,4 @@ def draw_certificate(
         axes.imshow(pixels, interpolation='nearest')
         axes.set_title(title, fontsize=11)
         axes.set(xticks=[], yticks=[])  # the frame stays, around white pixels
-    figure.savefig(path, dpi=80)
+    return figure

@@ -32,6 +32,8 @@ RIGHT = {
     '0': {'flipped_weight', 'momentum'},  # an end of the range
     '[]': {'relays'},  # no relay
     '2.5': {'start'},  # a larger ball
+    "'no'": {'label'},  # any text
+    "''": {'label'},
 }
 
 

@@ -27,9 +27,9 @@ from mmadv.report.certificates import (
     CertificatesSummary,
     CertifiedRadius,
     Smoothing,
-    draw_certificate,
+    certificate_figure,
 )
-from mmadv.report.drawing import draw_file
+from mmadv.report.drawing import draw_file, plain_text
 from mmadv.report.measurement import Measurement, Outcome, Picture, Section, register_measurement
 from mmadv.report.table import Table
 from mmadv.robustness import (
@@ -164,7 +164,7 @@ class Certificates(Measurement):
                 continue
             (folder / FOLDER).mkdir(exist_ok=True)
             file = f'{FOLDER}/{index:05d}.png'
-            if draw_file(folder / file, partial(self._draw, folder / file, context, outcome, arrays)):
+            if draw_file(folder / file, partial(self._draw, folder / file, context, arrays)):
                 pictures.append(CertificatePicture(file, names[index], index))
         return replace(summary, pictures=tuple(pictures))
 
@@ -178,16 +178,17 @@ class Certificates(Measurement):
         radii = (f'certified {tau:g}' for tau in self._certifier.taus)
         return Table(('index', 'image', 'valid_pixels', 'smoothed', *radii), tuple(rows), text_columns=2)
 
-    def _draw(self, path: Path, context: Any, outcome: Outcome, arrays: Mapping[str, np.ndarray]) -> None:
-        draw_certificate(
+    @plain_text
+    def _draw(self, path: Path, context: Any, arrays: Mapping[str, np.ndarray]) -> None:
+        figure = certificate_figure(
             arrays['image'],
             arrays['labels'],
             arrays['classes'],
             dict(zip(self._certifier.radii, arrays['certified'], strict=True)),
-            path,
             palette=context.selection.metainfo['palette'],
-            ignore_index=outcome.evaluation.ignore_index,
+            ignore_index=context.predictor.ignore_index,
         )
+        figure.savefig(path, dpi=80)
 
     @classmethod
     def text(cls, summary: CertificatesSummary) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from timm.layers import LayerNorm2d
 from timm.models.convnext import ConvNeXt
@@ -14,11 +13,12 @@ from mmadv.checkpoints.conventions import convention
 from mmadv.errors import UserError
 from mmadv.fields import Positive, PositiveNumber, Share, Stage, checked
 from mmadv.models.backbones.conv_stem import ConvStem
+from mmadv.models.backbones.staged import StagedBackbone
 
 
 @MODELS.register_module()
 @checked
-class TimmConvNeXt(BaseModule):
+class TimmConvNeXt(StagedBackbone):
     """The stem and the four stages of timm's ConvNeXt, with a LayerNorm on each output.
 
     Parameters of the stem and the stages have the names that timm gives them (``stem.0.weight``,
@@ -79,12 +79,5 @@ class TimmConvNeXt(BaseModule):
         self.stages = convnext.stages
         self.output_norms = nn.ModuleDict({str(index): LayerNorm2d(dims[index]) for index in self.out_indices})
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Returns the normalised features of the stages in ``out_indices``, (N, dims[i], h, w) each."""
-        features = self.stem(inputs)
-        outputs = []
-        for index, stage in enumerate(self.stages):
-            features = stage(features)
-            if index in self.out_indices:
-                outputs.append(self.output_norms[str(index)](features))
-        return tuple(outputs)
+    def normalised(self, index: int, features: Tensor) -> Tensor:
+        return self.output_norms[str(index)](features)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from timm.layers import BatchNormAct2d, create_conv2d
 from timm.models.resnetv2 import ResNetV2
@@ -13,11 +12,12 @@ from torch import Tensor
 
 from mmadv.checkpoints.conventions import convention
 from mmadv.fields import Positive, Share, Stage, checked
+from mmadv.models.backbones.staged import StagedBackbone
 
 
 @MODELS.register_module()
 @checked
-class TimmResNetV2(BaseModule):
+class TimmResNetV2(StagedBackbone):
     """timm's pre-activation ResNet with batch norm and a 7x7 stem, dilated to an output stride.
 
     Parameters have timm's names (``stem.conv``, ``stages.0.blocks.0.norm1``, ..., ``norm``). A stage's output has not
@@ -61,12 +61,5 @@ class TimmResNetV2(BaseModule):
         self.stages = resnet.stages
         self.norm = resnet.norm
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Returns the features of the stages in ``out_indices``, (N, 256 * 2**i, h, w) each."""
-        features = self.stem(inputs)
-        outputs = []
-        for index, stage in enumerate(self.stages):
-            features = stage(features)
-            if index in self.out_indices:
-                outputs.append(self.norm(features) if index == len(self.stages) - 1 else features)
-        return tuple(outputs)
+    def normalised(self, index: int, features: Tensor) -> Tensor:
+        return self.norm(features) if index == len(self.stages) - 1 else features

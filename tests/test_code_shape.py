@@ -1,0 +1,132 @@
+"""The shape of the package's code: functions fit a screen, take few arguments, and say nothing twice."""
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+import mmadv
+
+ROOT = Path(mmadv.__file__).parent
+# Lines of the longest function, its docstring left out: a screen.
+MOST_LINES = 60
+MOST_ARGUMENTS = 6
+HYPERPARAMETERS = 'a constructor of a component: each argument is a key of configs'
+SETTINGS = 'model, images and labels, and settings that are keyword-only'
+# Function -> why it takes more arguments.
+MANY_ARGUMENTS = {
+    'mmadv.attacks.pixel_scores.PixelScores.__init__': 'logits and labels, and facts that save passes, keyword-only',
+    'mmadv.engine.attack_test_loop.AttackTestLoop.__init__': HYPERPARAMETERS,
+    'mmadv.engine.attack_val_loop.AttackValLoop.__init__': HYPERPARAMETERS,
+    'mmadv.engine.catastrophic_overfitting_hook.CatastrophicOverfittingHook.__init__': HYPERPARAMETERS,
+    'mmadv.engine.free_train_loop.FreeTrainLoop.__init__': HYPERPARAMETERS,
+    'mmadv.models.adv_data_preprocessor.AdvSegDataPreProcessor.__init__': HYPERPARAMETERS,
+    'mmadv.models.backbones.conversion.convert_file': 'two files, and settings that are keyword-only',
+    'mmadv.models.backbones.plain_resnet.PlainResNet.__init__': HYPERPARAMETERS,
+    'mmadv.models.backbones.timm_convnext.TimmConvNeXt.__init__': HYPERPARAMETERS,
+    'mmadv.models.backbones.timm_vision_transformer.TimmVisionTransformer.__init__': HYPERPARAMETERS,
+    'mmadv.models.free_adv_data_preprocessor.FreeAdvSegDataPreProcessor.__init__': HYPERPARAMETERS,
+    'mmadv.models.segmentors.trades_encoder_decoder.TRADESEncoderDecoder.__init__': HYPERPARAMETERS,
+    'mmadv.robustness.aligned_gradients.measure_gradients': SETTINGS,
+    'mmadv.robustness.smoothing.SmoothedModel.__init__': 'a model, and settings that are keyword-only',
+    'mmadv.robustness.trust.measure': SETTINGS,
+    'mmadv.synthesis.painting.generate': SETTINGS,
+    'mmadv.synthesis.painting.inpaint': SETTINGS,
+}
+# So many lines in a row may not stand in two places.
+REPEATED_LINES = 6
+HANDED_ON = re.compile(r'(\w+)=\1,')
+
+SOURCES = {path.relative_to(ROOT.parent).as_posix(): path.read_text(encoding='utf-8') for path in ROOT.rglob('*.py')}
+TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+
+
+def functions(node, name):
+    """Yields (qualified name, node) of every function within a node, inner ones too."""
+    for child in ast.iter_child_nodes(node):
+        inner = f'{name}.{child.name}' if hasattr(child, 'name') else name
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield inner, child
+        yield from functions(child, inner)
+
+
+FUNCTIONS = {
+    qualified: node
+    for name, tree in TREES.items()
+    for qualified, node in functions(tree, name.removesuffix('.py').removesuffix('/__init__').replace('/', '.'))
+}
+
+
+def lines_of_docstring(node):
+    """Returns the numbers of the lines of a node's docstring."""
+    has_one = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None
+    return set(range(node.body[0].lineno, node.body[0].end_lineno + 1)) if has_one else set()
+
+
+def lines(node):
+    return node.end_lineno - node.lineno + 1 - len(lines_of_docstring(node))
+
+
+def number_of_arguments(node):
+    known = node.args
+    return sum(argument.arg not in ('self', 'cls') for argument in [*known.posonlyargs, *known.args, *known.kwonlyargs])
+
+
+def test_a_function_fits_a_screen():
+    assert {name: lines(node) for name, node in FUNCTIONS.items() if lines(node) > MOST_LINES} == {}
+
+
+def test_a_function_takes_few_arguments_or_has_a_reason():
+    many = {name for name, node in FUNCTIONS.items() if number_of_arguments(node) > MOST_ARGUMENTS}
+    assert many == MANY_ARGUMENTS.keys()
+
+
+@pytest.mark.parametrize('name', [name for name, reason in MANY_ARGUMENTS.items() if reason != HYPERPARAMETERS])
+def test_what_many_arguments_set_is_keyword_only(name):
+    assert len(FUNCTIONS[name].args.args) - FUNCTIONS[name].name.startswith('__') <= MOST_ARGUMENTS
+
+
+def code_lines(name):
+    """Returns (number, text) of the lines that one function could hold for two places.
+
+    Those are all but docstrings, comments, imports, signatures, and arguments that are handed on under their names.
+    """
+    left_out = set()
+    for node in ast.walk(TREES[name]):
+        left_out |= lines_of_docstring(node)
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            left_out |= set(range(node.lineno, node.end_lineno + 1))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            left_out |= set(range(node.lineno, node.body[0].lineno))
+    found = []
+    for number, line in enumerate(SOURCES[name].splitlines(), start=1):
+        text = line.strip()
+        if number not in left_out and text and not text.startswith('#') and not HANDED_ON.fullmatch(text):
+            found.append((number, text))
+    return found
+
+
+def repeated(sources):
+    """Returns the places, as 'file:line and file:line', where the same lines begin.
+
+    Args:
+        sources: name -> (number, text) of lines.
+    """
+    places = defaultdict(list)
+    for name, found in sources.items():
+        for start in range(len(found) - REPEATED_LINES + 1):
+            window = found[start : start + REPEATED_LINES]
+            places[tuple(text for _, text in window)].append(f'{name}:{window[0][0]}')
+    return [' and '.join(same) for same in places.values() if len(same) > 1]
+
+
+def test_no_lines_stand_in_two_places():
+    assert repeated({name: code_lines(name) for name in SOURCES}) == []
+
+
+def test_repeated_lines_are_seen():
+    block = [(number, f'x = {number}') for number in range(1, 8)]
+    assert repeated({'a.py': block, 'b.py': [(9, 'y = 0'), *block]}) == ['a.py:1 and b.py:1', 'a.py:2 and b.py:2']
+    assert repeated({'a.py': block, 'b.py': block[:5]}) == []
