@@ -1,7 +1,8 @@
 """Values checked against type annotations: fields of components, arguments of functions, content of JSON files.
 
-Pure Python. ``checked`` makes a class or function compare what it is given with its own annotations, wherever it is
-built: in Python, from a config, or from text of a command line. Python itself takes ``random_start='no'`` for true.
+Pure Python. ``checked`` makes a class, function or method compare what it is given with its own annotations, wherever
+it is called: in Python, from a config, or from text of a command line. Python itself takes ``random_start='no'`` for
+true. ``mmadv.shapes`` has the annotations of tensors and arrays.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, TypeVar
 
@@ -59,9 +60,50 @@ class MayBeAbsent:
     """In ``Annotated``, of an entry of a ``TypedDict``: the key may be missing."""
 
 
+@dataclass(frozen=True)
+class Mismatch:
+    """Where a value does not fit: the path below the value, what is expected there, and what is there.
+
+    Attributes:
+        path: below the value.
+        expected: in words.
+        value: what is there.
+        text: what to call it, if not by its repr.
+    """
+
+    path: str
+    expected: str
+    value: Any
+    text: str | None = None
+
+    def __str__(self) -> str:
+        return f'must be {self.expected}; found {shown(self.value) if self.text is None else self.text}'
+
+
+# Of the arguments of one call: letter -> (size, the argument that has it).
+Sizes = dict[str, tuple[Any, str]]
+
+
+class Sized:
+    """In ``Annotated``: has sizes that other arguments of the call must have too."""
+
+    def compare(self, value: Any, name: str, sizes: Sizes) -> Mismatch | None:
+        """Returns where a value has other sizes than arguments before it; adds its own to ``sizes``."""
+        raise NotImplementedError
+
+
+class Judge(Sized):
+    """In ``Annotated``: judges more of a value than its type, as tensors need it; its text ends what is expected."""
+
+    def judge(self, value: Any, path: str, hint: Any) -> Mismatch | None:
+        """Returns where a value of the right type does not fit the annotation, None where it does."""
+        raise NotImplementedError
+
+
 # As that of Python 3.11, for 3.10 too.
 NotRequired = typing.Annotated[V, MayBeAbsent()]
 Share = typing.Annotated[float, Range(0, 1)]
+Probability = typing.Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 Positive = typing.Annotated[int, Range(1)]
 NotNegative = typing.Annotated[int, Range(0)]
 PositiveNumber = typing.Annotated[float, Range(0, open_low=True)]
@@ -70,81 +112,92 @@ NotNegativeNumber = typing.Annotated[float, Range(0)]
 Label = typing.Annotated[int, Range(0, 255)]
 # A stage of a backbone with four of them.
 Stage = typing.Annotated[int, Range(0, 3)]
+# A label, or what stands for none.
+IgnoreIndex = typing.Annotated[int, Range(-(2**31), 2**31 - 1)]
+# What generators take.
+Seed = typing.Annotated[int, Range(0, LARGEST_INTEGER)]
 # A radius or step size as it is written, '4/255', which the class turns into a number.
 Radius = typing.Annotated[float, Parsed()]
 
 
-@dataclass(frozen=True)
-class Mismatch:
-    """Where a value does not fit: the path below the value, what is expected there, and what is there."""
-
-    path: str
-    expected: str
-    value: Any
-
-
-def mismatch(value: Any, hint: Any, path: str = '') -> Mismatch | None:
+def mismatch(value: Any, hint: Any, path: str = '', *, exact: bool = False) -> Mismatch | None:
     """Returns where a value does not fit an annotation, None where it does.
 
     Stricter than Python: a bool is no number, NaN and infinity are none either, a text is no sequence. A list does for
-    a tuple. A mapping does for a class, which is then built from it.
+    a tuple. Unless ``exact``, anything does for a class of a package, which may be built from it.
 
     >>> mismatch('no', bool)
-    Mismatch(path='', expected='True or False', value='no')
+    Mismatch(path='', expected='True or False', value='no', text=None)
     >>> mismatch([1, 2.5], tuple[int, int])
-    Mismatch(path='[1]', expected='an integer', value=2.5)
+    Mismatch(path='[1]', expected='an integer', value=2.5, text=None)
 
     Args:
         value: any.
         hint: a type, ``Literal``, ``Annotated`` with ``Range``, a union, a container of these, or a ``TypedDict``.
         path: of the value in what it is part of.
+        exact: whether only its instances fit a class.
     """
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
-        return _annotated(value, hint, path)
+        return _annotated(value, hint, path, exact)
     if origin in (typing.Union, types.UnionType):
-        return _union(value, hint, path)
+        return _union(value, hint, path, exact)
     if origin is None:
-        fits = typing.is_typeddict(hint) or _fits_plain(value, hint)
+        fits = typing.is_typeddict(hint) or _fits_plain(value, hint, exact)
         if not fits:
             return Mismatch(path, expected(hint), value)
-        return _entries(value, hint, path) if typing.is_typeddict(hint) else None
+        return _entries(value, hint, path, exact) if typing.is_typeddict(hint) else None
     if origin is Literal:
         fits = any(value == one and type(value) is type(one) for one in typing.get_args(hint))
         return None if fits else Mismatch(path, expected(hint), value)
-    return _container(value, hint, path)
+    return _container(value, hint, path, exact)
 
 
-def check(value: Any, hint: Any, name: str) -> None:
+def check(value: Any, hint: Any, name: str, *, exact: bool = False) -> None:
     """Raises UserError unless a value fits an annotation.
 
     Args:
         value: any.
         hint: as for ``mismatch``.
         name: of the value, such as 'PGD.random_start'.
+        exact: as for ``mismatch``.
     """
-    found = mismatch(value, hint)
+    found = mismatch(value, hint, exact=exact)
     if found is not None:
-        raise UserError(f'{name}{found.path} must be {found.expected}; found {shown(found.value)}')
+        raise UserError(f'{name}{found.path} {found}')
 
 
 def checked(entry: T) -> T:
-    """Makes a class or a function check its annotated arguments whenever it is called; use as a decorator.
+    """Makes a class, function or method check its annotated arguments whenever it is called; use as a decorator.
 
     A class is changed in place, so that its repr, pickling and subclasses stay as they are. One without an ``__init__``
     checks the arguments of the one it inherits; one that passes ``**settings`` on checks them too, as its
-    bases annotate them.
+    bases annotate them. A class takes configs in place of other components. A function or method takes objects alone,
+    and compares the sizes of its tensors with each other.
 
     Raises:
         UserError: when called with an argument that does not fit, is unknown or missing; names it.
     """
+    return _checked(entry, exact=not inspect.isclass(entry))
+
+
+def checked_exactly(entry: T) -> T:
+    """As ``checked``, for a class that no config describes: it takes objects alone."""
+    return _checked(entry, exact=True)
+
+
+def _checked(entry: T, *, exact: bool) -> T:
     if not inspect.isclass(entry):
-        hints = functools.partial(typing.get_type_hints, entry, include_extras=True)
-        return typing.cast(T, _guarded(entry, entry.__name__, hints))
+        hints = functools.partial(_hints_of_call, entry)
+        return typing.cast(T, _guarded(entry, entry.__name__, hints, exact))
     if entry.__init__ is not object.__init__:
         hints = functools.partial(_hints, entry)
-        type.__setattr__(entry, '__init__', _guarded(entry.__init__, entry.__name__, hints))
+        type.__setattr__(entry, '__init__', _guarded(entry.__init__, entry.__name__, hints, exact))
     return entry
+
+
+def _hints_of_call(call: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(call, include_extras=True)
 
 
 def _hints(owner: type) -> dict[str, Any]:
@@ -165,36 +218,61 @@ def _hints(owner: type) -> dict[str, Any]:
         raise TypeError(f'{owner.__name__}: an annotation cannot be read ({error}); import it at run time') from error
 
 
-def _guarded(call: Callable[..., Any], name: str, hints: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
+def _guarded(
+    call: Callable[..., Any], name: str, hints: Callable[[], dict[str, Any]], exact: bool
+) -> Callable[..., Any]:
     signature = inspect.signature(call)
     parameters = signature.parameters.values()
     defaults = {one.name: one.default for one in parameters}
     positional = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), '')
     keywords = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), '')
+    owned = name == call.__name__ and next(iter(defaults), None) in ('self', 'cls')
     known: dict[str, Any] = {}
+    sized: dict[str, Sized] = {}
 
     @functools.wraps(call)
     def checking(*args: Any, **kwargs: Any) -> Any:
         if not known:
             known.update(hints())
+            sized.update((key, note) for key, hint in known.items() if (note := _sized(hint)) is not None)
+        whose = _name_of_method(args[0], name) if owned and args else name
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
-            raise UserError(_misfit(signature, name, args, kwargs) or f'{name}: {error}') from None
+            raise UserError(_misfit(signature, whose, args, kwargs) or f'{whose}: {error}') from None
         given.pop(positional, None)
         given.update(given.pop(keywords, {}))
+        sizes: Sizes = {}
         for argument, value in given.items():
             # A default of None stands for None in annotations of others.
-            if argument in known and not (value is None and defaults.get(argument) is None):
-                check(value, known[argument], f'{name}.{argument}')
+            if argument not in known or (value is None and defaults.get(argument) is None):
+                continue
+            check(value, known[argument], f'{whose}.{argument}', exact=exact)
+            if argument in sized and value is not None:
+                found = sized[argument].compare(value, argument, sizes)
+                if found is not None:
+                    raise UserError(f'{whose}.{argument} {found}')
         return call(*args, **kwargs)
 
     return checking
 
 
+def _sized(hint: Any) -> Sized | None:
+    """Returns the note on the sizes of an annotation, also beside None."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(filter(None, map(_sized, typing.get_args(hint))), None)
+    return next((note for note in getattr(hint, '__metadata__', ()) if isinstance(note, Sized)), None)
+
+
+def _name_of_method(owner: Any, name: str) -> str:
+    """Returns what messages call a method: by its class and name, one that stands for a call by its class alone."""
+    kind = (owner if inspect.isclass(owner) else type(owner)).__name__
+    return kind if name in ('__call__', 'forward') else f'{kind}.{name}'
+
+
 def _misfit(signature: inspect.Signature, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """Returns which argument of a call is unknown or missing, None where something else is wrong."""
-    parameters = [one for one in signature.parameters.values() if one.name != 'self']
+    parameters = [one for one in signature.parameters.values() if one.name not in ('self', 'cls')]
     known = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
     unknown = [] if takes_any else [key for key in kwargs if key not in known]
@@ -219,8 +297,9 @@ def expected(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         inner, *notes = arguments
+        judge = next((note for note in notes if isinstance(note, Judge)), None)
         ranges = [str(note) for note in notes if isinstance(note, Range)]
-        return ' '.join([expected(inner), *ranges])
+        return ' '.join([expected(inner), *([str(judge)] if judge else ranges)])
     if origin in (typing.Union, types.UnionType):
         some = [expected(one) for one in arguments if one is not types.NoneType]
         joined = ' or '.join(some)
@@ -231,11 +310,18 @@ def expected(hint: Any) -> str:
         return f'{len(arguments)} {_plural(arguments[0])}'
     if origin is not None and issubclass(origin, Mapping):
         return f'a dict of {_plural(arguments[1])}'
-    if origin is not None and issubclass(origin, Collection):
+    if origin is Callable:
+        return 'a function'
+    if origin is not None and issubclass(origin, Iterable):
         return f'a list of {_plural(arguments[0])}'
-    return NAMES.get(hint, 'a dict' if typing.is_typeddict(hint) else f'a {getattr(hint, "__name__", hint)}')
+    if hint in NAMES or typing.is_typeddict(hint):
+        return NAMES.get(hint, 'a dict')
+    name = getattr(hint, '__name__', str(hint))
+    return ARRAYS.get(name) or f'{"an" if name[:1] in "AEIOU" else "a"} {name}'
 
 
+# By name, to import neither torch nor numpy here.
+ARRAYS = {'Tensor': 'a tensor', 'ndarray': 'an array'}
 NAMES: dict[Any, str] = {
     bool: 'True or False',
     int: 'an integer',
@@ -258,7 +344,7 @@ def _plural(hint: Any) -> str:
     return name if name else f'items, each {expected(hint)}'
 
 
-def _fits_plain(value: Any, hint: Any) -> bool:
+def _fits_plain(value: Any, hint: Any, exact: bool) -> bool:
     if hint is Any or hint is object or isinstance(hint, (TypeVar, str)):
         return True
     if hint is None or hint is types.NoneType:
@@ -272,16 +358,19 @@ def _fits_plain(value: Any, hint: Any) -> bool:
         return isinstance(value, (list, tuple))
     if not inspect.isclass(hint):
         return True
-    # A class of ours may be given as the config that it is built from, or by what that says is wrong.
+    # A component may be given as the config that it is built from; building says what is wrong with that.
     builtin = hint.__module__ in ('builtins', 'collections.abc')
-    return isinstance(value, hint) or not builtin
+    return isinstance(value, hint) or not (builtin or exact)
 
 
-def _annotated(value: Any, hint: Any, path: str) -> Mismatch | None:
-    inner, *notes = typing.get_args(hint)
-    if any(isinstance(note, Parsed) for note in notes):
+def _annotated(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
+    inner, notes = hint.__origin__, hint.__metadata__
+    if isinstance(notes[0], Parsed):
         return None
-    found = mismatch(value, inner, path)
+    if isinstance(notes[0], Judge):
+        found = mismatch(value, inner, path, exact=True)
+        return Mismatch(path, expected(hint), value) if found else notes[0].judge(value, path, hint)
+    found = mismatch(value, inner, path, exact=exact)
     ranged = any(isinstance(note, Range) for note in notes)
     if found is not None:
         return Mismatch(path, expected(hint), value) if ranged and found.path == path else found
@@ -289,30 +378,38 @@ def _annotated(value: Any, hint: Any, path: str) -> Mismatch | None:
     return None if fits else Mismatch(path, expected(hint), value)
 
 
-def _union(value: Any, hint: Any, path: str) -> Mismatch | None:
-    found = [mismatch(value, one, path) for one in typing.get_args(hint)]
-    if None in found:
-        return None
+def _union(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
+    found = []
+    for one in typing.get_args(hint):
+        found.append(mismatch(value, one, path, exact=exact))
+        if found[-1] is None:
+            return None
     # What is wrong within a container says more than that it is no None.
-    inner = [one for one in found if one and (one.path != path or one.expected.startswith('a dict with'))]
+    inner = [one for one in found if one and (one.path != path or one.text or one.expected.startswith('a dict with'))]
     return inner[0] if inner else Mismatch(path, expected(hint), value)
 
 
-def _container(value: Any, hint: Any, path: str) -> Mismatch | None:
+def _container(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             return Mismatch(path, expected(hint), value)
         for key, item in value.items():
-            found = mismatch(key, arguments[0], f'{path}, a key of it,')
-            found = found or mismatch(item, arguments[1], f'{path}.{printable(str(key))}')
+            found = mismatch(key, arguments[0], f'{path}, a key of it,', exact=exact)
+            found = found or mismatch(item, arguments[1], f'{path}.{printable(str(key))}', exact=exact)
             if found:
                 return found
         return None
-    if not issubclass(origin, Collection):  # a callable, a type: nothing to look into
+    if origin is Callable:
+        return None if callable(value) else Mismatch(path, expected(hint), value)
+    if not issubclass(origin, Iterable):  # a type: nothing to look into
         return None
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, Set)):
+    # What is passed once cannot be looked into.
+    kinds = (Sequence, Set) if issubclass(origin, Collection) else Iterable
+    if isinstance(value, (str, bytes)) or not isinstance(value, kinds):
         return Mismatch(path, expected(hint), value)
+    if not isinstance(value, Collection):
+        return None
     if origin is tuple and Ellipsis not in arguments:
         if len(value) != len(arguments):
             return Mismatch(path, expected(hint), value)
@@ -320,7 +417,7 @@ def _container(value: Any, hint: Any, path: str) -> Mismatch | None:
     else:
         hints = [arguments[0]] * len(value)
     pairs = enumerate(zip(value, hints, strict=True))
-    return next(filter(None, (mismatch(item, one, f'{path}[{n}]') for n, (item, one) in pairs)), None)
+    return next(filter(None, (mismatch(item, one, f'{path}[{n}]', exact=exact) for n, (item, one) in pairs)), None)
 
 
 def _may_be_absent(hint: Any) -> bool:
@@ -332,13 +429,13 @@ def _typed_dict_hints(hint: Any) -> dict[str, Any]:
     return typing.get_type_hints(hint, include_extras=True)
 
 
-def _entries(value: Any, hint: Any, path: str) -> Mismatch | None:
+def _entries(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
     """Checks a ``TypedDict``; keys that it does not have are left to those who know them."""
     if not isinstance(value, Mapping):
         return Mismatch(path, 'a dict', value)
     for key, inner in _typed_dict_hints(hint).items():
         if key in value:
-            found = mismatch(value[key], inner, f'{path}.{key}')
+            found = mismatch(value[key], inner, f'{path}.{key}', exact=exact)
             if found:
                 return found
         elif not _may_be_absent(inner):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from mmadv.attacks.checks import check_images, check_radius
+from mmadv.attacks.checks import Images, Labels, check_radius
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.problem import Model, Problem
@@ -24,7 +24,9 @@ from mmadv.attacks.result import AttackResult, Found
 from mmadv.attacks.schedules import Schedule
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Positive, Radius, checked
 from mmadv.registry import ATTACKS, OBJECTIVES, SCHEDULES, THREATS, Registry, build
+from mmadv.shapes import Seeds
 
 
 class Attack(ABC):
@@ -82,6 +84,7 @@ class Attack(ABC):
             start: (N, C, h, w) first iterate within the budget, instead of the attack's own choice.
         """
 
+    @checked
     def with_threat(self, threat: Threat) -> Any:
         """Returns the same attack under another threat model.
 
@@ -90,7 +93,8 @@ class Attack(ABC):
         """
         return dataclasses.replace(self, threat=threat)
 
-    def with_steps(self, steps: int) -> Any:
+    @checked
+    def with_steps(self, steps: Positive) -> Any:
         """Returns the same attack with another number of iterations.
 
         Raises:
@@ -98,7 +102,8 @@ class Attack(ABC):
         """
         return dataclasses.replace(self, steps=steps)
 
-    def with_radius(self, radius: str | float) -> Any:
+    @checked
+    def with_radius(self, radius: Radius) -> Any:
         """Returns the same attack at another radius."""
         return self.with_threat(self.threat.with_radius(radius))
 
@@ -106,15 +111,16 @@ class Attack(ABC):
         """Returns the config that ``mmadv.registry.build`` makes this attack from: type and every parameter."""
         return _describe(self)
 
+    @checked
     def __call__(
         self,
         model: Model,
-        images: Tensor,
-        labels: Tensor,
+        images: Images,
+        labels: Labels,
         *,
-        seeds: Sequence[int] | None = None,
-        ignore_index: int = 255,
-        start: Tensor | None = None,
+        seeds: Seeds | None = None,
+        ignore_index: IgnoreIndex = 255,
+        start: Images | None = None,
     ) -> AttackResult:
         """Attacks a batch and evaluates the result.
 
@@ -155,15 +161,16 @@ class Attack(ABC):
         none.members = dict.fromkeys(result.members, none)
         return _merge(result, none, attackable)
 
+    @checked
     def perturb(
         self,
         model: Model,
-        images: Tensor,
-        labels: Tensor,
+        images: Images,
+        labels: Labels,
         *,
-        seeds: Sequence[int] | None = None,
-        ignore_index: int = 255,
-        start: Tensor | None = None,
+        seeds: Seeds | None = None,
+        ignore_index: IgnoreIndex = 255,
+        start: Images | None = None,
     ) -> Tensor:
         """Returns the adversarial images alone, (N, C, h, w): what training needs, without a last evaluation."""
         found, _, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
@@ -180,10 +187,7 @@ class Attack(ABC):
         ignore_index: int,
         start: Tensor | None,
     ) -> tuple[Found, Problem, Tensor]:
-        check_batch(images, labels, seeds)
         check_radius(self.threat, images)
-        if start is not None:
-            check_images(start, 'start')
         with torch.inference_mode(False), torch.enable_grad():
             images, labels = images.detach().clone(), labels.detach().clone()
             attackable = (labels != ignore_index).flatten(1).any(1)
@@ -234,23 +238,13 @@ class Wrapper(Attack):
         """Iterations of the attack inside."""
         return self.attack.steps
 
+    @checked
     def with_threat(self, threat: Threat) -> Any:
         return dataclasses.replace(self, attack=self.attack.with_threat(threat))
 
-    def with_steps(self, steps: int) -> Any:
+    @checked
+    def with_steps(self, steps: Positive) -> Any:
         return dataclasses.replace(self, attack=self.attack.with_steps(steps))
-
-
-def check_batch(images: Tensor, labels: Tensor, seeds: Sequence[int] | None) -> None:
-    """Raises UserError when images, labels or seeds are not what an attack takes."""
-    check_images(images)
-    if labels.ndim != 3 or labels.dtype != torch.int64 or len(labels) != len(images):
-        raise UserError(
-            f'labels must be int64 of shape (N, H, W) with N = {len(images)}; '
-            f'found {labels.dtype} of shape {tuple(labels.shape)}'
-        )
-    if seeds is not None and len(seeds) != len(images):
-        raise UserError(f'seeds must hold one integer per image, {len(images)}; found {len(seeds)}')
 
 
 def _result(problem: Problem, found: Found) -> AttackResult:

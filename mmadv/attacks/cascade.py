@@ -14,6 +14,7 @@ from mmadv.attacks.restarts import strongest_in_turn
 from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
+from mmadv.fields import Positive, checked
 from mmadv.registry import ATTACKS
 
 
@@ -52,7 +53,8 @@ class Cascade(AttackGroup):
         """Iterations of all attacks together."""
         return sum(self._shares())
 
-    def with_steps(self, steps: int) -> Cascade:
+    @checked
+    def with_steps(self, steps: Positive) -> Cascade:
         """Returns the same attacks with that many iterations together, shared out as now."""
         counts = shared_out(steps, self._shares())
         pairs = zip(self.attacks.items(), counts, strict=True)

@@ -5,31 +5,44 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from mmadv.attacks.threat import Linf, Threat, parse_radius
 from mmadv.errors import UserError
+from mmadv.shapes import ANY_FLOATS, FLOATS, Shaped
 
 # Sums of probabilities are rounded to the precision of the model, float16 at worst.
 SUM_TOLERANCE = 5e-3
 
 
-def check_images(images: Tensor, what: str = 'images') -> None:
-    """Raises UserError unless ``images`` are (N, C, H, W), float32 or float64, with all values in [0, 1].
+def in_unit_range(images: Tensor) -> tuple[str, str] | None:
+    """Returns the range that values must lie in and theirs, None where all of them do; NaN does not."""
+    if not images.numel():
+        return None
+    lowest, highest = torch.stack(torch.aminmax(images.detach())).tolist()
+    fits = lowest >= 0 and highest <= 1
+    return None if fits else ('in [0, 1]', f'values from {lowest:g} to {highest:g}')
 
-    Args:
-        images: the tensor.
-        what: what the message calls it.
-    """
-    if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
-        raise UserError(
-            f'{what} must be float32 or float64 of shape (N, C, H, W); '
-            f'found {images.dtype} of shape {tuple(images.shape)}'
-        )
-    check_range(images, what)
+
+def finite(values: Tensor) -> tuple[str, str] | None:
+    """Returns what values must be and what some are, None where all are finite."""
+    if not values.numel():
+        return None
+    values = values.detach()
+    # The lowest and the highest are finite where all are, and NaN where one is.
+    lowest, highest = torch.stack([values.amin(), values.amax()]).tolist()
+    return None if math.isfinite(lowest) and math.isfinite(highest) else ('finite', f'{lowest:g} to {highest:g}')
+
+
+# Arguments of public entries; those with a range take one reduction and one wait for the device.
+Images = Annotated[Tensor, Shaped('N C h w', FLOATS, in_unit_range)]
+Image = Annotated[Tensor, Shaped('C h w', FLOATS, in_unit_range)]
+Labels = Annotated[Tensor, Shaped('N H W', ('int64',))]
+Logits = Annotated[Tensor, Shaped('N K H W', ANY_FLOATS, finite)]
+Mask = Annotated[Tensor, Shaped('N 1 h w', ('bool',))]
 
 
 def check_range(images: Tensor, what: str = 'images', *, takes_nan: bool = False) -> None:
@@ -40,13 +53,9 @@ def check_range(images: Tensor, what: str = 'images', *, takes_nan: bool = False
         what: what the message calls it.
         takes_nan: let NaN pass, where it shows in what is computed next.
     """
-    if not images.numel():
-        return
-    lowest, highest = torch.stack(torch.aminmax(images.detach())).tolist()
-    if takes_nan and math.isnan(lowest):
-        return
-    if not (lowest >= 0 and highest <= 1):
-        raise UserError(f'{what} must be in [0, 1]; found values from {lowest:g} to {highest:g}')
+    found = in_unit_range(images)
+    if found is not None and not (takes_nan and 'nan' in found[1]):
+        raise UserError(f'{what} must be {found[0]}; found {found[1]}')
 
 
 def check_radius(threat: Threat, images: Tensor) -> None:

@@ -14,6 +14,7 @@ from mmadv.attacks.problem import Problem
 from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
+from mmadv.fields import Positive, checked
 from mmadv.registry import ATTACKS
 
 
@@ -54,13 +55,15 @@ class FastNewton(Attack):
     def is_random(self) -> bool:
         return False
 
+    @checked
     def with_threat(self, threat: Threat) -> FastNewton:
         """Returns the attack with its step bounded by a Linf radius."""
         if not isinstance(threat, Linf):
             raise UserError(f'FastNewton steps by signs and takes a Linf bound; found {threat}')
         return dataclasses.replace(self, max_radius=threat.radius)
 
-    def with_steps(self, steps: int) -> FastNewton:
+    @checked
+    def with_steps(self, steps: Positive) -> FastNewton:
         """Raises UserError unless ``steps`` is 1."""
         if steps != 1:
             raise UserError(f'FastNewton takes one step; found steps={steps}')

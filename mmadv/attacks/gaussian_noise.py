@@ -13,6 +13,7 @@ from mmadv.attacks.randomness import normal_noise
 from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
+from mmadv.fields import Positive, checked
 from mmadv.registry import ATTACKS
 
 
@@ -51,11 +52,13 @@ class GaussianNoise(Noise):
         """The whole range of images: noise has no radius."""
         return Linf(radius=1.0)
 
+    @checked
     def with_threat(self, threat: Threat) -> GaussianNoise:
         """Raises UserError: noise has no radius."""
         raise UserError(f'GaussianNoise has no radius, so it cannot take {threat}; change sigma')
 
-    def with_steps(self, steps: int) -> GaussianNoise:
+    @checked
+    def with_steps(self, steps: Positive) -> GaussianNoise:
         """Raises UserError: noise takes no steps."""
         raise UserError(f'GaussianNoise takes no steps; found steps={steps}')
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
+from mmadv.fields import Positive, checked
 from mmadv.registry import ATTACKS, build
 
 
@@ -70,10 +71,12 @@ class AttackGroup(Attack):
         """Iterations of the first attack, which ``with_steps`` sets for all."""
         return self.first.steps
 
+    @checked
     def with_threat(self, threat: Threat) -> Any:
         return self._each(lambda attack: attack.with_threat(threat))
 
-    def with_steps(self, steps: int) -> Any:
+    @checked
+    def with_steps(self, steps: Positive) -> Any:
         return self._each(lambda attack: attack.with_steps(steps))
 
     def _each(self, change: Any) -> Any:

@@ -18,9 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmadv.attacks.checks import Labels, Logits
 from mmadv.attacks.class_weights import DATASET, PUBLISHED, checked_class_weights
 from mmadv.attacks.pixel_scores import PixelScores, by_rows, check_labels
 from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Share, checked
 from mmadv.registry import OBJECTIVES
 
 # From here up the square of a sigmoid is a normal float32 number.
@@ -42,14 +44,15 @@ class Objective(ABC):
     targeted: bool = False
     uses_clean_logits: ClassVar[bool] = False
 
+    @checked
     def __call__(
         self,
-        logits: Tensor,
-        labels: Tensor,
+        logits: Logits,
+        labels: Labels,
         *,
-        progress: float = 0.0,
-        ignore_index: int = 255,
-        clean_logits: Tensor | None = None,
+        progress: Share = 0.0,
+        ignore_index: IgnoreIndex = 255,
+        clean_logits: Logits | None = None,
     ) -> Tensor:
         """Returns the (N, H, W) objective, zero at ignored pixels, in the dtype of the logits (at least float32).
 
@@ -63,13 +66,8 @@ class Objective(ABC):
         Raises:
             UserError: sizes differ, a label is outside its range, or the clean logits are missing.
         """
-        if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
-            raise UserError(
-                f'logits of shape {tuple(logits.shape)} need labels of shape (N, H, W); found {tuple(labels.shape)}'
-            )
-        if self.uses_clean_logits and (clean_logits is None or clean_logits.shape != logits.shape):
-            found = None if clean_logits is None else tuple(clean_logits.shape)
-            raise UserError(f'{type(self).__name__} needs clean_logits of shape {tuple(logits.shape)}; found {found}')
+        if self.uses_clean_logits and clean_logits is None:
+            raise UserError(f'{type(self).__name__} needs clean_logits of shape {tuple(logits.shape)}; found None')
         check_labels(labels, logits.shape[1], ignore_index)
         scores = PixelScores(logits, labels, ignore_index=ignore_index, clean_logits=clean_logits)
         return self.value(scores, progress)
@@ -108,7 +106,8 @@ class Objective(ABC):
         weight = torch.where(scores.valid, -weight if self.targeted else weight, 0)
         return gradient.mul_(weight.unsqueeze(1))
 
-    def part(self, begin: float, end: float) -> Objective:
+    @checked
+    def part(self, begin: Share, end: Share) -> Objective:
         """Returns the objective of a phase, whose own progress runs from 0 to 1.
 
         Objectives whose schedule restarts in each phase, as that of SegPGD does within SEA, return themselves.
@@ -288,7 +287,8 @@ class Tsallis(LabelProbabilityObjective):
         first, last = self.orders
         return (1 - progress) * first + progress * last
 
-    def part(self, begin: float, end: float) -> Tsallis:
+    @checked
+    def part(self, begin: Share, end: Share) -> Tsallis:
         return dataclasses.replace(self, orders=(self.order(begin), self.order(end)))
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:

@@ -18,6 +18,7 @@ from mmadv.attacks.search import Search
 from mmadv.attacks.steps import scaled_step_size, warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError, nearest
+from mmadv.fields import checked
 from mmadv.registry import ATTACKS
 
 KEEP = ('last', 'best_loss', 'lowest_accuracy')
@@ -59,6 +60,7 @@ class PGD(GradientAttack):
     def is_random(self) -> bool:
         return self.random_start or self.random_step
 
+    @checked
     def with_threat(self, threat: Threat) -> PGD:
         """Returns the same attack under another threat model; a given step size stays the same share of the radius."""
         step_size = scaled_step_size(self.step_size, self.threat, threat, type(self).__name__)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmadv.attacks.checks import check_statistics
+from mmadv.attacks.checks import check_range, check_statistics
 from mmadv.errors import UserError
+from mmadv.fields import checked, checked_exactly
+from mmadv.shapes import FLOATS, Shaped
+
+# Their range is checked in the first pass alone: an attack makes many.
+Pixels = Annotated[Tensor, Shaped('N C h w', FLOATS)]
 
 
+@checked_exactly
 class FromPixels(nn.Module):
     """A model that takes normalised images, as one from images in [0, 1] to logits at the size of the images.
 
@@ -48,9 +54,14 @@ class FromPixels(nn.Module):
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
         self.align_corners = align_corners
+        self._is_new = True
 
-    def forward(self, images: Tensor) -> Tensor:
+    @checked
+    def forward(self, images: Pixels) -> Tensor:
         """Returns logits (N, K, h, w) for images (N, C, h, w) in [0, 1]."""
+        if self._is_new:
+            check_range(images, 'FromPixels.images')
+            self._is_new = False
         if images.shape[1] != len(self.mean):
             raise UserError(f'FromPixels: images have {images.shape[1]} channels, mean has {len(self.mean)} values')
         mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))

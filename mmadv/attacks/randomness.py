@@ -11,15 +11,26 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mmadv.errors import UserError
+from mmadv.printing import shown
+
+KEYS = (str, int, float, bool, type(None))
+
 
 def derive_seed(*keys: object) -> int:
     """Returns a seed in [0, 2**63) that is a fixed function of the keys' printed form.
+
+    Raises:
+        UserError: a key of another type, whose printed form may differ from run to run, or between equal numbers.
 
     >>> derive_seed(0, 'image.png') == derive_seed(0, 'image.png')
     True
     >>> derive_seed(0, 'restart', 1) == derive_seed(0, 'restart', 2)
     False
     """
+    for key in keys:
+        if type(key) not in KEYS:
+            raise UserError(f'keys of a seed must be texts or Python numbers; found {shown(key)}')
     digest = hashlib.blake2b(repr(keys).encode(), digest_size=8).digest()
     return int.from_bytes(digest, 'little') >> 1
 

@@ -11,20 +11,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mmadv.attacks.randomness import derive_seed, normal_noise, uniform_noise, uniform_scalars
 from mmadv.errors import UserError
-from mmadv.fields import Radius
+from mmadv.fields import PositiveNumber, Radius, checked
 from mmadv.registry import THREATS
+from mmadv.shapes import FLOATS, Seeds, Shaped
 
 # In L2, of images with 10^12 values.
 LARGEST_RADIUS = 1e6
+Batch = Annotated[Tensor, Shaped('N C h w', FLOATS)]
 
 
-def parse_radius(radius: str | float, *, what: str = 'radius') -> float:
+@checked
+def parse_radius(radius: Radius, *, what: str = 'radius') -> float:
     """Returns a radius (or step size) as a float, from '4/255', '0.03', 0.03 or 4/255.
 
     >>> parse_radius('4/255') == 4 / 255 and parse_radius('0.5/255') == 0.5 / 255
@@ -88,11 +92,13 @@ class Threat(ABC):
             raise UserError('radius 0 leaves an attack nothing to change; give a positive radius, or evaluate clean')
         object.__setattr__(self, 'radius', radius)
 
-    def with_radius(self, radius: str | float) -> Threat:
+    @checked
+    def with_radius(self, radius: Radius) -> Threat:
         """Returns the same threat model with another radius."""
         return dataclasses.replace(self, radius=parse_radius(radius))
 
-    def scaled(self, factor: float) -> Threat:
+    @checked
+    def scaled(self, factor: PositiveNumber) -> Threat:
         """Returns the threat model with its radius multiplied by ``factor``."""
         return self.with_radius(self.radius * factor)
 
@@ -121,7 +127,8 @@ class Threat(ABC):
         tolerance = 8 * torch.finfo(images.dtype).eps * max(1.0, self.radius)
         return self.distance(images, centre) <= self.radius + tolerance
 
-    def contains(self, images: Tensor, centre: Tensor) -> Tensor:
+    @checked
+    def contains(self, images: Batch, centre: Batch) -> Tensor:
         """Returns per image whether it is in the ball and in [0, 1]; (N,) bool."""
         in_range = ((images >= 0) & (images <= 1)).flatten(1).all(1)
         return self.in_ball(images, centre) & in_range
@@ -137,7 +144,8 @@ class Linf(Threat):
         if self.radius > 1:
             raise UserError(f"Linf radius {self.radius:g} is more than the whole range [0, 1]; write '4/255', not 4")
 
-    def scaled(self, factor: float) -> Linf:
+    @checked
+    def scaled(self, factor: PositiveNumber) -> Linf:
         """Returns the ball scaled by ``factor``; beyond radius 1 it holds every image, so it stops there."""
         return Linf(radius=min(self.radius * factor, 1.0))
 
@@ -147,7 +155,8 @@ class Linf(Threat):
     def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
         return images + step_size * gradient.sign()
 
-    def random_start(self, centre: Tensor, seeds: Sequence[int]) -> Tensor:
+    @checked
+    def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
         return self.project(centre + self.radius * uniform_noise(centre, seeds), centre)
 
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
@@ -192,7 +201,8 @@ class L2(Threat):
         norm = _per_image(_l2(direction).to(gradient.dtype)).clamp_min(torch.finfo(gradient.dtype).tiny)
         return images + step_size * direction / norm
 
-    def random_start(self, centre: Tensor, seeds: Sequence[int]) -> Tensor:
+    @checked
+    def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
         direction = normal_noise(centre, seeds)
         direction = direction / _per_image(_l2(direction).to(centre.dtype))
         share = uniform_scalars(centre, [derive_seed(seed, 'radius') for seed in seeds])

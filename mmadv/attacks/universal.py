@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmadv.attacks.attack import Attack, build_parts, check_batch, check_steps
-from mmadv.attacks.checks import check_range, checked_step_size
+from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.checks import Images, Labels, check_range, checked_step_size
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import CrossEntropy, Objective
 from mmadv.attacks.problem import Model, Problem
@@ -20,7 +20,12 @@ from mmadv.attacks.result import Found
 from mmadv.attacks.steps import scaled_step_size, warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Seed, check, checked
 from mmadv.registry import ATTACKS
+from mmadv.shapes import FLOATS, Shaped
+
+# What is added to an image.
+Change = Annotated[Tensor, Shaped('C h w', FLOATS)]
 
 
 class TrainingBatch(NamedTuple):
@@ -88,12 +93,14 @@ class Universal(Attack):
         found: Tensor | None = getattr(self, '_perturbation')  # noqa: B009
         return found
 
+    @checked
     def with_threat(self, threat: Threat) -> Universal:
         """Returns the same attack under another threat model; a given step size stays the same share of the radius."""
         step_size = scaled_step_size(self.step_size, self.threat, threat, 'Universal')
         return dataclasses.replace(self, threat=threat, step_size=step_size)
 
-    def with_perturbation(self, perturbation: Tensor) -> Universal:
+    @checked
+    def with_perturbation(self, perturbation: Change) -> Universal:
         """Returns the attack with a perturbation (C, h, w), projected on its budget.
 
         Raises:
@@ -104,7 +111,10 @@ class Universal(Attack):
         object.__setattr__(attack, '_perturbation', self._in_ball(perturbation.detach()[None])[0])
         return attack
 
-    def train(self, batches: Iterable[Sequence[TrainingBatch]], *, seed: int = 0, ignore_index: int = 255) -> Universal:
+    @checked
+    def train(
+        self, batches: Iterable[Sequence[TrainingBatch]], *, seed: Seed = 0, ignore_index: IgnoreIndex = 255
+    ) -> Universal:
         """Returns the attack with the perturbation that it finds.
 
         Args:
@@ -118,6 +128,7 @@ class Universal(Attack):
         perturbation: Tensor | None = None
         done = 0
         for step, parts in zip(range(self.steps), batches, strict=False):
+            check(parts, Sequence[TrainingBatch], f'Universal.train.batches[{step}]', exact=True)
             kept = [_labelled(part, ignore_index) for part in parts]
             kept = [part for part in kept if len(part.images)]
             for part in kept:
@@ -193,9 +204,14 @@ def _share(progress: float) -> float:
     return 1 - 0.9 * progress
 
 
+@checked
+def check_part(model: Model, images: Images, labels: Labels) -> None:
+    """Raises UserError where a part of a mini-batch is not what an attack takes."""
+
+
 def _labelled(part: TrainingBatch, ignore_index: int) -> TrainingBatch:
     """Returns the images that have a valid pixel."""
-    check_batch(part.images, part.labels, None)
+    check_part(*part)
     keep = (part.labels != ignore_index).flatten(1).any(1)
     return TrainingBatch(part.model, part.images[keep], part.labels[keep])
 

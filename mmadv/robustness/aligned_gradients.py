@@ -9,20 +9,51 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from mmadv.attacks.checks import check_images, warn_of_probabilities
+from mmadv.attacks.checks import Images, Labels, finite, warn_of_probabilities
 from mmadv.attacks.freezing import frozen
+from mmadv.attacks.pixel_scores import check_labels
+from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Positive, PositiveNumber, Range, checked, checked_exactly
+from mmadv.shapes import ANY_FLOATS, Shaped
 
 # Gradients of so many classes are held at once where they are only measured.
 CLASSES_AT_ONCE = 8
-OVER = ('valid', 'class')
+Over = Literal['valid', 'class']
+# In cycles per pixel, along an axis at most a half.
+Frequency = Annotated[float, Range(0, math.sqrt(0.5))]
+Scores = Annotated[Tensor, Shaped('N T', ANY_FLOATS)]
+Classes = Annotated[Tensor, Shaped('N T', ('int64',))]
+Samples = Annotated[Tensor, Shaped('N *S', ANY_FLOATS)]
+Vectors = Annotated[Tensor, Shaped('N T *S', ANY_FLOATS)]
 
 
+def check_classes(classes: Tensor, num_classes: int, name: str) -> None:
+    """Raises UserError for a class outside [0, num_classes): an index that counts from the end, or fails on a device.
+
+    Args:
+        classes: int64, of any shape.
+        num_classes: K.
+        name: of the argument, for the message.
+    """
+    if classes.numel():
+        lowest, highest = torch.stack(torch.aminmax(classes)).tolist()
+        if lowest < 0 or highest >= num_classes:
+            raise UserError(f'{name} must lie in [0, {num_classes}); found values from {lowest} to {highest}')
+
+
+@checked
 def class_scores(
-    logits: Tensor, classes: Tensor, labels: Tensor | None = None, *, over: str = 'valid', ignore_index: int = 255
+    logits: Annotated[Tensor, Shaped(('N K', 'N K H W'), ANY_FLOATS)],
+    classes: Classes,
+    labels: Labels | None = None,
+    *,
+    over: Over = 'valid',
+    ignore_index: IgnoreIndex = 255,
 ) -> Tensor:
     """Returns the score of each image for each of its target classes, (N, T).
 
@@ -38,17 +69,14 @@ def class_scores(
         ignore_index: label of pixels that are in no mean.
 
     Raises:
-        ValueError: another ``over``, or sizes that do not fit.
+        UserError: sizes that do not fit, a class or label that is none of the logits, or no labels for a segmentor.
     """
-    if over not in OVER:
-        raise ValueError(f"over must be 'valid' or 'class'; found {over!r}")
-    if classes.ndim != 2 or len(classes) != len(logits):
-        raise ValueError(f'classes must be (N, T) with N = {len(logits)}; found {tuple(classes.shape)}')
+    check_classes(classes, logits.shape[1], 'class_scores.classes')
     if logits.ndim == 2:
         return logits.gather(1, classes)
-    if labels is None or logits.ndim != 4 or labels.shape != (len(logits), *logits.shape[2:]):
-        found = None if labels is None else tuple(labels.shape)
-        raise ValueError(f'logits {tuple(logits.shape)} need labels of their size (N, H, W); found {found}')
+    if labels is None:
+        raise UserError(f'class_scores.labels must be given for logits {tuple(logits.shape)} of a segmentor')
+    check_labels(labels, logits.shape[1], ignore_index)
     chosen = logits.gather(1, classes[:, :, None, None].expand(-1, -1, *logits.shape[2:]))
     counted = (labels != ignore_index)[:, None].expand_as(chosen)
     if over == 'class':
@@ -60,7 +88,8 @@ def class_scores(
     return torch.where(counted, chosen, 0).flatten(2).sum(2) / pixels.clamp_min(1)
 
 
-def input_gradients(scores: Tensor, images: Tensor, *, create_graph: bool = False) -> Tensor:
+@checked
+def input_gradients(scores: Scores, images: Samples, *, create_graph: bool = False) -> Tensor:
     """Returns the gradient of each score with respect to its own image, (N, T, *S).
 
     Costs one backward pass for each of the T columns. Where images influence each other's scores, as through a batch
@@ -72,18 +101,23 @@ def input_gradients(scores: Tensor, images: Tensor, *, create_graph: bool = Fals
         create_graph: whether the gradients are to be differentiated themselves.
 
     Raises:
-        ValueError: the scores do not depend on the images.
+        UserError: the scores do not depend on the images.
     """
     if not scores.requires_grad or not images.requires_grad:
-        raise ValueError('the scores do not depend on the images differentiably; images must require gradients')
+        raise UserError('the scores do not depend on the images differentiably; images must require gradients')
     columns = []
     for t in range(scores.shape[1]):
-        (gradient,) = torch.autograd.grad(scores[:, t].sum(), images, create_graph=create_graph, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            scores[:, t].sum(), images, create_graph=create_graph, retain_graph=True, allow_unused=True
+        )
+        if gradient is None:
+            raise UserError('the scores do not depend on the images; compute them from these very tensors')
         columns.append(gradient)
     return torch.stack(columns, 1)
 
 
-def cosine_similarity(vectors: Tensor, others: Tensor, *, guard: float = 1e-8) -> Tensor:
+@checked
+def cosine_similarity(vectors: Vectors, others: Vectors, *, guard: PositiveNumber = 1e-8) -> Tensor:
     """Returns v·u / max(‖v‖‖u‖, guard) over all but the first two dimensions, (N, T) (PAG paper, equation 2).
 
     Args:
@@ -111,6 +145,7 @@ class Alignment:
     gradients: Tensor
 
 
+@checked_exactly
 @dataclass(frozen=True, kw_only=True)
 class PAGLoss:
     """λ Σ_t (1 - cos(∇ₓ f_t(x), g(x, t))), the auxiliary loss that aligns input gradients.
@@ -126,20 +161,21 @@ class PAGLoss:
         guard: ε of equation 2.
 
     Raises:
-        ValueError: a weight that is not positive, or a guard that is not.
+        UserError: a weight that is not positive, or a guard that is not.
     """
 
-    weight: float
-    num_classes: int | None = None
-    guard: float = 1e-8
+    weight: PositiveNumber
+    num_classes: Positive | None = None
+    guard: PositiveNumber = 1e-8
 
-    def __post_init__(self) -> None:
-        for name in ('weight', 'guard'):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise ValueError(f'PAGLoss: {name} must be a positive number; found {value!r}')
-
-    def __call__(self, scores: Tensor, images: Tensor, targets: Tensor, mask: Tensor | None = None) -> Alignment:
+    @checked
+    def __call__(
+        self,
+        scores: Scores,
+        images: Samples,
+        targets: Vectors,
+        mask: Annotated[Tensor, Shaped('_ *', ('bool',))] | None = None,
+    ) -> Alignment:
         """Returns the loss of each image, with a graph for the second backward pass.
 
         Args:
@@ -149,14 +185,11 @@ class PAGLoss:
             mask: (N, *S) or broadcastable; False where a gradient does not count, such as padding.
 
         Raises:
-            ValueError: shapes that do not fit, or scores that do not depend on the images.
+            UserError: shapes that do not fit, or scores that do not depend on the images.
         """
-        if targets.shape != (*scores.shape, *images.shape[1:]):
-            raise ValueError(
-                f'targets must be (N, T, *S) = {(*scores.shape, *images.shape[1:])}; found {tuple(targets.shape)}'
-            )
         gradients = input_gradients(scores, images, create_graph=True)
         if mask is not None:
+            _check_broadcastable(mask, images.shape)
             gradients, targets = gradients * mask[:, None], targets * mask[:, None]
         cosines = cosine_similarity(gradients, targets.detach(), guard=self.guard)
         scale = 1.0 if self.num_classes is None else self.num_classes / scores.shape[1]
@@ -164,7 +197,18 @@ class PAGLoss:
         return Alignment(loss, cosines.detach(), gradients.detach())
 
 
-def high_frequency_share(gradients: Tensor, *, cutoff: float = 0.25) -> Tensor:
+def _check_broadcastable(mask: Tensor, shape: torch.Size) -> None:
+    fits = mask.ndim == len(shape) and all(size in (1, whole) for size, whole in zip(mask.shape, shape, strict=True))
+    if not fits:
+        raise UserError(
+            f'PAGLoss.mask must be of the shape of the images, {tuple(shape)}, or 1; found {tuple(mask.shape)}'
+        )
+
+
+@checked
+def high_frequency_share(
+    gradients: Annotated[Tensor, Shaped('* C H W', ANY_FLOATS, finite)], *, cutoff: Frequency = 0.25
+) -> Tensor:
     """Returns the share of each map's energy at spatial frequencies above ``cutoff``, (...,): its sharpness.
 
     White noise has about ``1 - π cutoff²`` of it, smooth maps little. The energy is that of the discrete Fourier
@@ -188,16 +232,17 @@ def high_frequency_share(gradients: Tensor, *, cutoff: float = 0.25) -> Tensor:
     return torch.where(total > 0, high / total.clamp_min(torch.finfo(energy.dtype).tiny), 0.0)
 
 
+@checked
 @torch.enable_grad()
 def measure_gradients(
     model: Callable[[Tensor], Tensor],
-    images: Tensor,
-    labels: Tensor | None,
-    classes: Tensor,
+    images: Images,
+    labels: Labels | None,
+    classes: Classes,
     target: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     *,
-    over: str = 'valid',
-    ignore_index: int = 255,
+    over: Over = 'valid',
+    ignore_index: IgnoreIndex = 255,
 ) -> tuple[Tensor, Tensor]:
     """Returns how aligned and how sharp the input gradients of class scores are: cosines and shares, (N, T) each.
 
@@ -216,7 +261,6 @@ def measure_gradients(
     Raises:
         UserError: images that are not in [0, 1].
     """
-    check_images(images)
     cosines, shares = [], []
     with frozen(model):
         inputs = images.detach().requires_grad_()

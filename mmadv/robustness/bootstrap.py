@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from mmadv.errors import UserError
+from mmadv.fields import Positive, Probability, Seed, checked
 from mmadv.robustness.counts import Counts
 
 SAMPLES = 1000
@@ -14,8 +16,9 @@ LEVEL = 0.95
 DRAWS = 2**20
 
 
+@checked
 def bootstrap(
-    counts: Counts, samples: int = SAMPLES, level: float = LEVEL, seed: int = 0
+    counts: Counts, samples: Positive = SAMPLES, level: Probability = LEVEL, seed: Seed = 0
 ) -> dict[str, tuple[float, float] | None]:
     """Returns percentile intervals of aAcc, aAcc_image_mean, mAcc and mIoU over resampled images (Efron, 1979).
 
@@ -35,8 +38,9 @@ def bootstrap(
     return _intervals(len(counts), lambda weights: _resampled(counts, weights), samples, level, seed)
 
 
+@checked
 def paired_bootstrap(
-    counts: Counts, reference: Counts, samples: int = SAMPLES, level: float = LEVEL, seed: int = 0
+    counts: Counts, reference: Counts, samples: Positive = SAMPLES, level: Probability = LEVEL, seed: Seed = 0
 ) -> dict[str, tuple[float, float] | None]:
     """Returns percentile intervals of how much higher the metrics are than those of a reference on the same images.
 
@@ -53,10 +57,10 @@ def paired_bootstrap(
         Metric -> (low, high), as of ``bootstrap``.
 
     Raises:
-        ValueError: the counts are not of the same images.
+        UserError: the counts are not of the same images.
     """
     if counts.label.shape != reference.label.shape or (counts.label != reference.label).any():
-        raise ValueError('a paired comparison needs counts of the same images, in the same order')
+        raise UserError('a paired comparison needs counts and reference of the same images, in the same order')
     known = counts.valid > 0
     pair = counts.select(known), reference.select(known)
 

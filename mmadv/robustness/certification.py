@@ -9,13 +9,27 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
 from scipy.special import betainc, betaincinv
 from scipy.stats import norm
 
 from mmadv.attacks.checks import check_sigma
-from mmadv.robustness.counts import Counts, count
+from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Positive, Probability, Share, checked
+from mmadv.robustness.counts import Areas, Counts, count
+from mmadv.shapes import FLOATS, INTEGERS, Shaped
+
+
+def in_unit_range(values: np.ndarray) -> tuple[str, str] | None:
+    """Returns the range that values must lie in and theirs, None where all of them do; NaN does not."""
+    lowest, highest = values.min(), values.max()
+    fits = lowest >= 0 and highest <= 1
+    return None if fits else ('in [0, 1]', f'values from {lowest:g} to {highest:g}')
+
+
+Shares = Annotated[np.ndarray, Shaped('*S', FLOATS, in_unit_range)]
 
 # The bounds that hold for each kind of smoothing; the first is the default.
 SHARES = {'hard': ('clopper-pearson',), 'soft': ('hoeffding', 'bernstein')}
@@ -100,12 +114,14 @@ BOUNDS: dict[str, Bound] = {
 }
 
 
-def bonferroni(p_values: np.ndarray, alpha: float) -> np.ndarray:
+@checked
+def bonferroni(p_values: Shares, alpha: Probability) -> np.ndarray:
     """Returns which hypotheses are rejected, of any shape, with a family-wise error rate of at most α (Bonferroni)."""
     return p_values < alpha / p_values.size
 
 
-def holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
+@checked
+def holm(p_values: Shares, alpha: Probability) -> np.ndarray:
     """Returns which hypotheses are rejected, with a family-wise error rate of at most α (Holm, 1979).
 
     The i-th smallest of m p-values, from i = 0, is held against α / (m - i), up to the first that fails. It rejects
@@ -121,7 +137,8 @@ def holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
 CORRECTIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {'bonferroni': bonferroni, 'holm': holm}
 
 
-def certified_radius(lower: np.ndarray | float, sigma: float, upper: np.ndarray | float | None = None) -> np.ndarray:
+@checked
+def certified_radius(lower: Shares | Share, sigma: float, upper: Shares | Share | None = None) -> np.ndarray:
     """Returns the L2 radius within which the largest share stays the largest, 0 where nothing is certified.
 
     σ/2 (Φ⁻¹(p_A) - Φ⁻¹(p_B)), theorem 1 of Kaur et al. (2019) for soft and Cohen et al. (2019) for hard smoothing.
@@ -137,12 +154,23 @@ def certified_radius(lower: np.ndarray | float, sigma: float, upper: np.ndarray 
     check_sigma(sigma, 'certified_radius')
     lower = np.asarray(lower, dtype=np.float64)
     other = 1 - lower if upper is None else np.asarray(upper, dtype=np.float64)
+    return _radius(lower, sigma, other)
+
+
+def _radius(lower: np.ndarray, sigma: float, other: np.ndarray) -> np.ndarray:
     radius = sigma / 2 * (norm.ppf(lower) - norm.ppf(other))
     return np.where(lower > other, radius, 0.0)
 
 
+@checked
 def soft_radii(
-    means: np.ndarray, variances: np.ndarray, n: int, *, alpha: float, sigma: float, bound: str = 'hoeffding'
+    means: Annotated[np.ndarray, Shaped('K *S', FLOATS, in_unit_range)],
+    variances: Annotated[np.ndarray, Shaped('K *S', FLOATS, in_unit_range)],
+    n: Positive,
+    *,
+    alpha: Probability,
+    sigma: float,
+    bound: Literal['hoeffding', 'bernstein'] = 'hoeffding',
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns class and certified radius of every pixel from the mean probabilities of all classes (theorem 1).
 
@@ -157,8 +185,7 @@ def soft_radii(
         sigma: of the noise.
         bound: 'hoeffding' or 'bernstein'.
     """
-    if bound not in SHARES['soft']:
-        raise ValueError(f'bound must be one of {", ".join(SHARES["soft"])} for soft smoothing; found {bound!r}')
+    check_sigma(sigma, 'soft_radii')
     each = alpha / (2 * means.size)
     classes = means.argmax(0)
     lower = BOUNDS[bound].lower(means, variances, n, each)
@@ -166,11 +193,16 @@ def soft_radii(
     top = np.take_along_axis(lower, classes[None], 0)[0]
     np.put_along_axis(upper, classes[None], -np.inf, 0)
     other = np.minimum(upper.max(0), 1 - top)
-    return classes, certified_radius(top, sigma, other)
+    return classes, _radius(top, sigma, other)
 
 
+@checked
 def certified_counts(
-    classes: np.ndarray, certified: np.ndarray, labels: np.ndarray, num_classes: int, ignore_index: int = 255
+    classes: Annotated[np.ndarray, Shaped('H W', INTEGERS)],
+    certified: Annotated[np.ndarray, Shaped('H W', ('bool',))],
+    labels: Annotated[np.ndarray, Shaped('H W', INTEGERS)],
+    num_classes: Positive,
+    ignore_index: IgnoreIndex = 255,
 ) -> tuple[Counts, np.ndarray]:
     """Returns the counts of one image's certified pixels, and its abstained ones by label.
 
@@ -185,7 +217,12 @@ def certified_counts(
 
     Returns:
         Counts of one image, and (1, K) int64.
+
+    Raises:
+        UserError: a class or label outside its range.
     """
+    if classes.min() < 0 or classes.max() >= num_classes:
+        raise UserError(f'classes must lie in [0, {num_classes}), found values from {classes.min()} to {classes.max()}')
     predicted = np.where(certified, classes, num_classes)[None]
     counts = count(predicted, labels[None], num_classes + 1, ignore_index)
     kept = Counts(*(area[:, :num_classes] for area in (counts.intersection, counts.prediction, counts.label)))
@@ -193,7 +230,8 @@ def certified_counts(
     return kept, abstained[None]
 
 
-def worst_iou(counts: Counts, abstained: np.ndarray) -> np.ndarray:
+@checked
+def worst_iou(counts: Counts, abstained: Areas) -> np.ndarray:
     """Returns each class' IoU if every abstained pixel of another label were predicted as that class, (K,).
 
     The IoU under any attack within the radius is at least as high. NaN where a class is neither labelled nor
@@ -203,6 +241,8 @@ def worst_iou(counts: Counts, abstained: np.ndarray) -> np.ndarray:
         counts: of certified pixels.
         abstained: (N, K) abstained pixels by label.
     """
+    if abstained.shape != counts.label.shape:
+        raise UserError(f'abstained must be of shape {counts.label.shape}, as the counts; found {abstained.shape}')
     total = counts.total()
     intersection = total.intersection[0]
     others = abstained.sum() - abstained.sum(0)

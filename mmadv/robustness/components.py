@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mmadv.robustness.counts import Counts, metrics, worst_case
+from mmadv.errors import UserError
+from mmadv.fields import checked
+from mmadv.robustness.counts import Counts, check_same_images, metrics, worst_case
 
 SUBSET_LIMIT = 8
 
 
+@checked
 def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
     """Returns ``members`` and the metrics of the worst case over each subset, smallest first.
 
@@ -20,10 +23,11 @@ def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
         members: name -> counts of the same images, at most eight.
 
     Raises:
-        ValueError: more members.
+        UserError: no members, or more.
     """
+    check_same_images(members)
     if len(members) > SUBSET_LIMIT:
-        raise ValueError(f'every subset of {len(members)} attacks would be {2 ** len(members) - 1}; give fewer')
+        raise UserError(f'every subset of {len(members)} members would be {2 ** len(members) - 1}; give fewer')
     rows = []
     for size in range(1, len(members) + 1):
         for names in combinations(members, size):
@@ -32,11 +36,13 @@ def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
     return rows
 
 
+@checked
 def wins(members: Mapping[str, Counts]) -> dict[str, dict[str, int]]:
     """Returns for each member on how many images it is the ``worst``, and on how many ``alone``: no other is as low.
 
     Images without a valid pixel are left out. Of equally low members all are the worst.
     """
+    check_same_images(members)
     correct = np.stack([counts.correct for counts in members.values()])
     valid = next(iter(members.values())).valid > 0
     lowest = (correct == correct.min(axis=0)) & valid

@@ -9,12 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Positive, checked, checked_exactly
+from mmadv.shapes import INTEGERS, Shaped
 
+
+def not_negative(values: np.ndarray) -> tuple[str, str] | None:
+    """Returns what values must be and what the lowest is, None where they fit."""
+    lowest = values.min() if values.size else 0
+    return None if lowest >= 0 else ('at least 0', str(lowest))
+
+
+Areas = Annotated[np.ndarray, Shaped('N K', INTEGERS, not_negative)]
+Choice = Annotated[np.ndarray, Shaped('N', INTEGERS)]
+Maps = Annotated[torch.Tensor | np.ndarray, Shaped('N H W', INTEGERS)]
+
+
+@checked_exactly
 @dataclass(frozen=True)
 class Counts:
     """Pixel counts of N images and K classes, over valid pixels only.
@@ -23,16 +39,19 @@ class Counts:
         intersection: (N, K) int64, pixels whose prediction and label are both class k.
         prediction: (N, K) int64, valid pixels predicted as class k.
         label: (N, K) int64, pixels labelled as class k.
+
+    Raises:
+        UserError: arrays of different shapes, negative counts, or an intersection larger than what intersects.
     """
 
-    intersection: np.ndarray
-    prediction: np.ndarray
-    label: np.ndarray
+    intersection: Areas
+    prediction: Areas
+    label: Areas
 
     def __post_init__(self) -> None:
-        shapes = {self.intersection.shape, self.prediction.shape, self.label.shape}
-        if len(shapes) != 1 or self.label.ndim != 2:
-            raise ValueError(f'the three counts must be of one shape (N, K), found {sorted(shapes)}')
+        for name, area in (('prediction', self.prediction), ('label', self.label)):
+            if (self.intersection > area).any():
+                raise UserError(f'Counts.{name} must be at least the intersection, which is a part of it')
 
     def __len__(self) -> int:
         return len(self.label)
@@ -57,17 +76,39 @@ class Counts:
         """Returns the accuracy of each image over its valid pixels, (N,) float64, nan where nothing is valid."""
         return _ratio(self.correct, self.valid)
 
+    @checked
     def select(self, images: Any) -> Counts:
-        """Returns the counts of some images, given by indexes or a mask."""
-        return Counts(self.intersection[images], self.prediction[images], self.label[images])
+        """Returns the counts of some images.
+
+        Args:
+            images: indexes, a mask, or a slice.
+
+        Raises:
+            UserError: it chooses no rows of N images.
+        """
+        try:
+            rows = np.arange(len(self))[images]
+        except (IndexError, TypeError, ValueError) as error:
+            raise UserError(f'Counts.select: images must be indexes or a mask of {len(self)}; {error}') from None
+        if rows.ndim != 1:
+            raise UserError(f'Counts.select: images must be indexes or a mask of {len(self)}, in one dimension')
+        return Counts(self.intersection[rows], self.prediction[rows], self.label[rows])
 
     def total(self) -> Counts:
         """Returns the sums over the images, as the counts of one image."""
         return Counts(*(area.sum(axis=0, keepdims=True) for area in (self.intersection, self.prediction, self.label)))
 
     @staticmethod
+    @checked
     def concatenate(parts: Sequence[Counts]) -> Counts:
-        """Returns the counts of all images of ``parts``, in order."""
+        """Returns the counts of all images of ``parts``, in order.
+
+        Raises:
+            UserError: no parts, or parts with other classes.
+        """
+        classes = {part.num_classes for part in parts}
+        if len(classes) != 1:
+            raise UserError(f'Counts.concatenate: parts must be counts of the same classes; found {sorted(classes)}')
         return Counts(
             np.concatenate([part.intersection for part in parts]),
             np.concatenate([part.prediction for part in parts]),
@@ -75,7 +116,14 @@ class Counts:
         )
 
 
-def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 255, void: Sequence[int] = ()) -> Counts:
+@checked
+def count(
+    predictions: Maps,
+    labels: Maps,
+    num_classes: Positive,
+    ignore_index: IgnoreIndex = 255,
+    void: Sequence[IgnoreIndex] = (),
+) -> Counts:
     """Returns the counts of a batch of predictions.
 
     Args:
@@ -87,20 +135,18 @@ def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 2
             falls, as in MMSegmentation's IoUMetric.
 
     Raises:
-        ValueError: shapes differ, or a value lies outside its range.
+        UserError: shapes differ, or a value lies outside its range.
 
     >>> counts = count(np.array([[[0, 1], [1, 1]]]), np.array([[[0, 0], [1, 255]]]), num_classes=2)
     >>> counts.intersection.tolist(), counts.prediction.tolist(), counts.label.tolist()
     ([[1, 1]], [[1, 2]], [[2, 1]])
     """
-    predicted, labelled = _integers(predictions, 'predictions'), _integers(labels, 'labels')
-    if predicted.shape != labelled.shape or predicted.ndim != 3:
-        raise ValueError(f'predictions {predicted.shape} and labels {labelled.shape} must be of one shape (N, H, W)')
+    predicted, labelled = _integers(predictions), _integers(labels)
     valid = labelled != ignore_index
     known = valid & ~np.isin(labelled, list(void)) if void else valid
     for name, values in (('labels', labelled[known]), ('predictions', predicted[valid])):
         if values.size and (values.min() < 0 or values.max() >= num_classes):
-            raise ValueError(
+            raise UserError(
                 f'{name} must lie in [0, {num_classes}), found values from {values.min()} to {values.max()}'
             )
     images = np.broadcast_to(np.arange(len(labelled))[:, None, None], labelled.shape)
@@ -112,6 +158,7 @@ def count(predictions: Any, labels: Any, num_classes: int, ignore_index: int = 2
     return Counts(areas(labelled, known & (predicted == labelled)), areas(predicted, valid), areas(labelled, known))
 
 
+@checked
 def metrics(counts: Counts) -> dict[str, Any]:
     """Returns the metrics of a dataset, as fractions.
 
@@ -140,6 +187,7 @@ def metrics(counts: Counts) -> dict[str, Any]:
     }
 
 
+@checked
 def worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
     """Returns the counts of each image's worst member, and which member that is.
 
@@ -151,19 +199,31 @@ def worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
     Returns:
         The counts of the chosen predictions, and (N,) int64 indexes into ``members``.
     """
-    _check_same_images(members)
+    check_same_images(members)
     correct = np.stack([counts.correct for counts in members.values()])
     choice = correct.argmin(axis=0)
-    return chosen_counts(members, choice), choice
+    return take_counts(members, choice), choice
 
 
-def chosen_counts(members: Mapping[str, Counts], choice: np.ndarray) -> Counts:
+@checked
+def chosen_counts(members: Mapping[str, Counts], choice: Choice) -> Counts:
     """Returns the counts of each image's chosen member.
 
     Args:
         members: name -> counts of the same N images.
         choice: (N,) indexes into ``members``.
+
+    Raises:
+        UserError: the members are of different images, or a choice is none of them.
     """
+    images = check_same_images(members)
+    if len(choice) != images or not ((choice >= 0) & (choice < len(members))).all():
+        raise UserError(f'choice must hold an index below {len(members)} for each of {images} images')
+    return take_counts(members, choice)
+
+
+def take_counts(members: Mapping[str, Counts], choice: np.ndarray) -> Counts:
+    """Returns what ``chosen_counts`` does, of members and a choice that fit."""
     parts, images = list(members.values()), np.arange(len(choice))
     return Counts(
         np.stack([part.intersection for part in parts])[choice, images],
@@ -172,13 +232,19 @@ def chosen_counts(members: Mapping[str, Counts], choice: np.ndarray) -> Counts:
     )
 
 
-def _check_same_images(members: Mapping[str, Counts]) -> None:
+def check_same_images(members: Mapping[str, Counts]) -> int:
+    """Returns how many images the members were counted on.
+
+    Raises:
+        UserError: there are no members, or they were counted on different images.
+    """
     if not members:
-        raise ValueError('a worst case needs at least one member')
+        raise UserError('members must hold at least one; found none')
     labels = [counts.label for counts in members.values()]
     for name, label in zip(members, labels, strict=True):
         if label.shape != labels[0].shape or (label != labels[0]).any():
-            raise ValueError(f'member {name} was counted on other images than {next(iter(members))}')
+            raise UserError(f'of the members, {name} was counted on other images than {next(iter(members))}')
+    return len(labels[0])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -194,8 +260,6 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else float('nan')
 
 
-def _integers(values: Any, name: str) -> np.ndarray:
-    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-    if array.dtype.kind not in 'iu':
-        raise ValueError(f'{name} must be integers, found {array.dtype}')
+def _integers(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
     return array.astype(np.int64, copy=False)

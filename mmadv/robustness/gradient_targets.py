@@ -10,14 +10,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from mmadv.attacks.checks import check_range
-from mmadv.robustness.aligned_gradients import class_scores, input_gradients
+from mmadv.attacks.checks import check_range, finite
+from mmadv.errors import UserError
+from mmadv.fields import (
+    IgnoreIndex,
+    NotNegative,
+    Positive,
+    PositiveNumber,
+    Seed,
+    checked,
+    checked_exactly,
+)
+from mmadv.robustness.aligned_gradients import Classes, Over, Samples, check_classes, class_scores, input_gradients
+from mmadv.shapes import ANY_FLOATS, Shaped
+
+# Stored examples may be bytes.
+PIXELS = ('uint8', *ANY_FLOATS)
+ImageLabels = Annotated[Tensor, Shaped(('N', 'N H W'), ('int64',))]
 
 
+@checked_exactly
 @dataclass(frozen=True)
 class ClassBank:
     """A limited set of examples of every class.
@@ -25,19 +42,20 @@ class ClassBank:
     Attributes:
         examples: (K, M, *S), uint8 or float, of images (C, H, W) in [0, 1]; rows beyond a class' count mean nothing.
         counts: (K,) int64, how many examples each class has.
+
+    Raises:
+        UserError: sizes that do not fit, a count that is negative or more than M, or images outside [0, 1].
     """
 
-    examples: Tensor
-    counts: Tensor
+    examples: Annotated[Tensor, Shaped('K M D *S', PIXELS)]
+    counts: Annotated[Tensor, Shaped('K', ('int64',))]
 
     def __post_init__(self) -> None:
-        if self.examples.ndim < 3 or len(self.counts) != len(self.examples):
-            raise ValueError(
-                f'a bank needs examples (K, M, *S) and counts (K,); found {tuple(self.examples.shape)} '
-                f'and {tuple(self.counts.shape)}'
+        if bool(((self.counts < 0) | (self.counts > self.examples.shape[1])).any()):
+            raise UserError(
+                f'ClassBank.counts must lie between 0 and {self.examples.shape[1]}, the examples that the bank holds '
+                f'of a class; found {self.counts.tolist()}'
             )
-        if bool((self.counts > self.examples.shape[1]).any()):
-            raise ValueError(f'a class counts more than the {self.examples.shape[1]} examples that the bank holds')
         if self.examples.ndim == 5 and self.examples.is_floating_point():
             for examples, count in zip(self.examples, self.counts.tolist(), strict=True):
                 check_range(examples[:count], 'the examples of a bank')
@@ -47,12 +65,30 @@ class ClassBank:
         """Returns K."""
         return len(self.counts)
 
-    def to(self, device: torch.device | str) -> ClassBank:
-        """Returns the bank on a device."""
-        return ClassBank(self.examples.to(device), self.counts.to(device))
+    @checked
+    def to(self, device: torch.device | str | int) -> ClassBank:
+        """Returns the bank on a device.
+
+        Raises:
+            UserError: no such device.
+        """
+        try:
+            examples, counts = self.examples.to(device), self.counts.to(device)
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'ClassBank.to: device must be one that torch has; {reason}') from None
+        return ClassBank(examples, counts)
 
 
-def draw_bank(images: Tensor, labels: Tensor, *, num_classes: int, per_class: int, seed: int = 0) -> ClassBank:
+@checked
+def draw_bank(
+    images: Annotated[Tensor, Shaped('N *S', PIXELS, finite)],
+    labels: Annotated[Tensor, Shaped('N', ('int64',))],
+    *,
+    num_classes: Positive,
+    per_class: Positive,
+    seed: Seed = 0,
+) -> ClassBank:
     """Returns ``per_class`` images of each class, drawn without replacement (D_y of equation 3).
 
     Args:
@@ -63,17 +99,19 @@ def draw_bank(images: Tensor, labels: Tensor, *, num_classes: int, per_class: in
         seed: of the draw.
 
     Raises:
-        ValueError: a class with fewer images than asked for, or none.
+        UserError: a class with fewer images than asked for, or none, or a label that is none of the classes.
     """
-    if per_class < 1:
-        raise ValueError(f'per_class must be positive; found {per_class}')
+    check_classes(labels, num_classes, 'draw_bank.labels')
+    if images.ndim == 4 and images.is_floating_point():
+        check_range(images, 'draw_bank.images')
     generator = torch.Generator().manual_seed(seed)
     examples = []
     for k in range(num_classes):
         own = (labels == k).nonzero().flatten().cpu()
         if len(own) < per_class:
-            raise ValueError(
-                f'class {k} has {len(own)} images, fewer than the {per_class} of its bank; ask for fewer per class'
+            raise UserError(
+                f'class {k} of num_classes {num_classes} has {len(own)} images with its labels, fewer than the '
+                f'per_class {per_class} of its bank; ask for fewer per class'
             )
         examples.append(images[own[torch.randperm(len(own), generator=generator)[:per_class]].to(images.device)])
     return ClassBank(torch.stack(examples), torch.full((num_classes,), per_class))
@@ -98,6 +136,7 @@ class GradientTarget(nn.Module, ABC):
         """
 
 
+@checked_exactly
 class FixedRepresentative(GradientTarget):
     """g(x, t) = r_t - x, the same r_t for every image.
 
@@ -107,7 +146,7 @@ class FixedRepresentative(GradientTarget):
 
     representatives: Tensor
 
-    def __init__(self, representatives: Tensor) -> None:
+    def __init__(self, representatives: Annotated[Tensor, Shaped('K *S', PIXELS, finite)]) -> None:
         super().__init__()
         self.register_buffer('representatives', _as_pixels(representatives), persistent=False)
 
@@ -115,11 +154,14 @@ class FixedRepresentative(GradientTarget):
     def num_classes(self) -> int:
         return len(self.representatives)
 
-    def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
+    @checked
+    def forward(self, images: Samples, classes: Classes, labels: ImageLabels | None = None) -> Tensor:
         _check_size(self.representatives.shape[1:], images)
+        check_classes(classes, self.num_classes, f'{type(self).__name__}.classes')
         return self.representatives.to(images.dtype)[classes] - images[:, None]
 
 
+@checked_exactly
 class OneImage(FixedRepresentative):
     """One arbitrary training image stands for its class: the first of the bank.
 
@@ -128,11 +170,12 @@ class OneImage(FixedRepresentative):
         without: classes that will not be asked for, which the bank need not hold.
     """
 
-    def __init__(self, bank: ClassBank, *, without: Sequence[int] = ()) -> None:
+    def __init__(self, bank: ClassBank, *, without: Sequence[NotNegative] = ()) -> None:
         _check_held(bank, without)
         super().__init__(bank.examples[:, 0])
 
 
+@checked_exactly
 class ClassMean(FixedRepresentative):
     """The mean of the bank's images stands for the class.
 
@@ -142,7 +185,7 @@ class ClassMean(FixedRepresentative):
         without: as in ``OneImage``.
     """
 
-    def __init__(self, bank: ClassBank, *, scale: float = 1.0, without: Sequence[int] = ()) -> None:
+    def __init__(self, bank: ClassBank, *, scale: PositiveNumber = 1.0, without: Sequence[NotNegative] = ()) -> None:
         _check_held(bank, without)
         means = [
             _as_pixels(examples[:count]).mean(0)
@@ -151,6 +194,7 @@ class ClassMean(FixedRepresentative):
         super().__init__(scale * torch.stack(means))
 
 
+@checked_exactly
 class NearestNeighbour(GradientTarget):
     """The nearest of the class' examples stands for it, in L2 and other than the image itself (equation 3).
 
@@ -165,7 +209,7 @@ class NearestNeighbour(GradientTarget):
     examples: Tensor
     counts: Tensor
 
-    def __init__(self, bank: ClassBank, *, without: Sequence[int] = ()) -> None:
+    def __init__(self, bank: ClassBank, *, without: Sequence[NotNegative] = ()) -> None:
         super().__init__()
         _check_held(bank, without)
         self.register_buffer('examples', bank.examples, persistent=False)
@@ -175,8 +219,10 @@ class NearestNeighbour(GradientTarget):
     def num_classes(self) -> int:
         return len(self.counts)
 
-    def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
+    @checked
+    def forward(self, images: Samples, classes: Classes, labels: ImageLabels | None = None) -> Tensor:
         _check_size(self.examples.shape[2:], images)
+        check_classes(classes, self.num_classes, 'NearestNeighbour.classes')
         images = images.detach()
         directions = images.new_zeros((*classes.shape, *images.shape[1:]))
         # Class by class: the examples of all classes at once would not fit for large images.
@@ -190,6 +236,7 @@ class NearestNeighbour(GradientTarget):
         return directions
 
 
+@checked_exactly
 class Distillation(GradientTarget):
     """g(x, t) is the input gradient of a robust teacher's score (robust input-gradient distillation).
 
@@ -201,7 +248,12 @@ class Distillation(GradientTarget):
     """
 
     def __init__(
-        self, teacher: Callable[[Tensor], Tensor], num_classes: int, *, over: str = 'valid', ignore_index: int = 255
+        self,
+        teacher: Callable[[Tensor], Tensor],
+        num_classes: Positive,
+        *,
+        over: Over = 'valid',
+        ignore_index: IgnoreIndex = 255,
     ) -> None:
         super().__init__()
         self.teacher = teacher
@@ -215,16 +267,18 @@ class Distillation(GradientTarget):
     def num_classes(self) -> int:
         return self._num_classes
 
+    @checked
     def train(self, mode: bool = True) -> Distillation:
         """Returns itself; the teacher stays in eval mode."""
         return self
 
-    def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
+    @checked
+    def forward(self, images: Samples, classes: Classes, labels: ImageLabels | None = None) -> Tensor:
         with torch.enable_grad():
             inputs = images.detach().requires_grad_()
             logits = self.teacher(inputs)
             if logits.shape[1] != self._num_classes:
-                raise ValueError(
+                raise UserError(
                     f'the teacher has {logits.shape[1]} classes and the student {self._num_classes}; '
                     'take a teacher of the same classes'
                 )
@@ -239,12 +293,12 @@ def _as_pixels(examples: Tensor) -> Tensor:
 def _check_held(bank: ClassBank, without: Sequence[int]) -> None:
     missing = [k for k, held in enumerate(bank.counts.tolist()) if held == 0 and k not in without]
     if missing:
-        raise ValueError(f'the bank holds no example of class {missing[0]}; look through more images')
+        raise UserError(f'the bank holds no example of class {missing[0]}; look through more images')
 
 
 def _check_size(size: torch.Size, images: Tensor) -> None:
     if images.shape[1:] != size:
-        raise ValueError(
+        raise UserError(
             f'the representatives are of size {tuple(size)} and the images of {tuple(images.shape[1:])}; '
             'make a bank of the size that the network is trained on'
         )

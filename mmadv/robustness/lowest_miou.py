@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mmadv.robustness.counts import Counts, chosen_counts, metrics, worst_case
+from mmadv.fields import NotNegative, Seed, checked
+from mmadv.robustness.counts import Counts, metrics, take_counts, worst_case
 from mmadv.robustness.miou_bound import miou_bound
 
 RANDOM_STARTS = 4
@@ -55,6 +56,7 @@ class LowestMIoU:
         }
 
 
+@checked
 def greedy_worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
     """Returns a choice of one member per image that makes the mIoU over the dataset low, and its counts.
 
@@ -67,10 +69,13 @@ def greedy_worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray
     """
     _, start = worst_case(members)
     (choice,) = Swaps(members).descend(start[None])
-    return chosen_counts(members, choice), choice
+    return take_counts(members, choice), choice
 
 
-def lowest_miou(members: Mapping[str, Counts], random_starts: int = RANDOM_STARTS, seed: int = 0) -> LowestMIoU:
+@checked
+def lowest_miou(
+    members: Mapping[str, Counts], random_starts: NotNegative = RANDOM_STARTS, seed: Seed = 0
+) -> LowestMIoU:
     """Returns the lowest mIoU that swapping members image by image reaches from several starts, and a lower bound.
 
     Every start ends where no swap of a single image lowers the mIoU. The start 'worst_case' ends where
@@ -93,7 +98,7 @@ def lowest_miou(members: Mapping[str, Counts], random_starts: int = RANDOM_START
     ends = np.concatenate([ends, swaps.descend(at_bound[None])])
     values = dict(zip([*starts, 'bound'], map(swaps.miou, ends), strict=True))
     best = min(range(len(ends)), key=lambda n: list(values.values())[n])
-    counts = chosen_counts(members, ends[best])
+    counts = take_counts(members, ends[best])
     value = metrics(counts)['mIoU']
     return LowestMIoU(counts, ends[best], value, min(bound, value), values)
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmadv.attacks.checks import check_images, check_range, check_sigma, warn_of_probabilities
+from mmadv.attacks.checks import Image, check_range, check_sigma, warn_of_probabilities
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.randomness import derive_seed, normal_noise
 from mmadv.errors import UserError, nearest
+from mmadv.fields import Positive, Seed, checked, checked_exactly
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, certified_radius
+from mmadv.shapes import ANY_FLOATS, Shaped
 
 OUTPUTS = ('soft', 'mean_logits', 'hard')
 NOISE = ('fresh', 'fixed')
@@ -32,6 +35,7 @@ class NonFiniteNoisyLogits(UserError):
         super().__init__('the model returns NaN or infinite logits for noisy images; check the weights')
 
 
+@checked_exactly
 class SmoothedModel(nn.Module):
     """A Monte Carlo estimate of a smoothed model, (N, C, h, w) -> (N, K, ...): any attack runs on it.
 
@@ -62,9 +66,9 @@ class SmoothedModel(nn.Module):
         samples: int = 20,
         output: str = 'soft',
         noise: str = 'fresh',
-        seed: int = 0,
+        seed: Seed = 0,
         draws_per_pass: int = 1,
-        image_seeds: Sequence[int] | None = None,
+        image_seeds: Sequence[Seed] | None = None,
     ) -> None:
         super().__init__()
         check_sigma(sigma, 'SmoothedModel')
@@ -89,7 +93,8 @@ class SmoothedModel(nn.Module):
         """Starts the sequence of fresh noise again."""
         self.passes = 0
 
-    def forward(self, images: Tensor) -> Tensor:
+    @checked
+    def forward(self, images: Annotated[Tensor, Shaped('N C h w', ANY_FLOATS)]) -> Tensor:
         """Returns scores whose arg max is the smoothed prediction, of the model's output size.
 
         Raises:
@@ -122,7 +127,7 @@ class SmoothedModel(nn.Module):
         if self.image_seeds is None:
             return normal_noise(images[:1], [derive_seed('smoothing', self.seed, key, draw)])
         if len(self.image_seeds) != len(images):
-            raise ValueError(f'{len(images)} images need one seed each; found {len(self.image_seeds)}')
+            raise UserError(f'SmoothedModel: {len(images)} images need image_seeds; found {len(self.image_seeds)}')
         seeds = [derive_seed('smoothing', self.seed, key, draw, seed) for seed in self.image_seeds]
         return normal_noise(images, seeds)
 
@@ -136,6 +141,7 @@ class SmoothedModel(nn.Module):
         return votes.detach().sum(0)
 
 
+@checked_exactly
 @dataclass(frozen=True, kw_only=True)
 class Certifier:
     """Certifies the predictions of a smoothed model, pixel by pixel, in L2.
@@ -200,7 +206,8 @@ class Certifier:
         """Returns the certified radius of each τ, in units of images in [0, 1]."""
         return [float(certified_radius(tau, self.sigma)) for tau in self.taus]
 
-    def check_samples(self, pixels: int) -> None:
+    @checked
+    def check_samples(self, pixels: Positive) -> None:
         """Raises UserError if ``n`` draws could not certify all of ``pixels`` even if all agreed."""
         for tau in self.taus:
             needed = BOUNDS[str(self.bound)].samples_needed(tau, self.alpha / pixels)
@@ -210,7 +217,8 @@ class Certifier:
                     f'at least {needed} are needed'
                 )
 
-    def __call__(self, model: Callable[[Tensor], Tensor], image: Tensor, *, seed: int = 0) -> Certificate:
+    @checked
+    def __call__(self, model: Callable[[Tensor], Tensor], image: Image, *, seed: Seed = 0) -> Certificate:
         """Returns the certificate of one image.
 
         Args:
@@ -222,7 +230,6 @@ class Certifier:
             NonFiniteNoisyLogits: NaN or infinite logits.
             UserError: an image that is not in [0, 1], or too few draws for the number of pixels.
         """
-        check_images(image[None], 'image')
         with torch.no_grad(), frozen(model):
             selection = self._selected(model, image, derive_seed('select', seed))
             pixels = selection.numel()

@@ -6,7 +6,6 @@ those of Athalye et al. (2018) and Carlini et al. (2019), for the accuracy of pi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +14,12 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks import FGSM, PGD, Attack, CrossEntropy, Linf, RandomNoise, Square, ama
+from mmadv.attacks.checks import Images, Labels
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.problem import Model
 from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Positive, checked
+from mmadv.shapes import Seeds
 
 # Accuracy by which one attack has to beat another one to count as stronger.
 MARGIN = 0.01
@@ -52,15 +54,16 @@ class Finding:
         return asdict(self)
 
 
+@checked
 def measure(
     model: Model,
-    images: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: Labels,
     attack: Attack,
     *,
-    seeds: Sequence[int],
-    ignore_index: int = 255,
-    queries: int = 300,
+    seeds: Seeds,
+    ignore_index: IgnoreIndex = 255,
+    queries: Positive = 300,
 ) -> dict[str, list[float]]:
     """Returns the numbers that ``judge`` takes, each a list with one number per image.
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from mmadv.attacks.checks import check_images
+from mmadv.attacks.checks import Image, Images, finite
 from mmadv.attacks.randomness import derive_seed
 from mmadv.errors import UserError
+from mmadv.fields import checked, checked_exactly
+from mmadv.shapes import FLOATS, Seeds, Shaped
 
 
+@checked_exactly
 @dataclass(frozen=True)
 class ClassGaussian:
     """The Gaussian with the mean and the whole sample covariance of some images, (C, h, w) each.
@@ -25,24 +28,32 @@ class ClassGaussian:
         centred: (M, C, h, w), the images without their mean.
     """
 
-    mean: Tensor
-    centred: Tensor
+    mean: Image
+    centred: Annotated[Tensor, Shaped('M C h w', FLOATS, finite)]
 
     @classmethod
-    def fit(cls, images: Tensor) -> ClassGaussian:
+    @checked
+    def fit(cls, images: Images) -> ClassGaussian:
         """Returns the Gaussian of images (M, C, h, w) in [0, 1], at least two.
 
         Raises:
             UserError: fewer than two images, or values outside [0, 1].
         """
-        check_images(images)
         if len(images) < 2:
             raise UserError(f'a Gaussian needs at least two images of the class; found {len(images)}')
+        images = images.detach()
         mean = images.mean(0)
         return cls(mean, images - mean)
 
-    def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Returns one image per seed, (N, C, h, w), clipped to [0, 1]."""
+    @checked
+    def sample(self, seeds: Seeds) -> Tensor:
+        """Returns one image per seed, (N, C, h, w), clipped to [0, 1].
+
+        Raises:
+            UserError: no seeds.
+        """
+        if not seeds:
+            raise UserError('ClassGaussian.sample: seeds must hold at least one')
         images = len(self.centred)
         weights = torch.stack(
             [

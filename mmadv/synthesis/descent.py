@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks import L2, Linf, Threat
-from mmadv.attacks.checks import check_images, check_radius, checked_step_size, warn_of_probabilities
+from mmadv.attacks.checks import Images, check_radius, checked_step_size, warn_of_probabilities
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.steps import warn_of_short_steps
 from mmadv.errors import UserError
+from mmadv.fields import Positive, Radius, checked, checked_exactly
 
 Watcher = Callable[[int, Tensor, Tensor], None]
 
 
+@checked_exactly
 @dataclass(frozen=True, kw_only=True)
 class Descent:
     """Steps of a fixed length against the gradient, projected on [0, 1] and, if given, on a ball around the start.
@@ -31,24 +33,23 @@ class Descent:
         UserError: numbers that are not positive.
     """
 
-    steps: int = 100
-    step_size: str | float = 0.5
+    steps: Positive = 100
+    step_size: Radius = 0.5
     threat: Threat | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise UserError(f'steps must be a positive integer; found {self.steps!r}')
         object.__setattr__(self, 'step_size', checked_step_size(self.step_size, self.threat, 'Descent'))
         if self.threat is not None:
             warn_of_short_steps(self.steps * float(self.step_size), self.threat, 'Descent')
 
+    @checked
     def __call__(
         self,
         model: Callable[[Tensor], Tensor],
         loss: Callable[[Tensor, Tensor], Tensor],
-        start: Tensor,
+        start: Images,
         *,
-        centre: Tensor | None = None,
+        centre: Images | None = None,
         watch: Watcher | None = None,
     ) -> Tensor:
         """Returns the images after the last step, (N, C, h, w) in [0, 1].
@@ -63,11 +64,8 @@ class Descent:
         Raises:
             UserError: images that are not in [0, 1], or a loss or gradient that is not finite.
         """
-        check_images(start, 'start')
-        if centre is None:
-            centre = start
-        else:
-            check_images(centre, 'centre')
+        start = start.detach()
+        centre = start if centre is None else centre.detach()
         # Without a ball: one that holds all of [0, 1] from any of its points.
         threat = self.threat or L2(radius=math.sqrt(start[0].numel()))
         check_radius(threat, start)
@@ -90,7 +88,8 @@ class Descent:
         return images.detach()
 
 
-def ball(norm: str, radius: str | float) -> Threat:
+@checked
+def ball(norm: str, radius: Radius) -> Threat:
     """Returns the ball of a norm, 'L2' or 'Linf'."""
     kinds: dict[str, type[Threat]] = {'L2': L2, 'Linf': Linf}
     if norm not in kinds:

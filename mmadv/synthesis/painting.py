@@ -7,20 +7,26 @@ and the large-ε targeted attacks and class-conditional synthesis of Kaur, Cohen
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmadv.attacks.checks import check_images, check_range
+from mmadv.attacks.checks import Images, Labels, Mask, in_unit_range
+from mmadv.attacks.pixel_scores import check_labels
 from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, NotNegativeNumber, Positive, checked
 from mmadv.robustness import class_scores
+from mmadv.robustness.aligned_gradients import check_classes
+from mmadv.shapes import FLOATS, Shaped
 from mmadv.synthesis.descent import Descent, Watcher
 
 Model = Callable[[Tensor], Tensor]
 
 
-def corrupt(images: Tensor, mask: Tensor) -> Tensor:
+@checked
+def corrupt(images: Images, mask: Mask) -> Tensor:
     """Returns the images with each masked pixel set to the mean of its channel over the whole image.
 
     Args:
@@ -30,20 +36,20 @@ def corrupt(images: Tensor, mask: Tensor) -> Tensor:
     Raises:
         UserError: images that are not in [0, 1], a mask of another size, or one that covers nothing.
     """
-    check_images(images)
-    check_mask(images, mask)
+    check_mask(mask)
     return torch.where(mask, images.mean((2, 3), keepdim=True), images)
 
 
+@checked
 def inpaint(
     model: Model,
-    images: Tensor,
-    labels: Tensor,
-    mask: Tensor,
+    images: Images,
+    labels: Labels,
+    mask: Mask,
     *,
     descent: Descent,
-    penalty: float = 1.0,
-    ignore_index: int = 255,
+    penalty: NotNegativeNumber = 1.0,
+    ignore_index: IgnoreIndex = 255,
     watch: Watcher | None = None,
 ) -> Tensor:
     """Returns the images with their masked part painted by the model's gradients (equation 6).
@@ -63,8 +69,6 @@ def inpaint(
     Raises:
         UserError: a mask of another size, a negative penalty, labels of another size than the logits.
     """
-    if not penalty >= 0:
-        raise UserError(f'penalty must not be negative; found {penalty}')
     start = corrupt(images, mask)
 
     def loss(painted: Tensor, logits: Tensor) -> Tensor:
@@ -74,14 +78,15 @@ def inpaint(
     return descent(model, loss, start, watch=watch)
 
 
+@checked
 def generate(
     model: Model,
-    means: Tensor,
-    labels: Tensor,
-    size: tuple[int, int],
+    means: Annotated[Tensor, Shaped('N C', FLOATS, in_unit_range)],
+    labels: Labels,
+    size: tuple[Positive, Positive],
     *,
     descent: Descent,
-    ignore_index: int = 255,
+    ignore_index: IgnoreIndex = 255,
     watch: Watcher | None = None,
 ) -> Tensor:
     """Returns images whose prediction is a given segmentation, from plain colours (equation 7).
@@ -95,18 +100,18 @@ def generate(
         ignore_index: label of pixels that do not count.
         watch: as of ``Descent``.
     """
-    check_range(means, 'means')
     start = means[:, :, None, None].expand(-1, -1, *size).contiguous()
     return descent(model, lambda _, logits: segmentation_loss(logits, labels, ignore_index), start, watch=watch)
 
 
+@checked
 def target(
     model: Model,
-    images: Tensor,
-    classes: Tensor,
+    images: Images,
+    classes: Annotated[Tensor, Shaped('N', ('int64',))],
     *,
     descent: Descent,
-    objective: str = 'mean_logit',
+    objective: Literal['mean_logit', 'cross_entropy'] = 'mean_logit',
     watch: Watcher | None = None,
 ) -> Tensor:
     """Returns the images moved towards a class everywhere: a large-ε targeted attack, or synthesis from a seed.
@@ -121,12 +126,11 @@ def target(
         watch: as of ``Descent``.
 
     Raises:
-        UserError: an unknown objective.
+        UserError: an unknown objective, or a class that the model does not have.
     """
-    if objective not in ('mean_logit', 'cross_entropy'):
-        raise UserError(f"objective must be 'mean_logit' or 'cross_entropy'; found {objective!r}")
 
     def loss(_: Tensor, logits: Tensor) -> Tensor:
+        check_classes(classes, logits.shape[1], 'target.classes')
         everywhere = classes[:, None, None].expand(-1, *logits.shape[2:])
         if objective == 'cross_entropy':
             return segmentation_loss(logits, everywhere, -1)
@@ -139,20 +143,16 @@ def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tens
     """Returns the mean cross-entropy over the valid pixels of each image, (N,), 0 where there are none.
 
     Raises:
-        UserError: labels of another size than the logits.
+        UserError: labels of another size than the logits, or of classes that they do not have.
     """
-    if logits.shape[2:] != labels.shape[1:]:
+    if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
         raise UserError(f'labels {tuple(labels.shape)} must be of the size of the logits {tuple(logits.shape)}')
+    check_labels(labels, logits.shape[1], ignore_index)
     pixels = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction='none').flatten(1)
     return pixels.sum(1) / (labels != ignore_index).flatten(1).sum(1).clamp_min(1)
 
 
-def check_mask(images: Tensor, mask: Tensor) -> None:
-    """Raises UserError unless ``mask`` is (N, 1, h, w) bool of the images' size, and True somewhere in each."""
-    expected = (len(images), 1, *images.shape[2:])
-    if mask.dtype != torch.bool or mask.shape != expected:
-        raise UserError(
-            f'the mask must be bool of shape {expected}, as the images; found {mask.dtype} of {tuple(mask.shape)}'
-        )
+def check_mask(mask: Tensor) -> None:
+    """Raises UserError unless a mask (N, 1, h, w) is True somewhere in each image."""
     if not bool(mask.flatten(1).any(1).all()):
         raise UserError('the mask covers no pixel; give one that covers what is to be painted')

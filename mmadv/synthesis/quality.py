@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmadv.attacks.checks import check_images
+from mmadv.attacks.checks import Images, Mask
+from mmadv.errors import UserError
+from mmadv.fields import checked
 from mmadv.synthesis.painting import check_mask
 
 WINDOW, DEVIATION, K1, K2 = 11, 1.5, 0.01, 0.03
 
 
-def psnr(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+@checked
+def psnr(images: Images, reference: Images, mask: Mask) -> Tensor:
     """Returns the peak signal-to-noise ratio inside the mask in dB, (N,), infinite for equal images.
 
     Args:
@@ -23,23 +26,26 @@ def psnr(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     Raises:
         UserError: images that are not in [0, 1], or a mask that does not fit.
     """
-    _check(images, reference)
     return -10 * torch.log10(_mean_inside((images - reference).square(), mask))
 
 
-def mean_absolute_error(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+@checked
+def mean_absolute_error(images: Images, reference: Images, mask: Mask) -> Tensor:
     """Returns the mean absolute error inside the mask, (N,); arguments and errors as of ``psnr``."""
-    _check(images, reference)
     return _mean_inside((images - reference).abs(), mask)
 
 
-def ssim(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+@checked
+def ssim(images: Images, reference: Images, mask: Mask) -> Tensor:
     """Returns the structural similarity inside the mask, (N,), 1 for equal images; arguments as of ``psnr``.
 
     Wang et al. (2004): Gaussian windows of 11x11 with deviation 1.5, K₁ = 0.01, K₂ = 0.03, channel by channel. Each
     window around a masked pixel counts; at the image's border the image is mirrored.
     """
-    _check(images, reference)
+    if min(images.shape[2:]) <= WINDOW // 2:
+        raise UserError(
+            f'ssim: images must be larger than {WINDOW // 2} pixels each way; found {tuple(images.shape[2:])}'
+        )
     offsets = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     line = torch.exp(-(offsets**2) / (2 * DEVIATION**2))
     kernel = torch.outer(line, line) / line.sum() ** 2
@@ -57,12 +63,7 @@ def ssim(images: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     return _mean_inside(luminance * structure, mask)
 
 
-def _check(images: Tensor, reference: Tensor) -> None:
-    check_images(images)
-    check_images(reference, 'reference')
-
-
 def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:
-    check_mask(values, mask)
+    check_mask(mask)
     weights = mask.expand_as(values)
     return (values * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)

@@ -178,7 +178,11 @@ def test_tracked_losses_are_the_unmasked_ones():
 @pytest.mark.parametrize(
     ('logits', 'labels', 'message'),
     [
-        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 5, dtype=torch.int64), r'need labels of shape \(N, H, W\)'),
+        (
+            torch.zeros(1, 3, 4, 4),
+            torch.zeros(1, 4, 5, dtype=torch.int64),
+            r'\(N, H, W\) with W = 4, as logits',
+        ),
         (torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 3), r'labels \[3\], which are neither classes'),
         (torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), -1), r'labels \[-1\], which are neither classes'),
     ],

@@ -242,14 +242,14 @@ def test_energy_is_split_by_frequency():
 @pytest.mark.parametrize(
     ('call', 'match'),
     [
-        (lambda: PAGLoss(weight=0), 'weight must be a positive number; found 0'),
-        (lambda: PAGLoss(weight=1, guard=-1.0), 'guard must be a positive number; found -1.0'),
-        (lambda: PAGLoss(weight=1)(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2, 3, 5)), r'\(2, 3, 4\)'),
+        (lambda: PAGLoss(weight=0), 'weight must be a finite number more than 0; found 0'),
+        (lambda: PAGLoss(weight=1, guard=-1.0), 'guard must be a finite number more than 0; found -1.0'),
+        (lambda: PAGLoss(weight=1)(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2, 3, 5)), r'with S = \(4,\)'),
         (lambda: PAGLoss(weight=1)(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2, 3, 4)), 'do not depend'),
         (lambda: class_scores(torch.ones(1, 2), torch.zeros(1, 1).long(), over='all'), "'valid' or 'class'"),
-        (lambda: class_scores(torch.ones(1, 2, 3, 3), torch.zeros(1, 1).long()), 'need labels of their size'),
+        (lambda: class_scores(torch.ones(1, 2, 3, 3), torch.zeros(1, 1).long()), 'labels must be given for logits'),
         (lambda: OneImage(ClassBank(torch.ones(2, 1, 3), torch.tensor([1, 0]))), 'no example of class 1'),
-        (lambda: ClassBank(torch.ones(2, 1, 3), torch.tensor([1, 2])), 'counts more than the 1 examples'),
+        (lambda: ClassBank(torch.ones(2, 1, 3), torch.tensor([1, 2])), 'counts must lie between 0 and 1, the examples'),
         (lambda: draw_bank(torch.ones(4, 2), torch.zeros(4).long(), num_classes=1, per_class=5), 'has 4 images'),
         (lambda: Distillation(nn.Linear(2, 4), 3)(torch.ones(1, 2), everything(1, 3)), 'the teacher has 4 classes'),
         (

@@ -57,7 +57,8 @@ def test_every_subset_and_who_wins():
     members = {}
     for n, name in enumerate('abc'):
         counts = some_counts(seed=n + 1)
-        members[name] = Counts(np.minimum(counts.intersection, label), counts.prediction, label)
+        hits = np.minimum(counts.intersection, label)
+        members[name] = Counts(hits, np.maximum(counts.prediction, hits), label)
     rows = every_subset(members)
     assert [''.join(row['members']) for row in rows] == ['a', 'b', 'c', 'ab', 'ac', 'bc', 'abc']
     assert rows[-1]['mIoU'] == metrics(worst_case(members)[0])['mIoU']
@@ -70,13 +71,14 @@ def test_every_subset_and_who_wins():
             'worst': int((correct[n] <= others).sum()),
             'alone': int((correct[n] < others).sum()),
         }
-    with pytest.raises(ValueError, match='every subset of 9 attacks would be 511'):
+    with pytest.raises(ValueError, match='every subset of 9 members would be 511'):
         every_subset({str(n): members['a'] for n in range(9)})
 
 
 def test_paired_intervals_are_percentiles_of_differences_on_the_same_draws():
     counts, reference = some_counts(images=20), some_counts(images=20, seed=0)
-    better = Counts(np.minimum(counts.intersection + 1, counts.label), counts.prediction, counts.label)
+    hits = np.minimum(counts.intersection + 1, counts.label)
+    better = Counts(hits, np.maximum(counts.prediction, hits), counts.label)
     generator = np.random.default_rng(9)
     drawn = [generator.integers(0, 20, 20) for _ in range(2000)]
     plain = [(metrics(better.select(rows)), metrics(reference.select(rows))) for rows in drawn]
@@ -88,5 +90,5 @@ def test_paired_intervals_are_percentiles_of_differences_on_the_same_draws():
 
 
 def test_a_pair_must_be_of_the_same_images():
-    with pytest.raises(ValueError, match='counts of the same images'):
+    with pytest.raises(ValueError, match='counts and reference of the same images'):
         paired_bootstrap(some_counts(), some_counts(seed=1))

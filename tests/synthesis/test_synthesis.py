@@ -189,10 +189,13 @@ def test_quality_agrees_with_naive_loops():
 @pytest.mark.parametrize(
     ('call', 'match'),
     [
-        (lambda: Descent(steps=0), 'steps must be a positive integer; found 0'),
+        (lambda: Descent(steps=0), 'Descent.steps must be an integer at least 1; found 0'),
         (lambda: Descent(step_size=0), 'step_size 0 moves nothing'),
         (lambda: ball('L1', 1), "unknown norm 'L1'"),
-        (lambda: corrupt(torch.rand(1, 3, 8, 8), box(size=(6, 6))), r'shape \(1, 1, 8, 8\), as the images'),
+        (
+            lambda: corrupt(torch.rand(1, 3, 8, 8), box(size=(6, 6))),
+            r'mask must be of shape \(N, 1, h, w\) with h = 8, as images',
+        ),
         (lambda: corrupt(torch.rand(1, 3, 8, 8), box() & False), 'covers no pixel'),
         (lambda: ClassGaussian.fit(torch.rand(1, 3, 4, 4)), 'at least two images of the class; found 1'),
         (
@@ -205,7 +208,7 @@ def test_quality_agrees_with_naive_loops():
             lambda: inpaint(
                 Brightness(), torch.rand(1, 3, 8, 8), torch.zeros(1, 8, 8).long(), box(), descent=Descent(), penalty=-1
             ),
-            'penalty must not be negative; found -1',
+            'penalty must be a finite number at least 0; found -1',
         ),
         (
             lambda: target(Brightness(), torch.rand(1, 3, 4, 4), torch.tensor([1]), descent=Descent(), objective='ce'),
