@@ -11,7 +11,7 @@ import mmadv
 ROOT = Path(mmadv.__file__).parent
 MM_PACKAGES = {'mmengine', 'mmcv', 'mmseg'}
 # Modules beside the folders, which need nothing but each other and the standard library.
-BASE = {'config_paths', 'errors', 'fields', 'files', 'locks', 'printing', 'registry'}
+BASE = {'config_paths', 'errors', 'fields', 'files', 'locks', 'printing', 'registry', 'shapes'}
 # Folder -> the folders that it may import beside itself and those modules.
 LAYERS = {
     'attacks': set(),
