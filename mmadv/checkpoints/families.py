@@ -10,6 +10,10 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from mmadv.errors import UserError, nearest
 
 
@@ -21,10 +25,32 @@ class Dropped:
 
 
 @dataclasses.dataclass(frozen=True)
-class Transposed:
-    """A key whose matrix the network holds transposed: the file's code computes x @ W, a linear layer x @ W.T."""
+class Changed:
+    """A key whose value the network holds in another form.
+
+    Attributes:
+        key: of the network.
+        change: the file's value -> the network's; a value that is in the network's form already stays as it is.
+    """
 
     key: str
+    change: Callable[[Tensor], Tensor]
+
+
+def transposed(value: Tensor) -> Tensor:
+    """Returns a matrix transposed: the file's code computes x @ W, a linear layer x @ W.T."""
+    return value.mT if value.ndim == 2 else value
+
+
+def as_aspp_bottleneck(value: Tensor) -> Tensor:
+    """Returns the 1x1 convolution behind an ASPP, pooled features last, as the 3x3 one of mmseg, which has them first.
+
+    The rim of the kernel is zero, so both compute the same. A 3x3 convolution stays as it is.
+    """
+    if value.ndim != 4 or tuple(value.shape[2:]) != (1, 1):
+        return value
+    pooled = value.shape[1] // 5  # of five equal parts
+    return F.pad(torch.cat([value[:, -pooled:], value[:, :-pooled]], dim=1), (1, 1, 1, 1))
 
 
 CLASSIFIER = Dropped('classifier head')
@@ -69,6 +95,33 @@ SEGMENTER_LAYERS = {
     'mlp.fc2.weight': 'ffn.layers.1.weight',
     'mlp.fc2.bias': 'ffn.layers.1.bias',
 }
+# Parts of the keys of the segmentors of DDC-AT's authors -> mmseg's. Its own models have cls1 and aux_cls1, their
+# rivals cls and aux.
+DDC_AT_PARTS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r'^layer0\.', 'backbone.stem.'),
+        (r'^layer([1-4])\.', r'backbone.layer\1.'),
+        (r'^ppm\.features\.(\d)\.1\.', r'decode_head.psp_modules.\1.1.conv.'),
+        (r'^ppm\.features\.(\d)\.2\.', r'decode_head.psp_modules.\1.1.bn.'),
+        (r'^aspp\.convs\.([0-3])\.0\.', r'decode_head.aspp_modules.\1.conv.'),
+        (r'^aspp\.convs\.([0-3])\.1\.', r'decode_head.aspp_modules.\1.bn.'),
+        (r'^aspp\.convs\.4\.1\.', 'decode_head.image_pool.1.conv.'),
+        (r'^aspp\.convs\.4\.2\.', 'decode_head.image_pool.1.bn.'),
+        (r'^cls1?\.0\.', 'decode_head.bottleneck.conv.'),
+        (r'^cls1?\.1\.', 'decode_head.bottleneck.bn.'),
+        (r'^cls1?\.4\.', 'decode_head.conv_seg.'),
+        (r'^aux(_cls1)?\.0\.', 'auxiliary_head.convs.0.conv.'),
+        (r'^aux(_cls1)?\.1\.', 'auxiliary_head.convs.0.bn.'),
+        (r'^aux(_cls1)?\.4\.', 'auxiliary_head.conv_seg.'),
+    )
+)
+DDC_AT_BRANCHES = {
+    'cls2': Dropped('second classifier of DDC-AT, which training alone uses'),
+    'mask1': Dropped('mask head of DDC-AT, which training alone uses'),
+}
+# The stem of semseg's ResNet -> that of mmseg's ResNetV1c.
+SEMSEG_STEM = {'conv1': '0', 'bn1': '1', 'conv2': '3', 'bn2': '4', 'conv3': '6', 'bn3': '7'}
 
 
 def unwrapped(key: str, wrappers: tuple[str, ...]) -> str:
@@ -88,8 +141,8 @@ def is_normalizer(key: str) -> bool:
     return layer in NORMALIZERS and name in MEANS + DEVIATIONS
 
 
-# What a family makes of a key: the network's key, maybe of a transposed matrix, or why it is dropped.
-Mapped = str | Transposed | Dropped
+# What a family makes of a key: the network's key, maybe of a changed value, or why it is dropped.
+Mapped = str | Changed | Dropped
 
 
 def timm(key: str) -> str | Dropped:
@@ -155,13 +208,37 @@ def robust_segmentation(key: str) -> Mapped:
     return key
 
 
-def _segmenter_head(key: str) -> str | Transposed:
+def _segmenter_head(key: str) -> str | Changed:
     if key in ('proj_patch', 'proj_classes'):
-        return Transposed(f'decode_head.{key.removeprefix("proj_")}_proj.weight')
+        return Changed(f'decode_head.{key.removeprefix("proj_")}_proj.weight', transposed)
     block = re.fullmatch(r'blocks\.(\d+)\.(.+)', key)
     if block:
         return f'decode_head.layers.{block[1]}.{SEGMENTER_LAYERS.get(block[2], block[2])}'
     return f'decode_head.{key.replace("proj_dec.", "dec_proj.", 1)}'
+
+
+def ddc_at(key: str) -> Mapped:
+    """Maps keys of the segmentors of DDC-AT's authors: PSPNet and DeepLabv3 on a ResNet-50 with a deep stem.
+
+    The files are those of github.com/dvlab-research/Robust-Semantic-Segmentation: of DDC-AT, of its rival SAT, and of
+    training without defence.
+    """
+    key = unwrapped(key, ('module.',))
+    branch = DDC_AT_BRANCHES.get(key.split('.')[0])
+    if branch is not None:
+        return branch
+    for pattern, replacement in DDC_AT_PARTS:
+        key = pattern.sub(replacement, key)
+    return Changed(key, as_aspp_bottleneck) if key == 'decode_head.bottleneck.conv.weight' else key
+
+
+def semseg(key: str) -> str | Dropped:
+    """Maps keys of the ImageNet ResNets of github.com/hszhao/semseg, whose stem has three convolutions."""
+    key = unwrapped(key, ('module.',))
+    part, _, rest = key.partition('.')
+    if part == 'fc':
+        return CLASSIFIER
+    return f'stem.{SEMSEG_STEM[part]}.{rest}' if part in SEMSEG_STEM else key
 
 
 def converted(key: str) -> str | Dropped:
@@ -213,6 +290,13 @@ SOURCES = {
             input_convention='unit',
             architectures=('upernet_convnext_t_convstem', 'upernet_convnext_s_convstem', 'segmenter_vit_s'),
         ),
+        Source(
+            name='ddc-at',
+            map_key=ddc_at,
+            input_convention='imagenet',
+            architectures=('pspnet_resnet50_v1c', 'deeplabv3_resnet50_v1c'),
+        ),
+        Source(name='semseg', map_key=semseg, input_convention='imagenet', architectures=('resnet50_v1c',)),
     )
 }  # fmt: skip
 

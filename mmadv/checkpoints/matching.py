@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmadv.checkpoints.families import Dropped, Mapped, Transposed
+from mmadv.checkpoints.families import Changed, Dropped, Mapped
 from mmadv.errors import UserError
 
 POSITION_EMBEDDING = 'pos_embed'
@@ -116,8 +116,8 @@ def match(
         if isinstance(new, Dropped):
             account.dropped[old] = new.reason
             continue
-        if isinstance(new, Transposed):
-            new, value = new.key, value.mT if value.ndim == 2 else value
+        if isinstance(new, Changed):
+            new, value = new.key, new.change(value)
         if new not in shapes:
             account.unexpected.append(old)
             continue

@@ -9,10 +9,16 @@ from mmadv.models.batches import sample_names, stack_images, stack_labels
 from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
 from mmadv.models.losses import JensenShannonLoss, KLDivergenceLoss
 from mmadv.models.pag_segmentor import PAGCascadeEncoderDecoder, PAGEncoderDecoder
-from mmadv.models.segmentors import HuggingFaceSegmentor, TorchvisionSegmentor, TRADESEncoderDecoder
+from mmadv.models.segmentors import (
+    DDCATEncoderDecoder,
+    HuggingFaceSegmentor,
+    TorchvisionSegmentor,
+    TRADESEncoderDecoder,
+)
 
 __all__ = [
     'AdvSegDataPreProcessor',
+    'DDCATEncoderDecoder',
     'FreeAdvSegDataPreProcessor',
     'HuggingFaceSegmentor',
     'JensenShannonLoss',

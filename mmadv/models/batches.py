@@ -125,6 +125,16 @@ def stack_images(inputs: Sequence[Tensor], data_samples: Sequence[SegDataSample]
     return torch.stack([image.float() for image in inputs]) / 255
 
 
+def unpadded(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Tensor:
+    """Returns where a training batch holds image and not padding, (N, 1, H, W) bool."""
+    mask = torch.zeros((len(inputs), 1, *inputs.shape[2:]), dtype=torch.bool, device=inputs.device)
+    height, width = inputs.shape[2:]
+    for row, sample in zip(mask, data_samples, strict=True):
+        left, right, top, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
+        row[:, top : height - bottom, left : width - right] = True
+    return mask
+
+
 def _check_equal_sizes(tensors: Sequence[Tensor], names: Sequence[str], what: str) -> None:
     for tensor, name in zip(tensors, names, strict=True):
         if tensor.shape != tensors[0].shape:

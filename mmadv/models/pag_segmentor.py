@@ -16,7 +16,7 @@ from mmadv.attacks import derive_seed
 from mmadv.errors import UserError, nearest
 from mmadv.fields import NotNegative, NotRequired, Positive, PositiveNumber, checked
 from mmadv.models.adapter import TrainingAdapter
-from mmadv.models.batches import check_not_scaled, check_pixels, label_maps, sample_names
+from mmadv.models.batches import check_not_scaled, check_pixels, label_maps, sample_names, unpadded
 from mmadv.models.frozen_norms import check_statistics, eval_mode, freeze_norms
 from mmadv.models.iteration_key import IterationKey
 from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
@@ -179,16 +179,6 @@ class PAGMixin(_Segmentor):
         if preprocessor._channel_conversion and inputs.shape[1] == 3:
             inputs = inputs[:, [2, 1, 0]]
         return (inputs / 255).detach()
-
-
-def unpadded(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Tensor:
-    """Returns where a training batch holds image and not padding, (N, 1, H, W) bool."""
-    mask = torch.zeros((len(inputs), 1, *inputs.shape[2:]), dtype=torch.bool, device=inputs.device)
-    height, width = inputs.shape[2:]
-    for row, sample in zip(mask, data_samples, strict=True):
-        left, right, top, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
-        row[:, top : height - bottom, left : width - right] = True
-    return mask
 
 
 def check_units(pixels: Tensor, data_samples: Sequence[SegDataSample]) -> None:

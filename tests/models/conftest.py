@@ -43,6 +43,8 @@ def model_config(name):
         'fcn': head('FCNHead', num_convs=1),
         'fcn_aligned': head('FCNHead', num_convs=1, align_corners=True),
         'psp': head('PSPHead', pool_scales=(1, 2)),
+        'aspp': head('ASPPHead', dilations=(1, 2)),
+        'separable': head('DepthwiseSeparableASPPHead', dilations=(1, 2), c1_in_channels=8, c1_channels=4),
         'uper': head('UPerHead', in_channels=[8, 16, 32, 64], in_index=[0, 1, 2, 3], pool_scales=(1, 2)),
         'sigmoid': head(
             'FCNHead',
@@ -55,13 +57,16 @@ def model_config(name):
     }
     if name in single:
         return dict(type='EncoderDecoder', backbone=RESNET, decode_head=single[name])
+    if name == 'psp_auxiliary':
+        auxiliary = head('FCNHead', num_convs=1, concat_input=False, in_channels=32, in_index=2)
+        return dict(model_config('psp'), auxiliary_head=auxiliary)
     if name == 'ocr':
         heads = [
             head('FCNHead', num_convs=1, in_channels=32, in_index=2),
             head('OCRHead', ocr_channels=8),
         ]
         return dict(type='CascadeEncoderDecoder', num_stages=2, backbone=RESNET, decode_head=heads)
-    assert name == 'segmenter'
+    assert name in ('segmenter', 'vit_psp')
     backbone = dict(
         type='VisionTransformer',
         img_size=(32, 32),
@@ -74,6 +79,9 @@ def model_config(name):
         final_norm=True,
         interpolate_mode='bicubic',
     )
+    if name == 'vit_psp':  # without batch norm
+        pyramid = head('PSPHead', pool_scales=(1, 2), in_channels=16, in_index=0, norm_cfg=None)
+        return dict(type='EncoderDecoder', backbone=backbone, decode_head=pyramid)
     mask = dict(
         type='SegmenterMaskTransformerHead',
         in_channels=16,

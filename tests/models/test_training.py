@@ -20,7 +20,7 @@ from mmadv.models import AdvSegDataPreProcessor
 ATTACK = dict(type='RandomFGSM', threat=dict(type='Linf', radius='8/255'), step_size='10/255')
 ADVERSARIAL = dict(type='AdvSegDataPreProcessor', attack=ATTACK, prob=0.5)
 PGD = dict(type='PGD', threat=dict(type='Linf', radius='8/255'), steps=2, step_size='4/255')
-# The data preprocessor of every training method; TRADES has a segmentor of its own too.
+# The data preprocessor of every training method; TRADES and DDC-AT have a segmentor of their own too.
 METHODS = {
     'at': ADVERSARIAL,
     'fast_newton': dict(type='AdvSegDataPreProcessor', attack=dict(type='FastNewton', max_radius='8/255')),
@@ -28,14 +28,19 @@ METHODS = {
     'gaussian': dict(type='AdvSegDataPreProcessor', attack=dict(type='GaussianNoise', sigma=0.1)),
     'trades': dict(type='AdvSegDataPreProcessor', attack={**PGD, 'objective': dict(type='KullbackLeibler')}, prob=0.8),
     'free': dict(type='FreeAdvSegDataPreProcessor', radius='8/255'),
+    'ddcat': dict(type='AdvSegDataPreProcessor', attack=PGD),
 }
+KINDS = {'trades': 'TRADESEncoderDecoder', 'ddcat': 'DDCATEncoderDecoder'}
+# DDC-AT knows other heads than these.
+PYRAMIDS = {'fcn': 'psp', 'segmenter': 'vit_psp'}
 
 
 @pytest.fixture
 def build_method(build_model):
     def build(name, architecture):
         """Returns a tiny segmentor in train mode, about to be trained by the method."""
-        model = build_model(architecture, METHODS[name], kind='TRADESEncoderDecoder' if name == 'trades' else None)
+        architecture = PYRAMIDS[architecture] if name == 'ddcat' else architecture
+        model = build_model(architecture, METHODS[name], kind=KINDS.get(name))
         if name == 'free':
             model.data_preprocessor.slot = 0
         return model.train()
@@ -69,8 +74,8 @@ class Pictures(torch.utils.data.Dataset):
 
 @pytest.fixture
 def train(build_model, make_batch, tmp_path, monkeypatch):
-    def train(name, iterations, preprocessor=ADVERSARIAL, kind=None, **options):
-        model = build_model('fcn', preprocessor, kind=kind)
+    def train(name, iterations, preprocessor=ADVERSARIAL, kind=None, architecture='fcn', **options):
+        model = build_model(architecture, preprocessor, kind=kind)
         model.decode_head.dropout = torch.nn.Dropout2d(options.pop('dropout', 0.0))
         drawn = []
         if isinstance(model.data_preprocessor, AdvSegDataPreProcessor):
@@ -143,6 +148,22 @@ def test_resumed_trades_is_the_run_that_was_not_interrupted(train):
     assert all(torch.equal(found[key], value) for key, value in expected.items())
     averages = [torch.load(path, weights_only=False)['state_dict'] for path in (whole, resumed)]
     assert all(torch.equal(averages[1][key], value) for key, value in averages[0].items())
+
+
+def test_resumed_ddcat_is_the_run_that_was_not_interrupted(train, build_model):
+    """The branches go on too, though the weights of the checkpoint are those of the stock model."""
+    options = dict(kind='DDCATEncoderDecoder', architecture='psp', custom_hooks=[dict(type='EMAHook')])
+    options['preprocessor'] = METHODS['ddcat']
+    _, expected, whole = train('straight', 4, **options)
+    _, _, checkpoint = train('first', 2, **options)
+    _, found, resumed = train('resumed', 4, load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    files = [torch.load(path, weights_only=False) for path in (whole, resumed)]
+    branches = [file['message_hub']['runtime_info']['ddcat_branches']['weights'] for file in files]
+    assert branches[0] and branches[0].keys() == branches[1].keys()
+    assert all(torch.equal(branches[1][key], value) for key, value in branches[0].items())
+    build_model('psp').load_state_dict(files[0]['state_dict'], strict=True)
+    assert all(torch.equal(files[1]['state_dict'][key], value) for key, value in files[0]['state_dict'].items())
 
 
 def test_resumed_free_training_is_the_run_that_was_not_interrupted(train):
@@ -219,7 +240,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(build_method, make_batc
     batches = [batches[0], batches[0], batches[1]]
     keys = [*((name, False) for name in METHODS), ('at', True), ('trades', True)]
     models = {key: build_method(key[0], 'segmenter') for key in keys}
-    begin = {name: value.clone() for name, value in models['at', False].state_dict().items()}
+    begin = {name: copy.deepcopy(models[name, False].state_dict()) for name in METHODS}
     # Forked processes need no imports, and share no tensors.
     mp.start_processes(ddp_rank, (free_port(), models, batches, tmp_path), nprocs=2, start_method='fork')
     alone = {}
@@ -231,7 +252,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(build_method, make_batc
         for key, value in alone[name].state_dict().items():
             assert torch.equal(ranks[0][key], ranks[1][key])
             # A sign of the input gradient may flip by rounding, which moves weights by far less than a step does.
-            moved = (value - begin[key]).abs().max()
+            moved = (value - begin[name][key]).abs().max()
             torch.testing.assert_close(ranks[0][key], value, rtol=0, atol=float(2e-3 * moved) + 1e-6)
 
 

@@ -31,6 +31,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     'resnet18': dict(type='PlainResNet', depth=18),
     'resnet50': dict(type='PlainResNet', depth=50),
     'resnet101': dict(type='PlainResNet', depth=101),
+    # Stem of 64, 64 and 128 channels; mmseg's own weights of a ResNetV1c have 32, 32 and 64.
+    'resnet50_v1c': dict(type='ResNetV1c', depth=50, stem_channels=128, norm_cfg=dict(type='BN')),
     'resnetv2_50': dict(type='TimmResNetV2', depths=(3, 4, 6, 3)),
 }
 
@@ -53,6 +55,28 @@ SEGMENTORS: dict[str, dict[str, Any]] = {
         )
         for name in ('convnext_t_convstem', 'convnext_s_convstem')
     },
+    'pspnet_resnet50_v1c': dict(
+        backbone=ARCHITECTURES['resnet50_v1c'],
+        decode_head=dict(
+            type='PSPHead', in_channels=2048, in_index=3, channels=512, pool_scales=(1, 2, 3, 6),
+            norm_cfg=dict(type='BN'),
+        ),
+        auxiliary_head=dict(
+            type='FCNHead', in_channels=1024, in_index=2, channels=256, num_convs=1, concat_input=False,
+            norm_cfg=dict(type='BN'),
+        ),
+    ),
+    'deeplabv3_resnet50_v1c': dict(
+        backbone=ARCHITECTURES['resnet50_v1c'],
+        decode_head=dict(
+            type='ASPPHead', in_channels=2048, in_index=3, channels=256, dilations=(1, 6, 12, 18),
+            norm_cfg=dict(type='BN'),
+        ),
+        auxiliary_head=dict(
+            type='FCNHead', in_channels=1024, in_index=2, channels=256, num_convs=1, kernel_size=1, concat_input=False,
+            norm_cfg=dict(type='BN'),
+        ),
+    ),
     'segmenter_vit_s': dict(
         backbone=ARCHITECTURES['vit_s'],
         decode_head=dict(

@@ -1,8 +1,15 @@
 """Segmentors whose training step differs from mmseg's, and networks of other libraries as segmentors."""
 
+from mmadv.models.segmentors.ddcat_encoder_decoder import DDCATEncoderDecoder
 from mmadv.models.segmentors.hugging_face_segmentor import HuggingFaceSegmentor
 from mmadv.models.segmentors.imported_segmentor import ImportedSegmentor
 from mmadv.models.segmentors.torchvision_segmentor import TorchvisionSegmentor
 from mmadv.models.segmentors.trades_encoder_decoder import TRADESEncoderDecoder
 
-__all__ = ['HuggingFaceSegmentor', 'ImportedSegmentor', 'TRADESEncoderDecoder', 'TorchvisionSegmentor']
+__all__ = [
+    'DDCATEncoderDecoder',
+    'HuggingFaceSegmentor',
+    'ImportedSegmentor',
+    'TRADESEncoderDecoder',
+    'TorchvisionSegmentor',
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
@@ -12,11 +11,10 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
 
-from mmadv.errors import UserError
 from mmadv.fields import NotNegativeNumber, checked
-from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
 from mmadv.models.batches import stack_labels
 from mmadv.models.losses import KLDivergenceLoss
+from mmadv.models.segmentors.pairs import check_trains_on_pairs, split_pairs
 
 
 @MODELS.register_module()
@@ -67,18 +65,7 @@ class TRADESEncoderDecoder(EncoderDecoder):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
-        if not isinstance(self.data_preprocessor, AdvSegDataPreProcessor):
-            raise UserError(
-                'TRADESEncoderDecoder needs a data_preprocessor of type AdvSegDataPreProcessor; '
-                f'found {type(self.data_preprocessor).__name__}'
-            )
-        kind = type(self.decode_head)
-        stock = kind.loss is BaseDecodeHead.loss and kind.loss_by_feat is BaseDecodeHead.loss_by_feat
-        if not stock or self.out_channels == 1:
-            raise UserError(
-                f'TRADES needs a decode head that scores logits of at least 2 channels by loss_decode; '
-                f'{kind.__name__} with {self.out_channels} computes its loss in another way'
-            )
+        check_trains_on_pairs(self, 'TRADES')
         self.divergence = KLDivergenceLoss(loss_weight=float(beta))
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
@@ -88,12 +75,7 @@ class TRADESEncoderDecoder(EncoderDecoder):
             inputs: (2N, C, H, W), the clean images, then the adversarial ones.
             data_samples: N, with the labels.
         """
-        if len(inputs) != 2 * len(data_samples):
-            raise UserError(
-                f'TRADES trains on {2 * len(data_samples)} images for {len(data_samples)} label maps; found '
-                f'{len(inputs)}; build the model with its AdvSegDataPreProcessor'
-            )
-        clean, adversarial = inputs.chunk(2)
+        clean, adversarial = split_pairs(inputs, data_samples, 'TRADES')
         features = self.extract_feat(clean)
         logits = self.decode_head.forward(features)
         losses = add_prefix(self.decode_head.loss_by_feat(logits, data_samples), 'decode')

@@ -1,0 +1,58 @@
+"""What segmentors share that train on clean and adversarial images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmadv.errors import UserError
+from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
+
+
+def check_trains_on_pairs(segmentor: EncoderDecoder, method: str) -> None:
+    """Checks that a segmentor gets pairs of images, and that its decode head scores logits.
+
+    Args:
+        segmentor: with ``trains_on_pairs``.
+        method: what to call the training method.
+
+    Raises:
+        UserError: another preprocessor than AdvSegDataPreProcessor, or a decode head that computes its loss in a way of
+            its own.
+    """
+    if not isinstance(segmentor.data_preprocessor, AdvSegDataPreProcessor):
+        raise UserError(
+            f'{type(segmentor).__name__} needs a data_preprocessor of type AdvSegDataPreProcessor; '
+            f'found {type(segmentor.data_preprocessor).__name__}'
+        )
+    kind = type(segmentor.decode_head)
+    stock = kind.loss is BaseDecodeHead.loss and kind.loss_by_feat is BaseDecodeHead.loss_by_feat
+    if not stock or segmentor.out_channels == 1:
+        raise UserError(
+            f'{method} needs a decode head that scores logits of at least 2 channels by loss_decode; '
+            f'{kind.__name__} with {segmentor.out_channels} computes its loss in another way'
+        )
+
+
+def split_pairs(inputs: Tensor, data_samples: Sequence[SegDataSample], method: str) -> tuple[Tensor, Tensor]:
+    """Returns the clean and the adversarial images of a batch, (N, C, H, W) each.
+
+    Args:
+        inputs: (2N, C, H, W), the clean images, then the adversarial ones.
+        data_samples: N.
+        method: what to call the training method.
+
+    Raises:
+        UserError: inputs that are no pairs.
+    """
+    if len(inputs) != 2 * len(data_samples):
+        raise UserError(
+            f'{method} trains on {2 * len(data_samples)} images for {len(data_samples)} label maps; found '
+            f'{len(inputs)}; build the model with its AdvSegDataPreProcessor'
+        )
+    clean, adversarial = inputs.chunk(2)
+    return clean, adversarial
