@@ -154,6 +154,10 @@ def test_converted_file_in_a_config_with_other_classes_names_both(converted):
     [
         (lambda: content('upernet_convnext_s_voc', prefix='module.'), 'revisiting-at', "'robust-segmentation'"),
         (lambda: content('segmenter_vit_s_ade20k'), 'timm', "'robust-segmentation'"),
+        (lambda: content('upernet_convnext_t_voc'), 'ddc-at', "'robust-segmentation'"),
+        (lambda: published_files.ddcat_weights('pspnet'), SOURCE, "'ddc-at'"),
+        (lambda: published_files.ddcat_weights('deeplabv3', rival=True), 'semseg', "'ddc-at'"),
+        (lambda: published_files.semseg_backbone(), 'ddc-at', "'semseg'"),
         (lambda: public_files.resnet(18).state_dict(), SOURCE, "'timm' or 'torchvision'"),
         (lambda: public_files.madry(public_files.resnet(18))['model'], SOURCE, "'salman' or 'madry'"),
         (

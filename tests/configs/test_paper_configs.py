@@ -19,6 +19,7 @@ from mmseg.utils import register_all_modules
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmadv.attacks import BIM, FGSM, PGD, FastNewton, Linf, RandomFGSM, SegPGD
+from mmadv.checkpoints.families import SOURCES
 from mmadv.errors import UserError
 from mmadv.models import FreeAdvSegDataPreProcessor
 from mmadv.models.backbones import RobustPretrained
@@ -212,6 +213,33 @@ def test_models_of_fast_newtons_paper(leaf, data, crop, classes, iterations):
     assert 'auxiliary_head' not in config.model
 
 
+# The public configs of 'Dynamic divide-and-conquer adversarial training for robust semantic segmentation'.
+@pytest.mark.parametrize(
+    ('data', 'crop', 'classes', 'images', 'epochs'), [('voc', 473, 21, 10582, 50), ('cityscapes', 449, 19, 2975, 400)]
+)
+@pytest.mark.parametrize('network', ['pspnet', 'deeplabv3'])
+@pytest.mark.parametrize('folder', ['clean', 'ddc_at'])
+def test_models_of_ddcats_authors(folder, network, data, crop, classes, images, epochs):
+    config = load(f'{folder}/{network}_r50v1c_{data}.py')
+    if folder == 'clean':
+        assert config.model.type == 'EncoderDecoder'
+    else:
+        assert config.model.type == 'DDCATEncoderDecoder'
+        attack = build(config.model.data_preprocessor.attack, ATTACKS)
+        assert attack == BIM(threat=LINF_3, steps=3, step_size=0.01)
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
+    heads = ('decode_head', 'auxiliary_head', 'branches')
+    assert config.optim_wrapper.paramwise_cfg.custom_keys == {head: dict(lr_mult=10.0) for head in heads}
+    (poly,) = config.param_scheduler
+    iterations = epochs * (images // 16)
+    assert (poly.type, poly.power, poly.begin, poly.end) == ('PolyLR', 0.9, 0, iterations)
+    assert config.train_cfg.max_iters == iterations
+    assert config.train_dataloader.batch_size == config.auto_scale_lr.base_batch_size == 16
+    assert config.crop_size == (crop, crop) == config.model.data_preprocessor.size
+    assert [(head.num_classes, head.align_corners) for head in heads_of(config)] == [(classes, True)] * 2
+    assert [head.loss_decode.get('loss_weight', 1) for head in heads_of(config)] == [1, 0.4]
+
+
 # 'Adversarially robust segmentation models learn perceptually-aligned gradients', section 5.1.
 @pytest.mark.parametrize(
     ('leaf', 'depth', 'epochs', 'images'),
@@ -253,6 +281,8 @@ def test_pir_at_differs_from_at_by_the_backbone_alone(leaf):
 def test_normalisation_is_that_of_the_backbones_weights(leaf):
     model = load(leaf).model
     stated = model.backbone.get('input_convention')
+    if model.backbone.type == 'ResNetV1c' and 'init_cfg' in model.backbone:  # mmseg's own cannot state it
+        stated = SOURCES[model.backbone.init_cfg.source].input_convention
     assert (stated is not None) == ('init_cfg' in model.backbone)
     if stated is not None:
         check_preprocessor(MODELS.build(model.data_preprocessor), stated, 'the config states it')
@@ -264,7 +294,7 @@ def test_missing_checkpoints_are_named_and_documented(tmp_path, monkeypatch):
     documented = (ROOT / 'docs' / 'configs.md').read_text(encoding='utf-8')
     initialisers = [load(leaf).model.backbone.get('init_cfg') for leaf in TRAINED]
     found = {(config.checkpoint, config.source) for config in initialisers if config}
-    assert len(found) == 12
+    assert len(found) == 13
     for checkpoint, source in found:
         assert f'`{checkpoint}`' in documented
         with pytest.raises(UserError, match=f'{checkpoint}'):
@@ -296,6 +326,8 @@ def kind(model, *, with_attack):
     """Returns what tells models apart: the network, and the attack's type."""
     model = json.loads(json.dumps(model.to_dict()))
     preprocessor = model.pop('data_preprocessor')
+    if not with_attack and model['type'] in ('TRADESEncoderDecoder', 'DDCATEncoderDecoder'):
+        model['type'] = 'EncoderDecoder'  # whose network they have
     model['backbone'].pop('input_convention', None)
     for head in (model[name] for name in ('decode_head', 'auxiliary_head') if name in model):
         head['loss_decode'].pop('loss_weight', None)

@@ -1,0 +1,52 @@
+# Cityscapes as DDC-AT's authors train on it: a quarter of the frame's size to its size, crop 449, padded with the mean
+# colour. Testing: the frame at half its size, scored at its own; theirs averages the probabilities of overlapping crops
+# of it. tools/prepare_data.py cityscapes writes the label maps.
+data_root = 'data/cityscapes'
+crop_size = (449, 449)
+mean_color = (104, 116, 124)  # blue, green, red
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=(2048, 1024), ratio_range=(0.25, 1.0), keep_ratio=True),
+    dict(type='RandomRotate', prob=0.5, degree=10, pad_val=mean_color, seg_pad_val=255),
+    dict(type='RandomGaussianBlur', prob=0.5, sigma=(1.1, 1.1)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='Pad', size=crop_size, pad_val=dict(img=mean_color, seg=255)),
+    dict(type='RandomCrop', crop_size=crop_size),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(1024, 512), keep_ratio=True),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='Cityscapes19Dataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='Cityscapes19Dataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
