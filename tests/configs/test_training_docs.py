@@ -14,6 +14,7 @@ EXPECTED = [
     {'model.data_preprocessor.attack.type': 'PGD', 'model.data_preprocessor.type': 'AdvSegDataPreProcessor'},
     {'model.type': 'TRADESEncoderDecoder', 'model.data_preprocessor.attack.objective.type': 'KullbackLeibler'},
     {'model.data_preprocessor.type': 'FreeAdvSegDataPreProcessor', 'train_cfg.type': 'FreeTrainLoop'},
+    {'model.type': 'DDCATEncoderDecoder', 'model.data_preprocessor.attack.type': 'BIM'},
     {'model.decode_head.loss_decode': {'type': 'JensenShannonLoss'}},
     {'val_cfg.type': 'AttackValLoop', 'default_hooks.checkpoint.save_best': 'robust/mIoU'},
     {'model.type': 'EncoderDecoder'},
