@@ -98,8 +98,7 @@ class DDCATEncoderDecoder(EncoderDecoder):
     Predictions, attacks and checkpoints know the head's own classifier alone: they are EncoderDecoder's.
 
     Args:
-        backbone, decode_head, neck, auxiliary_head, train_cfg, test_cfg, data_preprocessor, pretrained, init_cfg: as
-            in EncoderDecoder.
+        **segmentor: arguments of EncoderDecoder.
 
     Raises:
         UserError: another preprocessor than AdvSegDataPreProcessor, or a decode head of an unknown kind.
@@ -108,30 +107,8 @@ class DDCATEncoderDecoder(EncoderDecoder):
     # Asks the preprocessor for the clean images beside the adversarial ones.
     trains_on_pairs = True
 
-    def __init__(
-        self,
-        *,
-        backbone: dict,
-        decode_head: dict,
-        neck: dict | None = None,
-        auxiliary_head: dict | list[dict] | None = None,
-        train_cfg: dict | None = None,
-        test_cfg: dict | None = None,
-        data_preprocessor: Any = None,
-        pretrained: str | None = None,
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
-        super().__init__(
-            backbone=backbone,
-            decode_head=decode_head,
-            neck=neck,
-            auxiliary_head=auxiliary_head,
-            train_cfg=train_cfg,
-            test_cfg=test_cfg,
-            data_preprocessor=data_preprocessor,
-            pretrained=pretrained,
-            init_cfg=init_cfg,
-        )
+    def __init__(self, **segmentor: Any) -> None:
+        super().__init__(**segmentor)
         check_trains_on_pairs(self, 'DDC-AT')
         branches = {'second': Branch(self.decode_head, self.out_channels), 'mask': Branch(self.decode_head, 2)}
         self.branches = TrainingOnly(branches, key='ddcat_branches')
