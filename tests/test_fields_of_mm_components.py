@@ -95,10 +95,12 @@ def test_misspelt_fields_are_refused(component):
         with pytest.raises(TypeError, match='takes no arguments'):
             component(x=1)
         return
-    given = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
-    given |= {key: NEEDED[key] for key in ('runner', 'dataloader', 'evaluator', 'dataset') if key in params(component)}
+    arguments = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
+    arguments |= {
+        key: NEEDED[key] for key in ('runner', 'dataloader', 'evaluator', 'dataset') if key in params(component)
+    }
     with pytest.raises((UserError, TypeError), match='stepz'):
-        component(**given, stepz=1)
+        component(**arguments, stepz=1)
 
 
 def params(component):
@@ -119,11 +121,11 @@ def test_every_wrong_value_of_a_field_is_refused(component, field):
             continue
         if value is True and default in (True, False):
             continue
-        given = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
-        given |= {key: NEEDED[key] for key in OTHERS if key in params(component) and key in NEEDED}
-        given[field] = value
+        arguments = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
+        arguments |= {key: NEEDED[key] for key in OTHERS if key in params(component) and key in NEEDED}
+        arguments[field] = value
         try:
-            component(**given)
+            component(**arguments)
         except UserError as error:
             assert '\n' not in str(error)
         except Exception as error:

@@ -21,8 +21,8 @@ from mmengine.runner import Runner
 from mmadv.attacks import WorstCase, parse_radius
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights
 from mmadv.commands.command_line import command_text, join_processes_on_cpu, load_config, require, set_local_rank
-from mmadv.commands.going_on import UNFINISHED, kept, opened, sole_run, without_resuming
 from mmadv.commands.provenance import decisive_versions, hardware, versions
+from mmadv.commands.resuming import UNFINISHED, exclusive_run, load_run, resume_hint, without_resuming
 from mmadv.commands.testing_options import check_numbers, default_out, parser, spec_of_arguments
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.data import first_line
@@ -90,7 +90,7 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
     """
     set_local_rank(arguments)
     out = Path(arguments.out) if arguments.out else default_out(arguments, command)
-    config = opened(arguments, out)
+    config = load_run(arguments, out)
     spec = with_files(spec, arguments, config)
     start = time.perf_counter()
     with ExitStack() as stack:
@@ -103,14 +103,14 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
         if spec.precision == 'float64':
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
-        stack.enter_context(sole_run(arguments, out))
+        stack.enter_context(exclusive_run(arguments, out))
         settings = {**loop.settings(), 'versions': decisive_versions()}
         store = ResultStore(out / UNFINISHED, settings, out / RECORDS if arguments.resume else None)
         _discard(store, arguments)
-        loop.keep_results(store)
+        loop.resume_from(store)
         if arguments.resume and not loop.missing and _is_complete(out, store, arguments):
-            return _tell_complete(out)
-        with kept(store, out, command, argv):
+            return _print_complete(out)
+        with resume_hint(store, out, command, argv):
             runner.test()
             if not is_main_process():
                 return 0
@@ -120,7 +120,7 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
             print(f'{run_text(results)}\n')
             _write(out, results, loop)
         store.remove()
-    return _tell_failed(results.evaluation.failed)
+    return _print_failed(results.evaluation.failed)
 
 
 def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> EvaluationSpec:
@@ -181,19 +181,19 @@ def _discard(store: ResultStore, arguments: Namespace) -> None:
 
 def _is_complete(out: Path, store: ResultStore, arguments: Namespace) -> bool:
     """Returns whether the folder holds the results of this very run already."""
-    if store.begun or not (out / FILE_NAME).is_file():
+    if store.has_results or not (out / FILE_NAME).is_file():
         return False
     results = RunResults.load(out)
     return results.dataset.limit == arguments.limit and not results.evaluation.failed
 
 
-def _tell_complete(out: Path) -> int:
+def _print_complete(out: Path) -> int:
     if is_main_process():
         print(f'{run_text(RunResults.load(out))}\n\nnothing is left to do; results: {out}')
     return 0
 
 
-def _tell_failed(failed: Sequence[FailedImage]) -> int:
+def _print_failed(failed: Sequence[FailedImage]) -> int:
     """Lists the images that the model failed on, and returns the exit status."""
     if not failed:
         return 0
@@ -228,7 +228,7 @@ def config_for_testing(config: Config, arguments: Namespace, spec: EvaluationSpe
     config.default_hooks = {name: hook for name, hook in hooks.items() if name != 'visualization'}
     config.custom_hooks = [hook for hook in config.get('custom_hooks') or [] if _name(hook) not in TRAINING_HOOKS]
     config.test_cfg = {'type': 'AttackTestLoop', 'spec': spec, 'show': arguments.show}
-    metric = 'SEAMetric' if isinstance(spec.attack, WorstCase) else 'AttackMetric'
+    metric = 'EnsembleMetric' if isinstance(spec.attack, WorstCase) else 'AttackMetric'
     config.test_evaluator = {'type': metric, 'collect_device': 'gpu', 'ignore_index': scored_ignore_index(config)}
     if arguments.batch_size is not None:
         config.test_dataloader.batch_size = arguments.batch_size
@@ -305,7 +305,7 @@ def _write(out: Path, results: RunResults, loop: AttackTestLoop) -> None:
             )
             if not draw_file(stage / file, draw):
                 continue
-            pictures.append(Picture(file, example.name, example.index, loop.drawn.kinds[example.index]))
+            pictures.append(Picture(file, example.name, example.index, loop.collector.kinds[example.index]))
         results = replace(results, pictures=tuple(pictures))
         images_table(outcome.images).write_csv(stage / 'per_image.csv')
         classes_table(evaluation, fractions=True).write_csv(stage / 'per_class.csv')
