@@ -30,6 +30,8 @@ NEEDED = {
     'backbone': {},
     'decode_head': {},
     'pag': {'weight': 1.0},
+    'pretrained': '/nowhere/model',
+    'model': 'lraspp_mobilenet_v3_large',
 }
 # Field -> why other components, or the runner, check it.
 OTHERS = {
@@ -58,7 +60,7 @@ TEXTS = {
 RIGHT = {
     "'no'": TEXTS | {'checkpoint'},
     "''": TEXTS | {'checkpoint'},
-    'None': {'layer_scale'},
+    'None': {'layer_scale', 'weights'},
     '-1': {'ignore_index', 'pad_val', 'seg_pad_val', 'frozen_stages', 'interval', 'max_keep_ckpts', 'save_begin'},
     '-0.5': {'pad_val', 'seg_pad_val'},
     '2.5': {'pad_val', 'seg_pad_val', 'beta', 'loss_weight', 'layer_scale', 'norm_eps'},

@@ -59,7 +59,8 @@ def load_run(arguments: Namespace, out: Path) -> Config:
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
     use_safe_loading()
-    load_checkpoint_file(arguments.checkpoint)
+    if arguments.checkpoint is not None:
+        load_checkpoint_file(arguments.checkpoint)
     return config
 
 

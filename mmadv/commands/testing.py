@@ -24,6 +24,7 @@ from mmadv.commands.command_line import command_text, join_processes_on_cpu, loa
 from mmadv.commands.provenance import decisive_versions, hardware, versions
 from mmadv.commands.resuming import UNFINISHED, exclusive_run, load_run, resume_hint, without_resuming
 from mmadv.commands.testing_options import check_numbers, default_out, parser, spec_of_arguments
+from mmadv.commands.weights import weights_of
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.data import first_line
 from mmadv.engine.scoring import evaluator_notes, loop_notes, scored_ignore_index
@@ -44,7 +45,6 @@ from mmadv.report.pictures import draw_example
 from mmadv.report.run import (
     FILE_NAME,
     AttackSettings,
-    CheckpointFile,
     ConfigText,
     DatasetFacts,
     Picture,
@@ -99,7 +99,8 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
         join_processes_on_cpu(testing)
         runner = Runner.from_cfg(testing)
         name_failing_hooks(runner)
-        load_weights(unwrap(runner.model), arguments.checkpoint)
+        if arguments.checkpoint is not None:
+            load_weights(unwrap(runner.model), arguments.checkpoint)
         if spec.precision == 'float64':
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
@@ -142,7 +143,7 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
         spec,
         measurements=all_measurements(spec.attack, [*named, *spec.measurements]),
         source=source,
-        checkpoint=CheckpointFile(arguments.checkpoint, file_sha256(arguments.checkpoint)),
+        checkpoint=weights_of(arguments, config),
         notes=tuple(notes),
         **config_parts(config),
     )

@@ -25,7 +25,11 @@ def parser() -> Parser:
         example='mmadv test at/upernet_r18_pgd3_camvid.py work_dirs/at/iter_800.pth --attack sea --eps 4/255',
     )
     result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
-    result.add_argument('checkpoint', help='checkpoint of the model')
+    result.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint of the model; left out for a model that brings its weights, of Hugging Face or torchvision',
+    )
     result.add_argument(
         '--attack',
         required=True,

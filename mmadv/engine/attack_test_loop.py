@@ -21,6 +21,7 @@ from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.example_collector import ExampleCollector, displayed, loads_rgb
 from mmadv.engine.image_space import attack_image_files
+from mmadv.engine.label_map import label_map_notes
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.predictor import ImageFailed, PredictedGroup, Predictor
 from mmadv.engine.progress import Progress
@@ -141,6 +142,7 @@ class AttackTestLoop(TestLoop):
             *step_notes(spec.attack, spec.attacks),
             *caveats(segmentor),
             *disagreement(head, self.ignore_index),
+            *label_map_notes(segmentor, dataset.metainfo),
             *self.spec.notes,
         ]
 
