@@ -44,7 +44,7 @@ class Smoothing(Schema):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CertifiedRadius(Schema):
     """What is certified at one L2 radius.
 

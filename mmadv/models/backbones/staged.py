@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -18,7 +16,7 @@ class StagedBackbone(BaseModule):
     """
 
     stem: nn.Module
-    stages: Iterable[nn.Module]
+    stages: nn.Sequential | nn.ModuleList
     out_indices: tuple[int, ...]
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
