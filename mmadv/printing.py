@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 LONGEST = 60
@@ -38,6 +42,45 @@ def shown(value: Any) -> str:
     text = printable(text)
     text = text if len(text) <= LONGEST else f'{text[: LONGEST - 3]}...'
     return f'{text} (text)' if isinstance(value, str) else text
+
+
+def quoted(word: str) -> str:
+    r"""Returns a word of a command line as a message quotes it: short, on one line.
+
+    >>> quoted('a\nb')
+    "'a\\nb'"
+    """
+    text = printable(word)
+    return f"'{text if len(text) <= LONGEST else f'{text[: LONGEST - 3]}...'}'"
+
+
+@contextmanager
+def escaped_messages() -> Iterator[None]:
+    """Makes what is warned of and logged while the block lasts printable: both may quote names of others.
+
+    Their lines stay, as messages have several by design; those of a warning after its first are indented, so that none
+    looks like a sentence of ours.
+    """
+    format_warning, make_record = warnings.formatwarning, logging.getLogRecordFactory()
+
+    def formatted(message: Any, *where: Any, **line: Any) -> str:
+        text = printable(str(message), lines=True).replace('\n', '\n    ')
+        return format_warning(text, *where, **line)
+
+    def record(*arguments: Any, **settings: Any) -> logging.LogRecord:
+        made = make_record(*arguments, **settings)
+        # Arguments that do not fit the message are left for logging to tell.
+        with suppress(TypeError, ValueError):
+            made.msg, made.args = printable(made.getMessage(), lines=True), ()
+        return made
+
+    warnings.formatwarning = formatted
+    logging.setLogRecordFactory(record)
+    try:
+        yield
+    finally:
+        warnings.formatwarning = format_warning
+        logging.setLogRecordFactory(make_record)
 
 
 def _escape(sign: str) -> str:

@@ -151,7 +151,7 @@ def outcomes(call, argument):
         default = parameter.default if parameter is not None else parameter
         values = spoilt(arguments[argument])
         values = {label: value for label, value in values.items() if value is not None or default is not None}
-    actual = {}
+    found = {}
     for label, value in values.items():
         function, arguments = call()
         name = argument if argument != 'misspelt' else f'{next(iter(arguments))}x'
@@ -159,12 +159,12 @@ def outcomes(call, argument):
             function(**{**arguments, name: value})
         except UserError as error:
             named = any(key.removesuffix('s') in str(error) for key in arguments)
-            actual[label] = None if named and '\n' not in str(error) else f'unclear: {error}'
+            found[label] = None if named and '\n' not in str(error) else f'unclear: {error}'
         except Exception as error:
-            actual[label] = f'{type(error).__name__}: {error}'[:150]
+            found[label] = f'{type(error).__name__}: {error}'[:150]
         else:
-            actual[label] = 'accepted'
-    return actual
+            found[label] = 'accepted'
+    return found
 
 
 def rights(*groups):
@@ -173,21 +173,21 @@ def rights(*groups):
     Args:
         groups: (reason, labels with bars between them, 'name.argument' ...).
     """
-    actual = {}
+    found = {}
     for _, labels, *places in groups:
         for place in places:
             name, _, argument = place.rpartition('.')
-            actual.setdefault((name, argument), set()).update(labels.split('|'))
-    return actual
+            found.setdefault((name, argument), set()).update(labels.split('|'))
+    return found
 
 
 def check_refused(table, right, name, argument):
     """Asserts that every spoilt value is refused in a clear sentence, but for those that are right."""
     results = outcomes(table[name], argument)
-    actual = {label for label, outcome in results.items() if outcome is not None}
+    found = {label for label, outcome in results.items() if outcome is not None}
     allowed = right.get((name, argument), set())
-    assert actual <= allowed, {label: results[label] for label in actual - allowed}
-    assert allowed <= actual, f'{name}.{argument} refuses {sorted(allowed - actual)}, which need no leave'
+    assert found <= allowed, {label: results[label] for label in found - allowed}
+    assert allowed <= found, f'{name}.{argument} refuses {sorted(allowed - found)}, which need no leave'
 
 
 def check_complete(package, table, exempt):

@@ -1,12 +1,14 @@
 """Names with control characters, and files that are none."""
 
+import logging
 import os
+import warnings
 
 import pytest
 
 from mmadv.errors import UserError
 from mmadv.files import check_regular
-from mmadv.printing import printable, shown
+from mmadv.printing import escaped_messages, printable, shown
 from mmadv.report.table import Table
 
 HOSTILE = 'car\x1b[31m\r\nerror: all is well\u202e\x85\u2028'
@@ -38,3 +40,14 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     (tmp_path / 'file').write_text('')
     check_regular(tmp_path / 'file', 'the checkpoint')
     check_regular(tmp_path / 'none', 'the checkpoint')
+
+
+def test_warnings_and_logs_are_escaped(caplog):
+    plain = warnings.formatwarning, logging.getLogRecordFactory()
+    with escaped_messages():
+        warned = warnings.formatwarning(UserWarning(HOSTILE), UserWarning, 'file.py', 1)
+        logging.getLogger('hostile').warning('class %s', HOSTILE)
+    for text in (warned, caplog.messages[0]):
+        assert r'car\x1b[31m\r' in text and text.replace('\n', '').isprintable()
+    assert not any(line.startswith('error:') for line in warned.splitlines())
+    assert (warnings.formatwarning, logging.getLogRecordFactory()) == plain

@@ -50,7 +50,7 @@ class Evaluation:
 
 
 @dataclass
-class AttackOutput:
+class Found:
     """The images an attack settled on, with their evaluation where it has one.
 
     Attributes:

@@ -19,7 +19,7 @@ BATCH_COUNTER = 'num_batches_tracked'
 
 
 @dataclasses.dataclass(kw_only=True)
-class MatchReport:
+class Account:
     """What became of every key of a file, and of every key of a network.
 
     Attributes:
@@ -62,7 +62,7 @@ class MatchReport:
         lines.extend(f'  resized: {key} {what}' for key, what in self.resized.items())
         return '\n'.join(lines)
 
-    def require_complete(self, file: str, model: str) -> None:
+    def require_complete(self, file: str, target: str) -> None:
         """Raises UserError that names the keys of every gap, if there is one."""
         if not self.gaps:
             return
@@ -75,7 +75,7 @@ class MatchReport:
             sizes = [f'{key} {what}' for key, what in self.misshapen.items()]
             problems.append(f'{len(self.misshapen)} of another size, {listed(sizes)}')
         raise UserError(
-            f'the weights in {file} do not fit {model}: {"; ".join(problems)}; check the source and the architecture'
+            f'the weights in {file} do not fit {target}: {"; ".join(problems)}; check the source and the architecture'
         )
 
 
@@ -96,7 +96,7 @@ def match(
     *,
     fresh: Mapping[str, str] | None = None,
     grid: tuple[int, int] | None = None,
-) -> MatchReport:
+) -> Account:
     """Returns the account of a file's weights against a network's.
 
     Args:
@@ -109,17 +109,17 @@ def match(
     Raises:
         UserError: two keys of the file map to one of the network, or a position embedding cannot be resized.
     """
-    report = MatchReport()
+    account = Account()
     origin: dict[str, str] = {}
     for old, value in weights.items():
         new = map_key(old)
         if isinstance(new, Dropped):
-            report.dropped[old] = new.reason
+            account.dropped[old] = new.reason
             continue
         if isinstance(new, Changed):
             new, value = new.key, new.change(value)
         if new not in shapes:
-            report.unexpected.append(old)
+            account.unexpected.append(old)
             continue
         if new in origin:
             raise UserError(f'the keys {origin[new]} and {old} of the checkpoint both stand for {new}')
@@ -128,15 +128,15 @@ def match(
         if is_position_embedding(new) and grid is not None and value.ndim == 3 and value.shape[2] == shape[-1]:
             value, what = resize_position_embedding(value, grid)
             if what:
-                report.resized[new] = what
+                account.resized[new] = what
         if tuple(value.shape) != shape:
-            report.misshapen[new] = f'{tuple(value.shape)} in the file, {shape} in the network'
+            account.misshapen[new] = f'{tuple(value.shape)} in the file, {shape} in the network'
             continue
-        report.weights[new] = value
+        account.weights[new] = value
         if new == old:
-            report.matched.append(new)
+            account.matched.append(new)
         else:
-            report.renamed[old] = new
+            account.renamed[old] = new
     for key in shapes:
         if key in origin:
             continue
@@ -144,10 +144,10 @@ def match(
         if key.rpartition('.')[2] == BATCH_COUNTER:
             reason = 'a counter that old files lack'
         if reason is None:
-            report.missing.append(key)
+            account.missing.append(key)
         else:
-            report.fresh[key] = reason
-    return report
+            account.fresh[key] = reason
+    return account
 
 
 def is_position_embedding(key: Mapped) -> bool:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import Annotated
 
+from mmadv.commands.argument_types import not_negative, number, positive, sigma
 from mmadv.commands.command_line import Parser
 from mmadv.commands.testing import run_evaluation
-from mmadv.commands.testing_options import add_run, check_positive
+from mmadv.commands.testing_options import add_run
 from mmadv.engine.measurements import Certificates
 from mmadv.engine.spec import EvaluationSpec
+from mmadv.fields import Range
 from mmadv.report.certificates import certificates_title
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES
+
+Level = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
+Threshold = Annotated[float, Range(0.5, 1, open_high=True)]
 
 
 def parser() -> Parser:
@@ -23,22 +29,26 @@ def parser() -> Parser:
     )
     result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
     result.add_argument('checkpoint', help='checkpoint of the model, best one trained with Gaussian noise')
-    result.add_argument('--sigma', type=float, required=True, help='standard deviation of the noise, images in [0, 1]')
-    result.add_argument('--n0', type=int, default=10, help='draws that select each class (default: 10)')
-    result.add_argument('--n', type=int, default=100, help='draws that certify (default: 100)')
+    result.add_argument('--sigma', type=sigma, required=True, help='standard deviation of the noise, images in [0, 1]')
+    result.add_argument('--n0', type=positive, default=10, help='draws that select each class (default: 10)')
+    result.add_argument('--n', type=positive, default=100, help='draws that certify (default: 100)')
     result.add_argument(
-        '--alpha', type=float, default=0.001, help='error rate over all pixels of an image (default: 0.001)'
+        '--alpha', type=number(Level), default=0.001, help='error rate over all pixels of an image (default: 0.001)'
     )
     result.add_argument(
-        '--tau', type=float, nargs='+', default=[0.75], help='thresholds in [0.5, 1), a radius each (default: 0.75)'
+        '--tau',
+        type=number(Threshold),
+        nargs='+',
+        default=[0.75],
+        help='thresholds in [0.5, 1), a radius each (default: 0.75)',
     )
     result.add_argument('--kind', choices=sorted(SHARES), default='hard', help='of smoothing (default: hard)')
     result.add_argument('--bound', choices=sorted(BOUNDS), help='default: clopper-pearson, or hoeffding for soft')
     result.add_argument('--correction', choices=sorted(CORRECTIONS), default='holm', help='default: holm')
     result.add_argument(
-        '--batch-size', type=int, default=16, dest='draws', help='draws at once; results do not depend on it'
+        '--batch-size', type=positive, default=16, dest='draws', help='draws at once; results do not depend on it'
     )
-    result.add_argument('--show', type=int, default=4, help='number of images to draw (default: 4)')
+    result.add_argument('--show', type=not_negative, default=4, help='number of images to draw (default: 4)')
     result.set_defaults(batch_size=1)  # images are certified one by one
     add_run(result, 'certify_DATE')
     return result
@@ -50,7 +60,6 @@ def run_certify(argv: Sequence[str]) -> int:
     A run, its errors and its results are those of ``mmadv test``.
     """
     arguments = parser().parse_args(argv)
-    check_positive(arguments, 'limit')
     return run_evaluation('certify', arguments, argv, spec_of_arguments(arguments))
 
 

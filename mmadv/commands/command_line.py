@@ -19,13 +19,14 @@ import torch
 from mmengine.config import Config, DictAction
 from mmseg.utils import register_all_modules
 
-from mmadv.commands.config_keys import check_config, check_options
+from mmadv.commands.argument_types import not_negative, text
+from mmadv.commands.config_keys import check_config, check_kinds, check_options
 from mmadv.config_paths import cfg
 from mmadv.engine.attacked_batches import without_idle_workers
 from mmadv.engine.data import first_line
 from mmadv.engine.memory import is_out_of_memory
-from mmadv.errors import UserError
-from mmadv.printing import printable
+from mmadv.errors import UserError, nearest
+from mmadv.printing import escaped_messages, printable, quoted
 
 # What mmengine reads of the environment, and what sets it.
 LAUNCHERS = {
@@ -33,6 +34,8 @@ LAUNCHERS = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
     'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
 }
+# Which process of a run this one is.
+RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
 TRACEBACK_VARIABLE = 'MMADV_TRACEBACK'
 
@@ -51,42 +54,101 @@ class Parser(argparse.ArgumentParser):
         options.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
         super().__init__(prog=prog, epilog=epilog, **options)
 
+        self.given: set[str] = set()
+        for name, action in (
+            (None, argparse._StoreAction),
+            ('store', argparse._StoreAction),
+            ('store_true', argparse._StoreTrueAction),
+        ):
+            self.register('action', name, _once(action))
+
     def error(self, message: str) -> NoReturn:
-        raise UserError(f'{message}; see --help')
+        # argparse begins with 'argument --limit: '; the name alone begins a sentence.
+        sentence = re.sub(r"^argument (\S+): (?=must |'|takes |sets )", r'\1 ', message)
+        raise UserError(f'{sentence}; see --help')
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # type: ignore[override]
+        """Adds an argument as argparse does; one without a type is a name or a path, and must not be empty."""
+        if settings.get('action') in (None, 'append') and settings.get('nargs') != 0:
+            settings.setdefault('type', text)
+        return super().add_argument(*names, **settings)
 
     # argparse overloads it by the type of the namespace, which no command gives.
     def parse_args(self, argv: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         argv = sys.argv[1:] if argv is None else list(argv)
+        option = ''
         for word in argv:
-            if re.match(r'-\.?\d', word):
-                raise UserError(f"'{word}' is negative; radii, numbers and seeds of the command line must not be")
-        try:
-            return super().parse_args(argv, namespace)
-        except UserError:
-            raise
-        except ValueError as error:  # mmengine's DictAction, on an option without '='
-            raise UserError(f'--cfg-options takes key=value ({first_line(error)}); see --help') from error
+            option = word if word.startswith('--') else option
+            if option and re.match(r'-(\.?\d|inf|nan)', word, re.IGNORECASE):
+                raise UserError(f'{option} {quoted(word)} is negative; numbers of the command line must not be')
+        arguments, unknown = self.parse_known_args(argv, namespace)
+        if unknown:
+            known = [name for name in self._option_string_actions if name.startswith('--')]
+            hint = nearest(unknown[0].partition('=')[0], known) if unknown[0].startswith('--') else ''
+            self.error(f'unrecognized arguments: {" ".join(unknown)}{hint if "did you mean" in hint else ""}')
+        return arguments
 
-    def add_common(self) -> None:
-        """Adds --launcher and --cfg-options."""
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        self.given = set()
+        return super().parse_known_args(args, namespace)
+
+    def add_launcher(self) -> None:
+        """Adds --launcher, of commands that several processes may run together."""
         self.add_argument(
             '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='of a distributed run'
         )
+        self.add_argument('--local_rank', '--local-rank', type=not_negative, default=0, help=argparse.SUPPRESS)
+
+    def add_cfg_options(self) -> None:
+        """Adds --cfg-options."""
         self.add_argument(
             '--cfg-options',
             nargs='+',
-            action=DictAction,
+            action=_once(ConfigOptions),
             metavar='KEY=VALUE',
             help='override settings of the config, such as test_dataloader.num_workers=0',
         )
-        self.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def seed_number(text: str) -> int:
-    """Returns the seed of a command line; raises ArgumentTypeError for one that NumPy's generators do not take."""
-    if not re.fullmatch(r'\d+', text) or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"a seed is an integer from 0 to 4294967295; found '{text}'")
-    return int(text)
+def _once(action: type[argparse.Action]) -> type[argparse.Action]:
+    """Returns an action that refuses an option that is given twice: argparse would drop the first."""
+
+    class Once(action):  # type: ignore[misc, valid-type]
+        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+            if self.option_strings and self.dest in parser.given:
+                raise argparse.ArgumentError(self, 'must be given once; found it twice')
+            parser.given.add(self.dest)
+            super().__call__(parser, namespace, values, option_string)
+
+    return Once
+
+
+class ConfigOptions(DictAction):
+    """The settings of ``--cfg-options``: KEY=VALUE with a key of dotted names, each once.
+
+    mmengine's parser drops the spaces of a value; here a text keeps them.
+    """
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        texts = {}
+        for word in values:
+            key, separator, value = word.partition('=')
+            if not separator or not all(key.split('.')) or re.search(r'\s', key):
+                raise argparse.ArgumentError(self, f'takes key=value; found {quoted(word)}')
+            if not value.strip():
+                raise argparse.ArgumentError(self, f'{quoted(word)} has no value; give one, such as None')
+            if value.startswith(('(', '[')) and any(value.count(a) != value.count(b) for a, b in ('()', '[]')):
+                raise argparse.ArgumentError(self, f'{quoted(word)} opens a bracket and does not close it')
+            if key in (getattr(namespace, self.dest) or {}) or key in texts:
+                raise argparse.ArgumentError(self, f'sets {quoted(key)} twice; give it once')
+            texts[key] = value
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, RecursionError) as error:
+            raise argparse.ArgumentError(self, f'takes key=value ({first_line(error)})') from error
+        for key, value in texts.items():
+            if ' ' in value.strip() and not re.search(r'[][(),]', value):
+                getattr(namespace, self.dest)[key] = value.strip('\'"')
 
 
 def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -105,7 +167,7 @@ def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] 
     arguments = list(sys.argv[1:] if argv is None else argv)
     received: list[int] = []
     try:
-        with _stopped_by_signals(received):
+        with _stopped_by_signals(received), escaped_messages():
             return command(arguments) or 0
     except KeyboardInterrupt as interrupt:
         print(printable(f'interrupted: {interrupt}', lines=True) if str(interrupt) else 'interrupted', file=sys.stderr)
@@ -196,6 +258,15 @@ def user_sentence(error: BaseException) -> str | None:
     return None
 
 
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Begins the sentences on mistakes inside the block with an option's name; with none they stay as they are."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f'{option}: {error}' if option else str(error)) from error
+
+
 def load_config(path: str, options: Mapping[str, Any] | None = None, what: str = 'config') -> Config:
     """Returns a config file with its bases, and ``--cfg-options`` merged in.
 
@@ -230,6 +301,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
         except Exception as error:
             raise UserError(f'--cfg-options does not fit {what} {path}: {first_line(error)}') from error
     if what != 'attack config':
+        check_kinds(config, path)
         check_options(options or {}, before, config)
         check_config(config, path)
         for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -281,9 +353,9 @@ def require(config: Config, path: str, keys: Sequence[str]) -> None:
         raise UserError(f"config {path} has no '{missing[0]}'; is it cut short, or a base that is to be inherited?")
 
 
-def work_dir(config: Config, path: str, chosen: str | None) -> str:
+def work_dir(config: Config, path: str, given: str | None) -> str:
     """Returns the folder of a training: given, the config's, or work_dirs/<name of the config>."""
-    return chosen or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    return given or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
 
 
 def set_local_rank(arguments: argparse.Namespace) -> None:
@@ -300,7 +372,14 @@ def set_local_rank(arguments: argparse.Namespace) -> None:
             f'--launcher {arguments.launcher} needs the environment variable {missing[0]}, which {starter} sets; '
             'start the command by it, or leave --launcher out'
         )
+    if arguments.local_rank and not variables:
+        raise UserError(f'--local-rank {arguments.local_rank} is for --launcher pytorch; leave it out')
     os.environ.setdefault('LOCAL_RANK', str(arguments.local_rank))
+
+
+def launched_rank(arguments: argparse.Namespace) -> int:
+    """Returns which process of its run this one is, before they are joined; 0 is the first, or the only one."""
+    return int(os.environ[RANKS[arguments.launcher]]) if arguments.launcher in RANKS else 0
 
 
 def join_processes_on_cpu(config: Config) -> None:

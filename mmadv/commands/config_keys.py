@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmadv.errors import UserError, nearest
+from mmadv.fields import check
 from mmadv.models.building import model_settings
 
 # A dict of a config, the keys that its type reads, and whether the type takes any other key too.
@@ -44,6 +46,18 @@ MODEL_CFG = {
     'test_cfg': {'mode', 'crop_size', 'stride', 'subdivision_steps', 'subdivision_num_points', 'scale_factor'},
     'train_cfg': {'num_points', 'oversample_ratio', 'importance_sample_ratio', 'assigner', 'sampler'},
 }
+# Keys at the top level -> what their values are; None leaves each out.
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'test_dataloader'), dict),
+    **dict.fromkeys(('train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'custom_imports', 'auto_scale_lr'), dict),
+    **dict.fromkeys(('env_cfg', 'log_processor', 'visualizer', 'randomness'), dict),
+    'default_hooks': dict[str, dict | None],
+    'custom_hooks': list[dict] | tuple[dict, ...],
+    **dict.fromkeys(('param_scheduler', 'val_evaluator', 'test_evaluator'), dict | list[dict] | tuple[dict, ...]),
+    **dict.fromkeys(('default_scope', 'work_dir', 'load_from', 'launcher', 'experiment_name'), str),
+    'log_level': str | int,
+    'resume': bool,
+}
 LOOPS = {
     'train_cfg': (
         {'by_epoch'},
@@ -52,6 +66,18 @@ LOOPS = {
     'val_cfg': (set(), lambda cfg: 'ValLoop'),
     'test_cfg': (set(), lambda cfg: 'TestLoop'),
 }
+
+
+def check_kinds(config: Mapping[str, Any], path: str) -> None:
+    """Raises UserError for a key at the top level whose value is of another kind than what reads it expects.
+
+    Args:
+        config: a whole config.
+        path: of its file, for the message.
+    """
+    for key, hint in KINDS.items():
+        if config.get(key) is not None:
+            check(config[key], hint, f'config {path}: {key}')
 
 
 def check_config(config: Mapping[str, Any], path: str) -> None:
@@ -71,9 +97,9 @@ def check_config(config: Mapping[str, Any], path: str) -> None:
         for where, value in _parts(config):
             _check_arguments(value, where, path)
     for key, keys in MODEL_CFG.items():
-        for option in (config.get('model') or {}).get(key) or {}:
-            if option not in keys:
-                _refuse_misspelt(option, keys, f'config {path}: nothing reads', f'model.{key}.')
+        for found in (config.get('model') or {}).get(key) or {}:
+            if found not in keys:
+                _refuse_misspelt(found, keys, f'config {path}: nothing reads', f'model.{key}.')
 
 
 def check_options(options: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -111,10 +137,10 @@ def check_options(options: Mapping[str, Any], before: Mapping[str, Any], after: 
 
 def _check_reaches_model(key: str, rest: Sequence[str], value: Any, config: Mapping[str, Any]) -> None:
     """Raises UserError where a setting of the top-level preprocessor is dropped for the model's own."""
-    effective: Any = model_settings(config).data_preprocessor
+    found: Any = model_settings(config).data_preprocessor
     for part in rest:
-        effective = effective.get(part) if isinstance(effective, Mapping) else None
-    if not rest or effective != value:
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if not rest or found != value:
         raise UserError(
             f'--cfg-options {key}: the model has a data preprocessor of its own, which counts; '
             f"did you mean 'model.{key}'?"
@@ -181,7 +207,7 @@ def _find(kind: Any, kinds: Sequence[Registry]) -> Any:
     """Returns the class or function of a type; None for one that is not registered, which building tells."""
     if not isinstance(kind, str):
         return kind
-    return next((registered for registry in kinds if (registered := registry.get(kind)) is not None), None)
+    return next((found for registry in kinds if (found := registry.get(kind)) is not None), None)
 
 
 def arguments_of(kind: Callable[..., Any] | None) -> tuple[set[str], bool]:
@@ -208,6 +234,7 @@ def arguments_of(kind: Callable[..., Any] | None) -> tuple[set[str], bool]:
     return names, False
 
 
+@functools.cache
 def _use_of(constructor: Callable[..., Any], name: str) -> str:
     """Returns 'nothing', 'super' or 'other': what a constructor does with its ``**name``."""
     try:

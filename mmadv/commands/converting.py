@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from mmadv.checkpoints.conventions import CONVENTIONS
 from mmadv.checkpoints.families import SOURCES
+from mmadv.commands.argument_types import number
 from mmadv.commands.command_line import Parser
+from mmadv.fields import Range
 from mmadv.models.backbones.architectures import ARCHITECTURES
 from mmadv.models.backbones.conversion import convert_file
+
+# Of an image in pixels; the patches of a ViT are of 16 or more.
+Side = Annotated[int, Range(16, 16384)]
 
 
 def parser() -> Parser:
@@ -23,7 +29,11 @@ def parser() -> Parser:
     result.add_argument('--source', required=True, help=f'the family of the file: {", ".join(SOURCES)}')
     result.add_argument('--architecture', help=f'instead of the one that fits: {", ".join(ARCHITECTURES)}')
     result.add_argument(
-        '--image-size', nargs=2, type=int, metavar=('H', 'W'), help="resize a ViT's position embedding for this input"
+        '--image-size',
+        nargs=2,
+        type=number(Side),
+        metavar=('H', 'W'),
+        help="resize a ViT's position embedding for this input",
     )
     result.add_argument('--input-convention', help=f'overrule the mean and std on record: {", ".join(CONVENTIONS)}')
     result.add_argument(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mmadv.commands.command_line import Parser
 from mmadv.report import RunResults, draw_curve, write_report
+from mmadv.report.output_folder import check_writable
 
 RUNS = {
     'standard training': 'demo/pspnet_clean_digits.py',
@@ -34,13 +35,14 @@ def parser() -> Parser:
         description='Train a toy segmentor with and without adversarial training, attack both, and write a report.',
         example='mmadv demo --out demo_output',
     )
-    result.add_argument('--out', type=Path, default='demo_output', metavar='DIR', help='default: demo_output')
+    result.add_argument('--out', default='demo_output', metavar='DIR', help='default: demo_output')
     return result
 
 
 def run_demo(argv: Sequence[str]) -> int:
     """Runs every stage, and returns the exit status: 0, or that of the first stage that failed."""
-    out = parser().parse_args(argv).out.resolve()
+    out = Path(parser().parse_args(argv).out).resolve()
+    check_writable(out)
     start = time.perf_counter()
     results: dict[str, Path] = {}
     start_from: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmadv.commands.command_line import Parser
+from mmadv.commands.command_line import Parser, naming
 from mmadv.datasets.prepare import prepare_ade20k, prepare_camvid, prepare_cityscapes, prepare_coco, prepare_voc
 from mmadv.datasets.prepare.files import need_folder
 from mmadv.errors import UserError, nearest
@@ -27,10 +27,8 @@ def parser() -> Parser:
         example='mmadv prepare voc data/VOCdevkit',
     )
     result.add_argument('name', metavar='NAME', help=', '.join(sorted({*WITH_SOURCE, *ALONE})))
-    result.add_argument(
-        'root', metavar='ROOT', type=Path, help='folder of the dataset; docs/datasets.md has the layouts'
-    )
-    result.add_argument('--source', type=Path, metavar='FOLDER', help="SBD's folder for voc, the originals for camvid")
+    result.add_argument('root', metavar='ROOT', help='folder of the dataset; docs/datasets.md has the layouts')
+    result.add_argument('--source', metavar='FOLDER', help="SBD's folder for voc, the originals for camvid")
     return result
 
 
@@ -44,12 +42,17 @@ def run_prepare(argv: Sequence[str]) -> None:
         UserError: an unknown dataset, or data that is missing or broken.
     """
     arguments = parser().parse_args(argv)
-    name, root, source = arguments.name, arguments.root, arguments.source
+    name, root = arguments.name, Path(arguments.root)
+    source = None if arguments.source is None else Path(arguments.source)
     if name not in WITH_SOURCE and name not in ALONE:
         raise UserError(f"unknown dataset '{name}'{nearest(name, [*WITH_SOURCE, *ALONE])}")
     if name in ALONE and source is not None:
         raise UserError(f'{name} takes no --source: its originals lie in ROOT; only voc and camvid take it')
     # CamVid's folder may be made by its conversion; every other one holds the originals.
-    need_folder(source if name == 'camvid' and source is not None else root, name)
+    if source is not None:
+        with naming('--source'):
+            need_folder(source, name)
+    if name != 'camvid' or source is None:
+        need_folder(root, name)
     lines = WITH_SOURCE[name](root, source) if name in WITH_SOURCE else ALONE[name](root)
     print('\n'.join(lines))

@@ -62,6 +62,8 @@ def run_report(argv: Sequence[str]) -> None:
     names = arguments.names or _names(arguments.folders)
     if len(names) != len(arguments.folders) or len(set(names)) != len(names):
         raise UserError(f'--names must name each of the {len(arguments.folders)} runs differently; found {names}')
+    if arguments.out:
+        check_writable(arguments.out)
     runs = {name: RunResults.load(folder) for name, folder in zip(names, arguments.folders, strict=True)}
     texts = {suffix: write(runs) for suffix, write in FORMATS.items()}
     print(texts['md'])
@@ -77,7 +79,6 @@ def run_report(argv: Sequence[str]) -> None:
         paired = paired_rows(stored)
         print(paired_table(paired).markdown())
     if arguments.out:
-        check_writable(arguments.out)
         with locked(arguments.out), staged(arguments.out, last='comparison.md') as stage:
             for suffix, text in texts.items():
                 (stage / f'comparison.{suffix}').write_text(text, encoding='utf-8')

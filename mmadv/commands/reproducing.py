@@ -7,8 +7,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmadv.commands.argument_types import number, positive
 from mmadv.commands.command_line import Parser
 from mmadv.errors import UserError
+from mmadv.fields import PositiveNumber
 from mmadv.report.drawing import draw_file
 from mmadv.report.output_folder import check_writable, locked, staged
 from mmadv.reproduction import pag_toy
@@ -26,12 +28,17 @@ def parser() -> Parser:
     )
     experiments = result.add_subparsers(dest='experiment', required=True)
     toy = experiments.add_parser('pag-toy', help='two classes on a line: aligned gradients against none')
-    toy.add_argument('--seeds', type=int, default=10, help='number of seeds, from 0 (default: 10)')
-    toy.add_argument('--weight', type=float, default=pag_toy.Setting.weight, help='λ, which the paper does not name')
+    toy.add_argument('--seeds', type=positive, default=10, help='number of seeds, from 0 (default: 10)')
     toy.add_argument(
-        '--per-class', type=int, default=pag_toy.Setting.per_class, help='size of the bank of each class (likewise)'
+        '--weight', type=number(PositiveNumber), default=pag_toy.Setting.weight, help='λ, which the paper does not name'
     )
-    toy.add_argument('--epochs', type=int, default=pag_toy.Setting.epochs, help='of both trainings (default: 100)')
+    toy.add_argument(
+        '--per-class',
+        type=positive,
+        default=pag_toy.Setting.per_class,
+        help='size of the bank of each class (likewise)',
+    )
+    toy.add_argument('--epochs', type=positive, default=pag_toy.Setting.epochs, help='of both trainings (default: 100)')
     toy.add_argument('--out', default='work_dirs/pag_toy', help='folder of the results (default: work_dirs/pag_toy)')
     return result
 
@@ -49,11 +56,8 @@ def reproduce_toy(arguments: argparse.Namespace) -> None:
     """Runs the toy experiment, prints its table, and writes the numbers and the decision boundaries of seed 0.
 
     Raises:
-        UserError: a number that is not positive, a bank larger than a class, a folder that cannot be written.
+        UserError: a bank larger than a class, a folder that cannot be written.
     """
-    for name in ('seeds', 'weight', 'per_class', 'epochs'):
-        if getattr(arguments, name) <= 0:
-            raise UserError(f'--{name.replace("_", "-")} must be positive; found {getattr(arguments, name)}')
     largest = 3 * pag_toy.TRAIN_PER_MODE
     if arguments.per_class > largest:
         raise UserError(f'--per-class {arguments.per_class} is more than the {largest} points of a class')

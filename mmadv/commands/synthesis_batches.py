@@ -15,18 +15,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmadv.attacks import derive_seed
+from mmadv.commands.command_line import naming
 from mmadv.engine.data import Selection, build_dataset
 from mmadv.engine.pag_bank import raw_pictures
+from mmadv.engine.scoring import scored_ignore_index
 from mmadv.errors import UserError, nearest
+from mmadv.files import check_regular
 from mmadv.models.adapter import stack_images, stack_labels
 from mmadv.models.batches import check_not_scaled, sample_names
 from mmadv.models.pag_targets import BankRequest, collect_bank
-from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, move_to_class
-from mmadv.synthesis.descent import StepCallback
+from mmadv.printing import quoted
+from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, target
+from mmadv.synthesis.descent import Watcher
 
 # What the Gaussian of a class is fitted to at most.
 GAUSSIAN_IMAGES = 64
-Painter = Callable[[nn.Module, StepCallback], Tensor]
+Painter = Callable[[nn.Module, Watcher], Tensor]
 
 
 @dataclass
@@ -72,40 +76,37 @@ def build_batch(
         k = class_index(arguments.target_class, dataset.metainfo['classes'])
         paint = _painter_of_class(images, k, arguments.objective, descent)
         return samples, Batch(names, images, paint, settings={'class': dataset.metainfo['classes'][k]})
-    heads = config.model.decode_head
-    ignore_index = (heads[-1] if isinstance(heads, list) else heads).get('ignore_index', 255)
+    ignore_index = scored_ignore_index(config)
 
-    def paint_whole(model: nn.Module, callback: StepCallback) -> Tensor:
+    def paint_whole(model: nn.Module, watch: Watcher) -> Tensor:
         means, size = _on(model, images.mean((2, 3))), (images.shape[2], images.shape[3])
-        return generate(
-            model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, callback=callback
-        )
+        return generate(model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, watch=watch)
 
     if arguments.task == 'generate':
         plain = images.mean((2, 3), keepdim=True).expand_as(images)
         return samples, Batch(names, plain, paint_whole, original=images)
     mask = _mask(arguments, images)
 
-    def paint_mask(model: nn.Module, callback: StepCallback) -> Tensor:
-        tensors = (_on(model, tensor) for tensor in (images, labels, mask))
+    def paint_mask(model: nn.Module, watch: Watcher) -> Tensor:
+        given = (_on(model, tensor) for tensor in (images, labels, mask))
         return inpaint(
-            model, *tensors, descent=descent, penalty=arguments.penalty, ignore_index=ignore_index, callback=callback
+            model, *given, descent=descent, penalty=arguments.penalty, ignore_index=ignore_index, watch=watch
         )
 
     return samples, Batch(names, corrupt(images, mask), paint_mask, original=images, mask=mask)
 
 
 def _painter_of_class(start: Tensor, k: int, objective: str, descent: Descent) -> Painter:
-    def paint(model: nn.Module, callback: StepCallback) -> Tensor:
+    def paint(model: nn.Module, watch: Watcher) -> Tensor:
         classes = _on(model, torch.full((len(start),), k))
-        return move_to_class(model, _on(model, start), classes, descent=descent, objective=objective, callback=callback)
+        return target(model, _on(model, start), classes, descent=descent, objective=objective, watch=watch)
 
     return paint
 
 
 def by_class(arguments: Namespace) -> bool:
     """Returns whether a class is painted, not labels."""
-    return arguments.task == 'target' or (arguments.task == 'generate' and not _are_indexes(arguments.images))
+    return arguments.task == 'target' or (arguments.task == 'generate' and not all(map(_is_index, arguments.images)))
 
 
 def _class_batch(
@@ -113,9 +114,12 @@ def _class_batch(
 ) -> tuple[list[SegDataSample], Batch]:
     """Returns images drawn from the Gaussian of a class of the training data."""
     if len(arguments.images) > 1:
-        raise UserError(f'generate takes indexes of images, or one class; found {" ".join(arguments.images)}')
+        raise UserError(
+            f'images must be indexes of test images, or one class; found {quoted(" ".join(arguments.images))}'
+        )
     names = dataset.metainfo['classes']
-    k = class_index(arguments.images[0], names)
+    with naming('images'):
+        k = class_index(arguments.images[0], names)
     if config.get('train_dataloader') is None:
         raise UserError(
             'generating a class needs train_dataloader in the config, whose images its seeds are drawn from'
@@ -125,38 +129,40 @@ def _class_batch(
     size = (images.shape[2], images.shape[3])
     request = BankRequest((k,), len(names), min(GAUSSIAN_IMAGES, len(training)), size)
     bank = collect_bank(raw_pictures(training, arguments.seed), request)
-    count = int(bank.counts[k])
-    if count < 2:
-        raise UserError(f"class '{names[k]}' is in {count} of {len(training)} training images; a Gaussian needs two")
-    gaussian = ClassGaussian.fit(bank.examples[k, :count].float() / 255)
+    found = int(bank.counts[k])
+    if found < 2:
+        raise UserError(f"class '{names[k]}' is in {found} of {len(training)} training images; a Gaussian needs two")
+    gaussian = ClassGaussian.fit(bank.examples[k, :found].float() / 255)
     start = gaussian.sample([derive_seed('synthesis', arguments.seed, n) for n in range(arguments.count)])
     paint = _painter_of_class(start, k, arguments.objective, descent)
     batch_names = [f'{names[k]} {n}' for n in range(len(start))]
-    return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': count})
+    return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': found})
 
 
-def class_index(word: str, names: Sequence[str]) -> int:
+def class_index(given: str, names: Sequence[str]) -> int:
     """Returns the class that a name or a number on the command line means.
 
     Raises:
         UserError: no such class.
     """
-    if word in names:
-        return list(names).index(word)
-    if word.isdigit() and int(word) < len(names):
-        return int(word)
-    raise UserError(f"no class '{word}'{nearest(word, names)}")
+    if given in names:
+        return list(names).index(given)
+    if _is_index(given) and int(given) < len(names):
+        return int(given)
+    raise UserError(f'the data has no class {quoted(given)}{nearest(given, names)}')
 
 
-def _are_indexes(words: Sequence[str]) -> bool:
-    return all(word.isdigit() for word in words)
+def _is_index(word: str) -> bool:
+    return word.isascii() and word.isdigit()
 
 
 def _read(dataset: Any, words: Sequence[str]) -> tuple[list[SegDataSample], Tensor, Tensor]:
     """Returns the samples, images in [0, 1] and label maps of test images."""
     for word in words:
-        if not word.isdigit() or int(word) >= len(dataset):
-            raise UserError(f"'{word}' is no index of a test image; give numbers from 0 to {len(dataset) - 1}")
+        if not _is_index(word) or int(word) >= len(dataset):
+            raise UserError(
+                f'images must be indexes of test images, from 0 to {len(dataset) - 1}; found {quoted(word)}'
+            )
     read = [Selection(dataset, [int(word)])[0] for word in words]
     samples, inputs = [data['data_samples'] for data in read], [data['inputs'] for data in read]
     check_not_scaled(inputs, sample_names(samples))
@@ -170,13 +176,14 @@ def _mask(arguments: Namespace, images: Tensor) -> Tensor:
     if arguments.mask is not None:
         if arguments.box is not None:
             raise UserError('--box and --mask exclude each other; give one')
+        check_regular(arguments.mask, '--mask')
         try:
             picture = np.asarray(Image.open(arguments.mask).convert('L'))
-        except OSError as error:
-            raise UserError(f'the mask {arguments.mask} cannot be read as a picture; check the path') from error
+        except Exception as error:  # a damaged file can fail in any way
+            raise UserError(f'--mask {arguments.mask} cannot be read as a picture; check the path') from error
         if picture.shape != (height, width):
             raise UserError(
-                f'the mask {arguments.mask} is {picture.shape[0]}x{picture.shape[1]} and the images {height}x{width} '
+                f'--mask {arguments.mask} is {picture.shape[0]}x{picture.shape[1]} and the images {height}x{width} '
                 '(height x width); they must be of one size'
             )
         return mask | torch.from_numpy(picture > 0)

@@ -6,7 +6,7 @@ import datetime
 import itertools
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,15 +20,16 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmadv.attacks.checks import check_sigma
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
-from mmadv.commands.command_line import Parser, command_text, load_config, require, seed_number
+from mmadv.commands.argument_types import not_negative, number, positive, positive_radius, seed, sigma
+from mmadv.commands.command_line import Parser, command_text, load_config, naming, require
 from mmadv.commands.provenance import hardware, versions
 from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
 from mmadv.engine.data import build_dataset
 from mmadv.engine.determinism import check_deterministic
-from mmadv.engine.example_collector import loads_rgb
+from mmadv.engine.examples import loads_rgb
 from mmadv.errors import UserError
+from mmadv.fields import NotNegativeNumber
 from mmadv.models.adapter import SegmentorAdapter
 from mmadv.models.building import build_segmentor
 from mmadv.report.drawing import draw_file
@@ -54,14 +55,20 @@ def parser() -> Parser:
     for task in (inpainting, generation, targeting):
         _add_common(task)
     inpainting.add_argument('images', nargs='+', help='indexes of test images')
-    inpainting.add_argument('--box', type=int, nargs=4, metavar=('TOP', 'LEFT', 'HEIGHT', 'WIDTH'), help='corrupted')
+    inpainting.add_argument(
+        '--box', type=not_negative, nargs=4, metavar=('TOP', 'LEFT', 'HEIGHT', 'WIDTH'), help='corrupted'
+    )
     inpainting.add_argument('--mask', metavar='FILE', help='picture of the size of the images, white where corrupted')
-    inpainting.add_argument('--penalty', type=float, default=0.02, help='λ of changes outside (default: 0.02)')
+    inpainting.add_argument(
+        '--penalty', type=number(NotNegativeNumber), default=0.02, help='λ of changes outside (default: 0.02)'
+    )
     generation.add_argument('images', nargs='+', help='indexes of test images whose labels are painted; or a class')
-    generation.add_argument('--count', type=int, default=4, help='number of images of a class (default: 4)')
+    generation.add_argument('--count', type=positive, default=4, help='number of images of a class (default: 4)')
     targeting.add_argument('target_class', metavar='class', help='name or number of the class')
     targeting.add_argument('--images', nargs='+', default=['0'], help='indexes of test images (default: 0)')
-    targeting.add_argument('--eps', default='10', help='radius of the ball around the images (default: 10)')
+    targeting.add_argument(
+        '--eps', type=positive_radius, default='10', help='radius of the ball around the images (default: 10)'
+    )
     targeting.add_argument('--norm', choices=['L2', 'Linf'], default='L2', help='of the ball (default: L2)')
     for task in (generation, targeting):
         task.add_argument(
@@ -84,14 +91,18 @@ def _add_common(task: Parser) -> None:
         metavar='CONFIG CKPT [SIGMA]',
         help='another model, beside the first; with SIGMA smoothed by noise of that deviation, whatever --smooth says',
     )
-    task.add_argument('--steps', type=int, default=100, help='of gradient descent (default: 100)')
-    task.add_argument('--step-size', default='0.5', help='length of a step, in the norm (default: 0.5)')
-    task.add_argument('--smooth', type=float, metavar='SIGMA', help='smooth the models with noise of this deviation')
-    task.add_argument('--samples', type=int, default=20, help='noise draws of a smoothed gradient (default: 20)')
-    task.add_argument('--frames', type=int, default=0, help='number of steps of which a GIF is made for each image')
-    task.add_argument('--seed', type=seed_number, default=0, help='of seeds and noise (default: 0)')
+    task.add_argument('--steps', type=positive, default=100, help='of gradient descent (default: 100)')
+    task.add_argument(
+        '--step-size', type=positive_radius, default='0.5', help='length of a step, in the norm (default: 0.5)'
+    )
+    task.add_argument('--smooth', type=sigma, metavar='SIGMA', help='smooth the models with noise of this deviation')
+    task.add_argument('--samples', type=positive, default=20, help='noise draws of a smoothed gradient (default: 20)')
+    task.add_argument(
+        '--frames', type=not_negative, default=0, help='number of steps of which a GIF is made for each image'
+    )
+    task.add_argument('--seed', type=seed, default=0, help='of seeds and noise (default: 0)')
     task.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/TASK_DATE)')
-    task.add_common()
+    task.add_cfg_options()
 
 
 def run_synthesize(argv: Sequence[str]) -> None:
@@ -103,34 +114,34 @@ def run_synthesize(argv: Sequence[str]) -> None:
     arguments = parser().parse_args(argv)
     threat = ball(arguments.norm, arguments.eps) if arguments.task == 'target' else None
     descent = Descent(steps=arguments.steps, step_size=arguments.step_size, threat=threat)
-    for name in ('count', 'samples'):
-        if getattr(arguments, name, 1) < 1:
-            raise UserError(f'--{name} must be positive; found {getattr(arguments, name)}')
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
     check_unlocked(out)
     use_safe_loading()
-    specs = model_specs(arguments)
-    for each in specs:
-        load_checkpoint_file(each.checkpoint)
-    configs = [load_config(each.config, arguments.cfg_options) for each in specs]
-    for config, each in zip(configs, specs, strict=True):
-        require(config, each.config, ['model', 'test_dataloader'])
+    if arguments.frames > arguments.steps:
+        raise UserError(f'--frames {arguments.frames} is more than --steps {arguments.steps}; give fewer frames')
+    given = given_models(arguments)
+    configs = []
+    for each in given:
+        with naming('' if each is given[0] else '--model'):
+            load_checkpoint_file(each.checkpoint)
+            configs.append(load_config(each.config, arguments.cfg_options))
+            require(configs[-1], each.config, ['model', 'test_dataloader'])
     dataset = build_dataset(configs[0].test_dataloader.dataset, 'test_dataloader.dataset')
     check_deterministic(dataset, 'test_dataloader.dataset')
-    models = _load_models(configs, specs)
     samples, batch = build_batch(arguments, configs[0], dataset, descent)
+    models = _load_models(configs, given)
     with locked(out):
         painted, frames = {}, {}
-        for (title, segmentor), each in zip(models.items(), specs, strict=True):
+        for (title, segmentor), each in zip(models.items(), given, strict=True):
             model = _adapted(segmentor, samples, arguments, each.sigma)
-            callback = FrameRecorder(title, arguments.steps, arguments.frames)
-            painted[title] = batch.paint(model, callback).cpu()
-            callback.close()
-            frames[title] = [*callback.frames, painted[title]] if arguments.frames else []
+            watch = Watch(title, arguments.steps, arguments.frames)
+            painted[title] = batch.paint(model, watch).cpu()
+            watch.close()
+            frames[title] = [*watch.frames, painted[title]] if arguments.frames else []
         rgb = _to_rgb(loads_rgb(configs[0], dataset))
         with staged(out, last=FILE_NAME) as stage:
-            results = _results(arguments, argv, specs, batch, painted, dataset)
+            results = _results(arguments, argv, given, batch, painted, dataset)
             _write_pictures(stage, batch, painted, frames, rgb, results)
             (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     for title, rows in results['quality'].items():
@@ -140,7 +151,7 @@ def run_synthesize(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class Given:
     """A model of the command line.
 
     Attributes:
@@ -154,28 +165,25 @@ class ModelSpec:
     sigma: float | None
 
 
-def model_specs(arguments: Namespace) -> list[ModelSpec]:
+def given_models(arguments: Namespace) -> list[Given]:
     """Returns the models of the command line, the first one first.
 
     Raises:
         UserError: a ``--model`` of another form, or a deviation that is no number.
     """
-    models = [ModelSpec(arguments.config, arguments.checkpoint, arguments.smooth)]
+    models = [Given(arguments.config, arguments.checkpoint, arguments.smooth)]
     for words in arguments.model:
         if len(words) not in (2, 3):
             raise UserError(f'--model takes a config, a checkpoint, and at most a deviation; found {" ".join(words)}')
         try:
-            sigma = float(words[2]) if len(words) == 3 else arguments.smooth
-        except ValueError:
-            raise UserError(f"--model: the deviation must be a number; found '{words[2]}'") from None
-        models.append(ModelSpec(words[0], words[1], sigma))
-    for model in models:
-        if model.sigma is not None:
-            check_sigma(model.sigma, '--smooth')
+            deviation = sigma(words[2]) if len(words) == 3 else arguments.smooth
+        except ArgumentTypeError as error:
+            raise UserError(f'--model: the deviation {error}') from None
+        models.append(Given(words[0], words[1], deviation))
     return models
 
 
-class FrameRecorder:
+class Watch:
     """A bar over the steps of one model with the mean loss, and some of its images.
 
     Args:
@@ -201,9 +209,9 @@ class FrameRecorder:
         self._bar.close()
 
 
-def _load_models(configs: Sequence[Config], specs: Sequence[ModelSpec]) -> dict[str, nn.Module]:
+def _load_models(configs: Sequence[Config], given: Sequence[Given]) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
-    for config, each in zip(configs, specs, strict=True):
+    for config, each in zip(configs, given, strict=True):
         segmentor = build_segmentor(config)
         load_weights(segmentor, each.checkpoint)
         first = next(iter(models.values()), segmentor)
@@ -247,7 +255,7 @@ def _to_rgb(loaded_rgb: bool) -> Callable[[Tensor], np.ndarray]:
 def _results(
     arguments: Namespace,
     argv: Sequence[str],
-    specs: Sequence[ModelSpec],
+    given: Sequence[Given],
     batch: Batch,
     painted: dict[str, Tensor],
     dataset: Any,
@@ -269,7 +277,7 @@ def _results(
         'task': arguments.task,
         'models': [
             {'title': title, **asdict(each), 'sha256': file_sha256(each.checkpoint)}
-            for title, each in zip(painted, specs, strict=True)
+            for title, each in zip(painted, given, strict=True)
         ],
         'settings': {
             **{
@@ -309,9 +317,9 @@ def _write_pictures(
     for m, images in enumerate(painted.values()):
         for n, image in enumerate(images):
             _as_picture(rgb(image)).save(stage / 'images' / f'model{m}_image{n}.png')
-    for m, sequence in enumerate(frames.values()):
-        for n in range(len(batch.names) if sequence else 0):
-            steps = [_as_picture(rgb(images[n])) for images in sequence]
+    for m, kept in enumerate(frames.values()):
+        for n in range(len(batch.names) if kept else 0):
+            steps = [_as_picture(rgb(images[n])) for images in kept]
             (stage / 'frames').mkdir(exist_ok=True)
             steps[0].save(
                 stage / 'frames' / f'model{m}_image{n}.gif',

@@ -20,15 +20,22 @@ from mmengine.runner import Runner
 
 from mmadv.attacks import WorstCase, parse_radius
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights
-from mmadv.commands.command_line import command_text, join_processes_on_cpu, load_config, require, set_local_rank
+from mmadv.commands.command_line import (
+    command_text,
+    join_processes_on_cpu,
+    load_config,
+    naming,
+    require,
+    set_local_rank,
+)
+from mmadv.commands.going_on import UNFINISHED, kept, opened, sole_run, without_resuming
 from mmadv.commands.provenance import decisive_versions, hardware, versions
-from mmadv.commands.resuming import UNFINISHED, exclusive_run, load_run, resume_hint, without_resuming
-from mmadv.commands.testing_options import check_numbers, default_out, parser, spec_of_arguments
-from mmadv.commands.weights import weights_of
+from mmadv.commands.testing_options import check_combinations, default_out, parser, spec_of_arguments
 from mmadv.engine.attack_test_loop import AttackTestLoop
-from mmadv.engine.data import first_line
+from mmadv.engine.data import build_dataset, first_line
 from mmadv.engine.scoring import evaluator_notes, loop_notes, scored_ignore_index
 from mmadv.engine.spec import EvaluationSpec, all_measurements, build_measurement, config_parts
+from mmadv.engine.targets import parse_target
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.locks import temporary_folder
@@ -45,6 +52,7 @@ from mmadv.report.pictures import draw_example
 from mmadv.report.run import (
     FILE_NAME,
     AttackSettings,
+    CheckpointFile,
     ConfigText,
     DatasetFacts,
     Picture,
@@ -75,7 +83,7 @@ def run_test(argv: Sequence[str]) -> int:
         KeyboardInterrupt: with how to go on as its message.
     """
     arguments = parser().parse_args(argv)
-    check_numbers(arguments)
+    check_combinations(arguments)
     return run_evaluation('test', arguments, argv, spec_of_arguments(arguments))
 
 
@@ -90,7 +98,7 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
     """
     set_local_rank(arguments)
     out = Path(arguments.out) if arguments.out else default_out(arguments, command)
-    config = load_run(arguments, out)
+    config = opened(arguments, out)
     spec = with_files(spec, arguments, config)
     start = time.perf_counter()
     with ExitStack() as stack:
@@ -99,19 +107,18 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
         join_processes_on_cpu(testing)
         runner = Runner.from_cfg(testing)
         name_failing_hooks(runner)
-        if arguments.checkpoint is not None:
-            load_weights(unwrap(runner.model), arguments.checkpoint)
+        load_weights(unwrap(runner.model), arguments.checkpoint)
         if spec.precision == 'float64':
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
-        stack.enter_context(exclusive_run(arguments, out))
+        stack.enter_context(sole_run(arguments, out))
         settings = {**loop.settings(), 'versions': decisive_versions()}
         store = ResultStore(out / UNFINISHED, settings, out / RECORDS if arguments.resume else None)
         _discard(store, arguments)
-        loop.resume_from(store)
-        if arguments.resume and not loop.missing and _is_complete(out, store, arguments):
-            return _print_complete(out)
-        with resume_hint(store, out, command, argv):
+        loop.keep_results(store)
+        if arguments.resume and not loop.missing and _is_complete(out, store, arguments, loop.removed):
+            return _tell_complete(out)
+        with kept(store, out, command, argv):
             runner.test()
             if not is_main_process():
                 return 0
@@ -121,7 +128,7 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
             print(f'{run_text(results)}\n')
             _write(out, results, loop)
         store.remove()
-    return _print_failed(results.evaluation.failed)
+    return _tell_failed(results.evaluation.failed)
 
 
 def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> EvaluationSpec:
@@ -134,16 +141,21 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
     """
     source = spec.source
     if source is not None:
-        require(load_config(source.config, what='source config'), source.config, ['model'])
-        load_checkpoint_file(source.checkpoint)
+        with naming('--source'):
+            require(load_config(source.config, what='source config'), source.config, ['model'])
+            load_checkpoint_file(source.checkpoint)
         source = replace(source, sha256=file_sha256(source.checkpoint))
+    if spec.target:
+        parse_target(
+            spec.target, build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset').metainfo['classes']
+        )
     notes = [*evaluator_notes(config.get('test_evaluator')), *loop_notes(config.get('test_cfg'))]
     named = [build_measurement(one) for one in (config.get('test_cfg') or {}).get('measurements') or []]
     return replace(
         spec,
         measurements=all_measurements(spec.attack, [*named, *spec.measurements]),
         source=source,
-        checkpoint=weights_of(arguments, config),
+        checkpoint=CheckpointFile(arguments.checkpoint, file_sha256(arguments.checkpoint)),
         notes=tuple(notes),
         **config_parts(config),
     )
@@ -180,21 +192,21 @@ def _discard(store: ResultStore, arguments: Namespace) -> None:
     barrier()
 
 
-def _is_complete(out: Path, store: ResultStore, arguments: Namespace) -> bool:
-    """Returns whether the folder holds the results of this very run already."""
-    if store.has_results or not (out / FILE_NAME).is_file():
+def _is_complete(out: Path, store: ResultStore, arguments: Namespace, removed: Sequence[str]) -> bool:
+    """Returns whether the folder holds the results of this very run already, and of no image that was ``removed``."""
+    if store.begun or removed or not (out / FILE_NAME).is_file():
         return False
     results = RunResults.load(out)
     return results.dataset.limit == arguments.limit and not results.evaluation.failed
 
 
-def _print_complete(out: Path) -> int:
+def _tell_complete(out: Path) -> int:
     if is_main_process():
         print(f'{run_text(RunResults.load(out))}\n\nnothing is left to do; results: {out}')
     return 0
 
 
-def _print_failed(failed: Sequence[FailedImage]) -> int:
+def _tell_failed(failed: Sequence[FailedImage]) -> int:
     """Lists the images that the model failed on, and returns the exit status."""
     if not failed:
         return 0
@@ -229,7 +241,7 @@ def config_for_testing(config: Config, arguments: Namespace, spec: EvaluationSpe
     config.default_hooks = {name: hook for name, hook in hooks.items() if name != 'visualization'}
     config.custom_hooks = [hook for hook in config.get('custom_hooks') or [] if _name(hook) not in TRAINING_HOOKS]
     config.test_cfg = {'type': 'AttackTestLoop', 'spec': spec, 'show': arguments.show}
-    metric = 'EnsembleMetric' if isinstance(spec.attack, WorstCase) else 'AttackMetric'
+    metric = 'SEAMetric' if isinstance(spec.attack, WorstCase) else 'AttackMetric'
     config.test_evaluator = {'type': metric, 'collect_device': 'gpu', 'ignore_index': scored_ignore_index(config)}
     if arguments.batch_size is not None:
         config.test_dataloader.batch_size = arguments.batch_size
@@ -306,7 +318,7 @@ def _write(out: Path, results: RunResults, loop: AttackTestLoop) -> None:
             )
             if not draw_file(stage / file, draw):
                 continue
-            pictures.append(Picture(file, example.name, example.index, loop.collector.kinds[example.index]))
+            pictures.append(Picture(file, example.name, example.index, loop.drawn.kinds[example.index]))
         results = replace(results, pictures=tuple(pictures))
         images_table(outcome.images).write_csv(stage / 'per_image.csv')
         classes_table(evaluation, fractions=True).write_csv(stage / 'per_class.csv')

@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 from argparse import Namespace
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from mmadv.attacks import parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
-from mmadv.commands.command_line import Parser, load_config, seed_number
+from mmadv.commands.argument_types import not_negative, number, positive, radius, seed
+from mmadv.commands.command_line import Parser, load_config
 from mmadv.engine.spec import SPACES, EvaluationSpec, all_measurements
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS, build
-from mmadv.report.measurement import MEASUREMENTS, Measurement
+from mmadv.report.measurement import MEASUREMENTS, Measurement, Option
 from mmadv.report.run import SourceModel
 
 
@@ -25,11 +27,7 @@ def parser() -> Parser:
         example='mmadv test at/upernet_r18_pgd3_camvid.py work_dirs/at/iter_800.pth --attack sea --eps 4/255',
     )
     result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
-    result.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='checkpoint of the model; left out for a model that brings its weights, of Hugging Face or torchvision',
-    )
+    result.add_argument('checkpoint', help='checkpoint of the model')
     result.add_argument(
         '--attack',
         required=True,
@@ -39,16 +37,17 @@ def parser() -> Parser:
     result.add_argument(
         '--eps',
         nargs='+',
+        type=radius,
         metavar='RADIUS',
         default=[],
         help="radii in [0, 1] units, such as '4/255'; a fixed step size of an attack file is scaled with the radius",
     )
     own = ', '.join(f'{name} {one.steps} {one.counted}'.strip() for name, one in PRESETS.items() if one.steps)
-    result.add_argument('--iterations', type=int, help=f'of the attack, instead of its own number: {own}')
-    result.add_argument('--batch-size', type=int, help="instead of the config's; results do not depend on it")
+    result.add_argument('--iterations', type=positive, help=f'of the attack, instead of its own number: {own}')
+    result.add_argument('--batch-size', type=positive, help="instead of the config's; results do not depend on it")
     result.add_argument(
         '--show',
-        type=int,
+        type=not_negative,
         default=4,
         help='number of images to draw, and half as many of the least and of the most robust ones (default: 4)',
     )
@@ -77,7 +76,7 @@ def parser() -> Parser:
     )
     for measurement in MEASUREMENTS.values():
         for option in measurement.options:
-            result.add_argument(option.flag, **option.settings)
+            result.add_argument(option.flag, **_number_of(measurement, option), **option.settings)
     add_run(result, 'ATTACK_DATE')
     return result
 
@@ -89,12 +88,21 @@ def add_run(parser: Parser, default_out: str) -> None:
         parser: to add to.
         default_out: the last part of the default output folder.
     """
-    parser.add_argument('--limit', type=int, help='number of images, spread evenly over the dataset; all by default')
-    parser.add_argument('--seed', type=seed_number, default=0, help='of all noise (default: 0)')
+    parser.add_argument(
+        '--limit', type=positive, help='number of images, spread evenly over the dataset; all by default'
+    )
+    parser.add_argument('--seed', type=seed, default=0, help='of all noise (default: 0)')
     parser.add_argument('--out', metavar='DIR', help=f'results (default: work_dirs/CONFIG/{default_out})')
     parser.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
     parser.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
-    parser.add_common()
+    parser.add_launcher()
+    parser.add_cfg_options()
+
+
+def _number_of(measurement: type[Measurement], option: Option) -> dict[str, Any]:
+    """Returns the type of an option that sets a number of a measurement; nothing for a text or a switch."""
+    hint = get_type_hints(measurement, include_extras=True).get(option.argument, str)
+    return {} if hint is str else {'type': number(hint)}
 
 
 def chosen_attack(arguments: Namespace) -> Attack | None:
@@ -104,8 +112,6 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
         UserError: an unknown name (names the nearest), a file without an attack, radii missing or superfluous.
     """
     name, radii = arguments.attack, arguments.eps
-    for radius in radii:
-        parse_radius(radius, what='--eps')
     if name == 'none':
         if radii or arguments.iterations is not None or arguments.check is not None:
             raise UserError(
@@ -125,26 +131,17 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
         raise UserError(f"unknown attack '{name}'{nearest(name, ['none', *PRESETS])}")
     if not radii:
         raise UserError(f'--attack {name} needs --eps, such as --eps 4/255 8/255')
-    positive = [radius for radius in radii if parse_radius(radius) > 0]
+    positive = [text for text in radii if parse_radius(text) > 0]
     if not positive:
         raise UserError('--eps 0 leaves the attack nothing to change; give a positive radius, or --attack none')
     return preset(name, positive[0], arguments.iterations)
 
 
-def check_numbers(arguments: Namespace) -> None:
-    """Raises UserError for numbers that are not positive, and for options that do not go together."""
+def check_combinations(arguments: Namespace) -> None:
+    """Raises UserError for options that do not go together."""
     for option in ('target', 'source'):
         if getattr(arguments, option) and arguments.attack == 'none':
             raise UserError(f'--attack none has nothing for --{option} to change; name an attack')
-    check_positive(arguments, 'iterations', 'limit', 'batch_size', 'check', 'gradients')
-
-
-def check_positive(arguments: Namespace, *names: str) -> None:
-    """Raises UserError for one of some arguments that is not positive; None is none."""
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f'--{name.replace("_", "-")} must be positive; found {value}')
 
 
 def chosen_measurements(arguments: Namespace) -> list[Measurement]:
@@ -155,15 +152,15 @@ def chosen_measurements(arguments: Namespace) -> list[Measurement]:
     """
     chosen = []
     for kind in MEASUREMENTS.values():
-        values = {option: getattr(arguments, option.attribute) for option in kind.options}
-        values = {option: value for option, value in values.items() if value is not None and value is not False}
-        if not values:
+        given = {option: getattr(arguments, option.attribute) for option in kind.options}
+        given = {option: value for option, value in given.items() if value is not None and value is not False}
+        if not given:
             continue
         asking = kind.options[0]
-        if asking not in values:
+        if asking not in given:
             what = f'{asking.flag} {asking.settings.get("metavar", "")}'.strip()
-            raise UserError(f'{next(iter(values)).flag} is for {what}; give that, or leave it out')
-        chosen.append(kind(**{option.argument: value for option, value in values.items() if option.argument}))
+            raise UserError(f'{next(iter(given)).flag} is for {what}; give that, or leave it out')
+        chosen.append(kind(**{option.argument: value for option, value in given.items() if option.argument}))
     return chosen
 
 

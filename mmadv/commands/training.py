@@ -6,6 +6,7 @@ import errno
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from mmengine.config import Config
@@ -20,10 +21,18 @@ from torch import nn
 
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, matched_weights, use_safe_loading
 from mmadv.checkpoints.resuming import newest_checkpoint
-from mmadv.commands.command_line import Parser, join_processes_on_cpu, load_config, require, set_local_rank, work_dir
+from mmadv.commands.command_line import (
+    Parser,
+    join_processes_on_cpu,
+    launched_rank,
+    load_config,
+    naming,
+    require,
+    set_local_rank,
+    work_dir,
+)
 from mmadv.engine.atomic_checkpoint_hook import checkpoint_folder
 from mmadv.engine.attack_val_loop import check_validation_attack
-from mmadv.engine.attacked_batches import without_idle_workers
 from mmadv.engine.data import build_dataset, first_line
 from mmadv.engine.free_train_loop import check_perturbs_replayed_batches, check_replays
 from mmadv.errors import UserError
@@ -31,7 +40,7 @@ from mmadv.models.adv_data_preprocessor import check_trainable
 from mmadv.models.batches import check_channels, sample_names
 from mmadv.models.building import build_segmentor, model_settings
 from mmadv.models.free_adv_data_preprocessor import NOT_REPLAYED, FreeAdvSegDataPreProcessor
-from mmadv.report.output_folder import check_writable
+from mmadv.report.output_folder import check_writable, locked
 
 # What AtomicCheckpointHook stands in for.
 STOCK_HOOKS = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
@@ -54,7 +63,8 @@ def parser() -> Parser:
         help='go on from a checkpoint, by default the latest of the work folder',
     )
     result.add_argument('--amp', action='store_true', help='train in mixed precision')
-    result.add_common()
+    result.add_launcher()
+    result.add_cfg_options()
     return result
 
 
@@ -73,13 +83,18 @@ def run_train(argv: Sequence[str]) -> None:
     config.model = model_settings(config)
     join_processes_on_cpu(config)
     config.work_dir = work_dir(config, arguments.config, arguments.work_dir)
-    check_writable(config.work_dir)
+    check_writable(config.work_dir, '--work-dir')
+    # The other processes of a run share the folder with the first one.
+    alone = locked(config.work_dir, '--work-dir') if launched_rank(arguments) == 0 else nullcontext()
+    with alone:
+        _train(config, arguments)
+
+
+def _train(config: Config, arguments: Namespace) -> None:
+    """Trains by a config that has all that the arguments say of it, in a work folder that no other run writes to."""
     if arguments.amp:
         _use_amp(config)
     _check_precision(config, arguments)
-    for key in ('train_dataloader', 'val_dataloader'):
-        if config.get(key) is not None:
-            config[key] = without_idle_workers(config[key])
     use_safe_loading()
     _use_safe_hooks(config)
     checkpoint = _choose_start(config, arguments)
@@ -88,7 +103,7 @@ def run_train(argv: Sequence[str]) -> None:
         # Resuming loads without strictness: weights that do not fit would leave a part of the model random.
         load_weights(model, checkpoint)
     else:
-        _print_matched(config, model)
+        _tell_matched(config, model)
     del model
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     _name_unreadable_files(runner)
@@ -147,7 +162,8 @@ def _choose_start(config: Config, arguments: Namespace) -> str | None:
     if config.get('load_from'):
         if '://' in config.load_from:
             return None
-        load_checkpoint_file(config.load_from)
+        with naming('' if arguments.resume is None else '--resume'):
+            load_checkpoint_file(config.load_from)
         return config.load_from if config.get('resume') else None
     if not config.get('resume'):
         return None
@@ -174,7 +190,7 @@ def _check_parts(config: Config) -> nn.Module:
     return built
 
 
-def _print_matched(config: Config, model: nn.Module) -> None:
+def _tell_matched(config: Config, model: nn.Module) -> None:
     """Prints how many weights the checkpoints hold that the model starts from, which are loaded without strictness.
 
     Raises:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from mmengine.dist import get_rank, get_world_size
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from mmadv.errors import UserError
@@ -21,6 +23,8 @@ from mmadv.errors import UserError
 FILES = {'img_path': 'image', 'seg_map_path': 'label'}
 # Keys of a config whose datasets are scored by class.
 SCORED = ('test_dataloader', 'val_dataloader')
+# Of images that OpenCV and Pillow read; others are left to the pipeline's own loader.
+KNOWN_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 # Pillow's names of files with 8 bits for each value at most.
 BYTE_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK')
 
@@ -119,7 +123,7 @@ class NamedErrors:
             for kind, path in paths.items():
                 problem = _file_problem(path)
                 if problem:
-                    raise UserError(f'{kind} {path} {problem}; mend it, or remove it and begin anew') from error
+                    raise UserError(f'{kind} {path} {problem}; mend it, or remove it from the dataset') from error
             raise
 
 
@@ -194,6 +198,10 @@ class Selection(Dataset):
             digest.update(hashlib.blake2b(part).digest())
         return digest.hexdigest()
 
+    def name(self, index: int) -> str:
+        """Returns the name of an image by its index in the whole dataset."""
+        return self._name(_info(self.dataset, index).get('img_path')) or str(index)
+
     def _name(self, path: str | None) -> str | None:
         if path is None:
             return None
@@ -202,11 +210,21 @@ class Selection(Dataset):
     @property
     def names(self) -> dict[str, int]:
         """Name of each image -> its index in the whole dataset; of a sample without a file the index is the name."""
-        infos = ((index, _info(self.dataset, index)) for index in self.indexes)
-        return {self._name(info.get('img_path')) or str(index): index for index, info in infos}
+        return {self.name(index): index for index in self.indexes}
+
+    def removed(self, names: Iterable[str]) -> list[str]:
+        """Returns those of some names that no image of the whole dataset has, sorted."""
+        unknown = set(names) - self.names.keys()
+        if unknown:
+            unknown -= {self.name(index) for index in range(len(self.dataset))}
+        return sorted(unknown)
 
     def check_files(self) -> None:
-        """Raises UserError for the first image or label of a file system that is missing or empty."""
+        """Raises UserError for the first image or label of a file system that is missing, empty or cut short.
+
+        Whether files are whole is checked by all processes of a run together, each a share of them.
+        """
+        files: list[tuple[str, str]] = []
         for index in self.indexes:
             info = _info(self.dataset, index)
             for key, kind in FILES.items():
@@ -216,6 +234,14 @@ class Selection(Dataset):
                         raise UserError(f'{kind} {path} does not exist; mend it, or remove it from the dataset')
                     if not os.path.getsize(path):
                         raise UserError(f'{kind} {path} is empty; mend it, or remove it from the dataset')
+                    files.append((kind, path))
+        share = files[get_rank() :: get_world_size()]
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            problems = pool.map(_damage, [path for _, path in share])
+            for (kind, path), problem in zip(share, problems, strict=True):
+                if problem:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise UserError(f'{kind} {path} {problem}; mend it, or remove it from the dataset')
 
     def load_instead(self, index: int, file: Path) -> Any:
         """Returns the inputs that the dataset's own pipeline makes of an image file in place of a sample's own.
@@ -333,6 +359,28 @@ def _file_problem(path: str) -> str | None:
         return f'cannot be read ({error.strerror})'
     if not content.size or cv2.imdecode(content, cv2.IMREAD_UNCHANGED) is None:
         return 'is not a readable image (empty, cut short or of another format)'
+    return None
+
+
+def _damage(path: str) -> str | None:
+    """Returns what is wrong with an image file; None for a whole one, and for one that Pillow does not know.
+
+    OpenCV makes a grey area of the missing end of a JPEG, so that an image which is cut short looks like a whole one.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.format == 'PNG':
+                image.verify()  # checksums of all parts, without unpacking them
+            else:
+                image.draft(image.mode, (image.width // 8, image.height // 8))  # of a JPEG, to be quick
+                image.load()
+    except UnidentifiedImageError:
+        known = os.path.splitext(path)[1].lower() in KNOWN_SUFFIXES
+        return _file_problem(path) if known else None
+    except Image.DecompressionBombError:
+        return None
+    except Exception as error:  # a damaged file can fail in any way
+        return f'is not a readable image, or is cut short ({first_line(error)})'
     return None
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmadv.attacks import Attack, NonFinite, WorstCase, derive_seed
 from mmadv.checkpoints.loading import load_weights
-from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
 from mmadv.engine.spec import EvaluationSpec
+from mmadv.engine.targets import Target, aimed, parse_target
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels, unwrap
 from mmadv.models.building import build_segmentor
@@ -114,7 +114,7 @@ class Predictor:
     num_classes: int
     ignore_index: int | None = None
     source: EncoderDecoder | None = None
-    target: AttackTarget | None = None
+    target: Target | None = None
 
     @classmethod
     def of(
@@ -132,11 +132,9 @@ class Predictor:
             UserError: an attack that cannot be aimed at the target, or a source that cannot be loaded.
         """
         attacks = spec.attacks
-        target = parse_attack_target(spec.target, classes) if spec.target else None
+        target = parse_target(spec.target, classes) if spec.target else None
         if target is not None:
-            attacks = {
-                radius: attack and with_targeted(attack, targeted=target.targeted) for radius, attack in attacks.items()
-            }
+            attacks = {radius: attack and aimed(attack, targeted=target.targeted) for radius, attack in attacks.items()}
         return cls(
             segmentor,
             attacks,
@@ -248,22 +246,22 @@ class Predictor:
             position = rows[error.index]
             raise ImageFailed(
                 position,
-                f'{error.description} for the image {names[position]} at iteration '
+                f'{error.finding} for the image {names[position]} at iteration '
                 f'{error.iteration} of {self.title} with radius {radius}; check the checkpoint and the precision',
             ) from error
 
-        def all_rows(part: Tensor, others: Tensor) -> Tensor:
-            whole = others.to(part.device, part.dtype).clone()
-            whole[rows] = part
+        def all_rows(found: Tensor, others: Tensor) -> Tensor:
+            whole = others.to(found.device, found.dtype).clone()
+            whole[rows] = found
             return whole
 
         worst = all_rows(result.predictions, clean).cpu()
         members = {name: all_rows(member.predictions, clean).cpu() for name, member in result.members.items()}
         none = torch.zeros(len(images), dtype=torch.int64)
         whole = all_rows(result.images, images)
-        member_images = {'attack': whole}
+        found = {'attack': whole}
         if result.members and self.source is not None:
-            member_images = {name: all_rows(member.images, images) for name, member in result.members.items()}
+            found = {name: all_rows(member.images, images) for name, member in result.members.items()}
         return AttackedAtRadius(
             members or {'attack': worst},
             worst,
@@ -271,7 +269,7 @@ class Predictor:
             all_rows(result.forward_passes, none),
             all_rows(result.backward_passes, none),
             time.perf_counter() - start,
-            member_images,
+            found,
         )
 
     def _transfer(self, attacked: AttackedAtRadius, model: SegmentorAdapter, labels: Tensor, names: list[str]) -> None:

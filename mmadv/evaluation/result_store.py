@@ -80,9 +80,9 @@ def first_difference(then: Any, now: Any, path: str = '') -> str | None:
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for key in [*then, *(key for key in now if key not in then)]:
             inner = f'{path}.{key}' if path else str(key)
-            difference = first_difference(then.get(key), now.get(key), inner)
-            if difference:
-                return difference
+            found = first_difference(then.get(key), now.get(key), inner)
+            if found:
+                return found
         return None
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         pairs = enumerate(zip(then, now, strict=True))
@@ -109,25 +109,30 @@ class ResultStore:
         self._synced = 0.0
 
     @property
-    def has_results(self) -> bool:
+    def begun(self) -> bool:
         """Whether an unfinished run has left results here."""
         return any(len(decode_lines(_content(path))[0]) > 1 for path in self._files())
 
     def read(self) -> dict[int, dict[str, Any]]:
-        """Returns the stored results by the image's index, and sets ``damaged``, the number of unreadable lines.
+        """Returns the stored results by the image's index; errors as of ``records``."""
+        return {record['index']: record for record in self.records()}
 
-        A file with such lines is named on stderr.
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the stored results, one of each image, and sets ``damaged``, the number of unreadable lines.
+
+        An image is known by its name: its index changes when others are taken out of the data. A file with damaged
+        lines is named on stderr.
 
         Raises:
             UserError: results were made with other settings; names the first that differs.
         """
         self.damaged = 0
-        records: dict[int, dict[str, Any]] = {}
+        records: dict[Any, dict[str, Any]] = {}
         for path in self._files():
             records.update(self._read(path))
         if self.finished is not None and self.finished.is_file() and not (records and self._differs(self.finished)):
             records.update(self._read(self.finished))
-        return dict(sorted(records.items()))
+        return sorted(records.values(), key=lambda record: record['index'])
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Writes the result of an image; once it returns, a killed process has not lost it.
@@ -173,7 +178,7 @@ class ResultStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
-            self._warn(path, f'cannot be read ({type(error).__name__}: {error})')
+            self._tell(path, f'cannot be read ({type(error).__name__}: {error})')
             return None
 
     def close(self) -> None:
@@ -197,16 +202,16 @@ class ResultStore:
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f'records-*{SUFFIX}')) if self.folder.is_dir() else []
 
-    def _read(self, path: Path) -> dict[int, dict[str, Any]]:
+    def _read(self, path: Path) -> dict[Any, dict[str, Any]]:
         values, damaged = decode_lines(_content(path))
         if not values or values[0].get('format') != FORMAT:
             # Without the settings nobody knows what the results were made with.
             damaged += len(values)
             values = []
-        damaged += _missing_records(values)
+        damaged += _lost(values)
         self.damaged += damaged
         if damaged:
-            self._warn(path, f'holds {damaged} damaged line{"s" if damaged > 1 else ""}')
+            self._tell(path, f'holds {damaged} damaged line{"s" if damaged > 1 else ""}')
         if not values:
             return {}
         check_header(values[0], str(path))
@@ -218,9 +223,9 @@ class ResultStore:
                 f'{path.parent} holds results of another run, which differs in {difference}; give what that run was '
                 'given, or another --out'
             )
-        return {record['index']: record for record in values[1:]}
+        return {str(record.get('image', record['index'])): record for record in values[1:]}
 
-    def _warn(self, path: Path, what: str) -> None:
+    def _tell(self, path: Path, what: str) -> None:
         """Says once, and from one process of a machine, that a file has lost results."""
         if path not in self._told and os.environ.get('LOCAL_RANK', '0') == '0':
             print(printable(f'{path} {what}; what is lost is computed again'), file=sys.stderr)
@@ -287,11 +292,11 @@ def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     check_header(values[0], str(path))
     for record in values[1:]:
         check_index(record, str(path))
-    missing = _missing_records(values)
-    if missing:
+    lost = _lost(values)
+    if lost:
         raise UserError(
-            f'results per image {path} are cut short: {missing} of {values[0]["records"]} images are missing; mend '
-            'them by running mmadv test with --resume'
+            f'results per image {path} are cut short: {lost} of {values[0]["records"]} images are missing; mend them '
+            'by running mmadv test with --resume'
         )
     return values[0]['settings'], values[1:]
 
@@ -304,7 +309,7 @@ def _content(path: Path) -> bytes:
         raise UserError(f'results per image {path} cannot be read: {error.strerror}; run mmadv test again') from None
 
 
-def _missing_records(values: Sequence[Any]) -> int:
+def _lost(values: Sequence[Any]) -> int:
     """Returns how many results a complete run's file lacks; files that do not say their number lack none."""
     header = values[0] if values and isinstance(values[0], dict) else {}
     number = header.get('records')

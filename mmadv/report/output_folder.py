@@ -28,18 +28,25 @@ LOCK = '.mmadv-lock'
 STAGE_PREFIX = '.mmadv-stage-'
 
 
-def check_writable(folder: str | Path) -> None:
-    """Raises UserError unless a result folder can be made there; leaves nothing behind."""
+def check_writable(folder: str | Path, option: str = '--out') -> None:
+    """Raises UserError unless an output folder can be made there; leaves nothing behind.
+
+    Args:
+        folder: to be made, or there.
+        option: that names it.
+    """
     folder = Path(folder).absolute()
     if os.path.lexists(folder) and not folder.is_dir():
-        raise UserError(f'output folder {folder} is a file; give another --out')
+        raise UserError(f'output folder {folder} is a file; give another {option}')
     ancestor = folder
     while not ancestor.exists():
         ancestor = ancestor.parent
     try:
         os.rmdir(tempfile.mkdtemp(prefix='.mmadv-', dir=ancestor))
     except OSError as error:
-        raise UserError(f'output folder {folder} cannot be written: {error.strerror} ({ancestor})') from None
+        raise UserError(
+            f'output folder {folder} cannot be written: {error.strerror} ({ancestor}); give another {option}'
+        ) from None
 
 
 def check_unlocked(folder: str | Path) -> None:
@@ -50,11 +57,15 @@ def check_unlocked(folder: str | Path) -> None:
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, option: str = '--out') -> Iterator[None]:
     """Keeps other runs out of an output folder while the block lasts.
 
     The folder is made if it is missing, and deleted again if nothing is in it at the end. The lock ends with the
     process, so a killed run does not leave it behind.
+
+    Args:
+        folder: to be locked.
+        option: that names it.
 
     Raises:
         UserError: another run has the folder, or it cannot be written.
@@ -63,7 +74,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     lock = folder / LOCK
     made = _make(folder)
     try:
-        descriptor = _take_lock(folder, lock)
+        descriptor = _take_lock(folder, lock, option)
         try:
             yield
         finally:
@@ -72,7 +83,7 @@ def locked(folder: str | Path) -> Iterator[None]:
         _delete_empty(made)
 
 
-def _take_lock(folder: Path, lock: Path) -> int | None:
+def _take_lock(folder: Path, lock: Path, option: str) -> int | None:
     """Returns the descriptor of the lock, None where the file system has no locks, which is said."""
     try:
         descriptor = try_lock(lock)
@@ -82,7 +93,7 @@ def _take_lock(folder: Path, lock: Path) -> int | None:
         print(f'note: {folder} cannot be locked ({error.strerror}); start one run there at a time', file=sys.stderr)
         return None
     if descriptor is None:
-        raise UserError(_in_use(folder, lock))
+        raise UserError(_in_use(folder, lock, option))
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f'process {os.getpid()} on {socket.gethostname()}'.encode())
     return descriptor
@@ -202,17 +213,17 @@ def _other_names(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def _move(source: Path, destination: Path) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.replace(source, destination)
+        os.replace(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = destination.with_name(f'.mmadv-{uuid.uuid4().hex}')
+        temporary = target.with_name(f'.mmadv-{uuid.uuid4().hex}')
         try:
             shutil.copyfile(source, temporary)
-            os.replace(temporary, destination)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -252,11 +263,11 @@ def _delete_empty(folders: Sequence[Path]) -> None:
             return
 
 
-def _in_use(folder: Path, lock: Path) -> str:
+def _in_use(folder: Path, lock: Path, option: str = '--out') -> str:
     try:
         with open(lock, errors='replace') as stream:
             owner = re.fullmatch(r'process \d+ on [\w.-]+', stream.read(300))
     except OSError:
         owner = None
     who = f'another run ({owner[0]})' if owner else 'another run'
-    return f'output folder {folder} is in use by {who}; wait for its end, stop it, or give another --out'
+    return f'output folder {folder} is in use by {who}; wait for its end, stop it, or give another {option}'

@@ -31,7 +31,7 @@ def test_source(main, tmp_path, capsys):
         (['vok', '.'], "unknown dataset 'vok'; did you mean 'voc'?"),
         (['ade20k', 'nowhere'], "the folder 'nowhere' does not exist"),
         (['ade20k', '.', '--source', '.'], 'ade20k takes no --source'),
-        (['camvid', 'new', '--source', 'nowhere'], "the folder 'nowhere' does not exist"),
+        (['camvid', 'new', '--source', 'nowhere'], "--source: the folder 'nowhere' does not exist"),
         (['ade20k'], 'the following arguments are required: ROOT'),
     ],
 )

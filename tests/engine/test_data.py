@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, RepeatDataset
+from PIL import Image
 
 from mmadv.engine.data import NamedErrors, Selection, build_dataset, evenly_spaced, leaves
 from mmadv.errors import UserError
@@ -31,8 +32,8 @@ def test_samples_carry_index_and_name(tiny):
     selection = Selection(both, [1, 8])
     assert len(selection) == 2
     assert selection.metainfo['classes'] == ('ground', 'box', 'disc')
-    actual = [selection[i]['data_samples'].metainfo for i in range(2)]
-    assert [(meta['sample_idx'], meta['image_name']) for meta in actual] == [(1, '1.png'), (8, '2.png')]
+    found = [selection[i]['data_samples'].metainfo for i in range(2)]
+    assert [(meta['sample_idx'], meta['image_name']) for meta in found] == [(1, '1.png'), (8, '2.png')]
 
 
 def test_named_errors_pass_other_errors_on(tiny):
@@ -41,7 +42,7 @@ def test_named_errors_pass_other_errors_on(tiny):
 
     with pytest.raises(ZeroDivisionError, match='a defect of the pipeline'):
         NamedErrors(broken)({'img_path': str(tiny / 'data/images/0.png')})
-    with pytest.raises(UserError, match=r'label .*none.png does not exist; mend it, or remove it and begin anew'):
+    with pytest.raises(UserError, match=r'label .*none.png does not exist; mend it, or remove it from the dataset'):
         NamedErrors(broken)({'img_path': str(tiny / 'data/images/0.png'), 'seg_map_path': str(tiny / 'none.png')})
     assert NamedErrors(dict)({'a': 1}) == {'a': 1}
     assert pickle.loads(pickle.dumps(NamedErrors(dict)))({'a': 1}) == {'a': 1}
@@ -75,3 +76,43 @@ def test_missing_and_empty_files_are_known_before_any_is_read(tmp_path):
     (tmp_path / 'data/images/1.png').write_bytes(b'')
     with pytest.raises(UserError, match=r'image .*images/1.png is empty; mend it'):
         selection.check_files()
+
+
+class FilesAlone:
+    """A dataset of image files."""
+
+    metainfo = {}
+
+    def __init__(self, *paths):
+        self.paths = [str(path) for path in paths]
+
+    def __len__(self):
+        return len(self.paths)
+
+    def get_data_info(self, index):
+        return {'img_path': self.paths[index]}
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'bmp', 'tif'])
+def test_files_that_are_cut_short_are_known_before_any_is_read(tmp_path, suffix):
+    """OpenCV reads half a JPEG as a whole one, grey below."""
+    whole, half = tmp_path / f'whole.{suffix}', tmp_path / f'half.{suffix}'
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    Selection(FilesAlone(whole), [0]).check_files()
+    with pytest.raises(UserError, match=rf'image {half} is not a readable image, or is cut short \(.+\); mend it, or'):
+        Selection(FilesAlone(whole, half), [0, 1]).check_files()
+
+
+def test_files_of_other_formats_are_left_to_their_loader(tmp_path):
+    (tmp_path / 'x.npy').write_bytes(b'no picture')
+    (tmp_path / 'x.png').write_bytes(b'no picture')
+    Selection(FilesAlone(tmp_path / 'x.npy'), [0]).check_files()
+    with pytest.raises(UserError, match=r'x.png is not a readable image'):
+        Selection(FilesAlone(tmp_path / 'x.png'), [0]).check_files()
+
+
+def test_names_that_are_no_longer_in_the_data(tmp_path):
+    selection = Selection(FilesAlone(*(tmp_path / f'{n}.png' for n in range(4))), [1, 3])
+    assert selection.name(2) == '2.png'
+    assert selection.removed(['1.png', '2.png', '9.png', '7.png']) == ['7.png', '9.png']

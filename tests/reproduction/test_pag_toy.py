@@ -88,9 +88,9 @@ def test_the_command_writes_numbers_and_boundaries(tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize(
     ('arguments', 'match'),
     [
-        (['--weight', '0'], '--weight must be positive; found 0.0'),
+        (['--weight', '0'], "--weight must be a finite number more than 0; found '0'"),
         (['--per-class', '4000'], 'more than the 3000 points'),
-        (['--seeds', '0'], '--seeds must be positive'),
+        (['--seeds', '0'], '--seeds must be an integer in [1, 1000000000]'),
     ],
 )
 def test_bad_numbers_are_told_in_one_sentence(arguments, match, tmp_path, capsys):

@@ -72,9 +72,9 @@ def test_launchers_elsewhere(attack_tool, train_tool, project, capsys, monkeypat
 def test_seeds_out_of_range(attack_tool, certify_tool, project, capsys):
     for seed in (str(2**32), '1.5', 'x'):
         sentence = refused(attack_tool, attacked('--seed', seed), project, capsys)
-        assert f"a seed is an integer from 0 to 4294967295; found '{seed}'" in sentence
+        assert f"--seed must be an integer in [0, 4294967295]; found '{seed}'" in sentence
     argv = ['config.py', 'trained.pth', '--sigma', '0.1', '--seed', str(2**32), '--out', 'out']
-    assert 'a seed is an integer' in refused(certify_tool, argv, project, capsys)
+    assert '--seed must be an integer' in refused(certify_tool, argv, project, capsys)
 
 
 def test_attack_file_that_calls_a_function(attack_tool, project, capsys):

@@ -21,28 +21,28 @@ def picture(project, name):
 
 def test_inpainting_measures_the_box_of_every_model(project, synthesize_tool, capsys):
     other = ['--model', 'config.py', 'trained.pth', '--frames', '2']
-    results = synthesize(synthesize_tool, project, 'inpaint', '0', '2', '--box', '4', '5', '12', '9', *other)
-    assert [model['title'] for model in results['models']] == ['config', 'config (2)']
-    assert results['quality']['config'] == results['quality']['config (2)']
+    found = synthesize(synthesize_tool, project, 'inpaint', '0', '2', '--box', '4', '5', '12', '9', *other)
+    assert [model['title'] for model in found['models']] == ['config', 'config (2)']
+    assert found['quality']['config'] == found['quality']['config (2)']
     original = np.asarray(Image.open(project / 'data' / 'images' / '2.png')) / 255
     painted = picture(project, 'model0_image1.png') / 255
     box = (slice(4, 16), slice(5, 14))
     error = np.abs(painted - original)[box].mean()
-    assert results['quality']['config'][1]['mae'] == pytest.approx(error, abs=2e-3)
-    assert results['quality']['config'][1]['psnr'] == pytest.approx(
+    assert found['quality']['config'][1]['mae'] == pytest.approx(error, abs=2e-3)
+    assert found['quality']['config'][1]['psnr'] == pytest.approx(
         -10 * np.log10(((painted - original)[box] ** 2).mean()), abs=0.1
     )
     assert Image.open(project / 'out' / 'frames' / 'model1_image0.gif').n_frames == 3
     assert (project / 'out' / 'sheet.png').stat().st_size > 5000
-    assert f'PSNR {results["quality"]["config"][1]["psnr"]:.2f} dB' in capsys.readouterr().out
+    assert f'PSNR {found["quality"]["config"][1]["psnr"]:.2f} dB' in capsys.readouterr().out
 
 
 def test_generation_follows_labels_or_a_class(project, synthesize_tool):
     whole = synthesize(synthesize_tool, project, 'generate', '0')
     assert whole['images'] == ['0.png'] and whole['quality'] == {}
-    results = synthesize(synthesize_tool, project, 'generate', 'disc', '--count', '2', '--seed', '1')
-    assert results['settings']['class'] == 'disc' and results['settings']['gaussian_images'] == 5
-    assert len(results['images']) == 2
+    found = synthesize(synthesize_tool, project, 'generate', 'disc', '--count', '2', '--seed', '1')
+    assert found['settings']['class'] == 'disc' and found['settings']['gaussian_images'] == 5
+    assert len(found['images']) == 2
     first, second = picture(project, 'model0_image0.png'), picture(project, 'model0_image1.png')
     assert (first != second).any()
 
@@ -57,8 +57,8 @@ def test_a_target_stays_in_the_ball_smoothed_or_not(project, synthesize_tool):
 
 def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthesize_tool):
     models = ['--model', *MODEL, '0.1', '--model', *MODEL, '--samples', '2']
-    results = synthesize(synthesize_tool, project, 'target', 'box', *models)
-    assert [(model['title'], model['sigma']) for model in results['models']] == [
+    found = synthesize(synthesize_tool, project, 'target', 'box', *models)
+    assert [(model['title'], model['sigma']) for model in found['models']] == [
         ('config', None),
         ('config, σ = 0.1', 0.1),
         ('config (2)', None),
@@ -70,16 +70,19 @@ def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthes
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (['inpaint', *MODEL, '9'], "'9' is no index of a test image; give numbers from 0 to 5"),
+        (['inpaint', *MODEL, '9'], "images must be indexes of test images, from 0 to 5; found '9'"),
         (['inpaint', *MODEL, '0', '--box', '0', '0', '40', '4'], '--box 0 0 40 4 does not lie in the images, 32x32'),
         (['inpaint', *MODEL, '0', '--mask', 'mask.png'], 'mask.png is 5x4 and the images 32x32'),
         (['inpaint', *MODEL, '0', '1'], 'must have one size'),
-        (['target', *MODEL, 'disk'], "no class 'disk'; did you mean 'disc'?"),
-        (['generate', *MODEL, 'disc', 'box'], 'indexes of images, or one class; found disc box'),
-        (['generate', *MODEL, 'disc', '--count', '0'], '--count must be positive; found 0'),
-        (['target', *MODEL, 'disc', '--smooth', '0'], 'sigma must be a positive number'),
-        (['target', *MODEL, 'disc', '--model', *MODEL, '0'], 'sigma must be a positive number'),
-        (['target', *MODEL, 'disc', '--model', *MODEL, 'x'], "--model: the deviation must be a number; found 'x'"),
+        (['target', *MODEL, 'disk'], "the data has no class 'disk'; did you mean 'disc'?"),
+        (['generate', *MODEL, 'disc', 'box'], "images must be indexes of test images, or one class; found 'disc box'"),
+        (['generate', *MODEL, 'disc', '--count', '0'], "--count must be an integer in [1, 1000000000]; found '0'"),
+        (['target', *MODEL, 'disc', '--smooth', '0'], '--smooth must be a number in (0, 1]'),
+        (['target', *MODEL, 'disc', '--model', *MODEL, '0'], '--model: the deviation must be a number in (0, 1]'),
+        (
+            ['target', *MODEL, 'disc', '--model', *MODEL, 'x'],
+            "--model: the deviation must be a number in (0, 1], in units of images in [0, 1]; found 'x'",
+        ),
         (['target', *MODEL, 'disc', '--model', 'config.py'], 'takes a config, a checkpoint, and at most a deviation'),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from mmadv.attacks import derive_seed
 from mmadv.engine.data import evenly_spaced
-from mmadv.engine.example_collector import displayed
+from mmadv.engine.examples import displayed
 from mmadv.engine.predictor import ImageFailed
 from mmadv.errors import UserError
 from mmadv.evaluation.attack_metric import number
@@ -99,7 +100,7 @@ class Certificates(Measurement):
             if index in drawn and context.store is not None:
                 image = displayed(group.images[n], context.rgb)
                 arrays = {'image': image, 'labels': labels, **vars(certificate)}
-                context.store.save_arrays(_arrays_name(index), arrays)
+                context.store.save_arrays(_arrays_name(group.names[n]), arrays)
         return values
 
     def _certify(self, context: Any, group: Any, n: int) -> Certificate:
@@ -121,7 +122,7 @@ class Certificates(Measurement):
         if self.key not in record.measurements:
             return False
         drawn = record.index in self._drawn(context)
-        return not drawn or context.store.load_arrays(_arrays_name(record.index)) is not None
+        return not drawn or context.store.load_arrays(_arrays_name(record.image)) is not None
 
     def summarise(self, context: Any, outcome: Outcome) -> CertificatesSummary:
         """Returns the metrics over all images."""
@@ -158,7 +159,7 @@ class Certificates(Measurement):
         names = {record.index: record.image for record in outcome.records}
         pictures = []
         for index in self._drawn(context):
-            arrays = context.store.load_arrays(_arrays_name(index)) if index in names else None
+            arrays = context.store.load_arrays(_arrays_name(names[index])) if index in names else None
             if arrays is None:  # the model failed on the image, or another machine has them
                 print(printable(f'note: the certificate of image {index} is not here to be drawn'), file=sys.stderr)
                 continue
@@ -227,5 +228,6 @@ def _areas(certificate: Certificate, labels: np.ndarray, classes: int, ignore_in
     return {'smoothed': to_areas(smoothed), 'certified': certified}
 
 
-def _arrays_name(index: int) -> str:
-    return f'certificate-{index:08d}'
+def _arrays_name(image: str) -> str:
+    """Returns what the arrays of an image are stored as; its index changes when others are taken out of the data."""
+    return f'certificate-{hashlib.blake2b(image.encode(), digest_size=8).hexdigest()}'

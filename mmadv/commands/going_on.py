@@ -38,14 +38,14 @@ def check_unfinished(arguments: Namespace, out: Path) -> None:
         raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
     if arguments.resume and not arguments.out:
         raise UserError('--resume needs --out, the folder of the run that is to go on')
-    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).has_results:
+    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).begun:
         raise UserError(
             f'output folder {out} holds the results of an unfinished run; go on with --resume, discard them with '
             '--restart, or give another --out'
         )
 
 
-def load_run(arguments: Namespace, out: Path) -> Config:
+def opened(arguments: Namespace, out: Path) -> Config:
     """Returns the config of a command, whose output folder may be written and whose checkpoint can be read.
 
     Raises:
@@ -59,8 +59,7 @@ def load_run(arguments: Namespace, out: Path) -> Config:
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
     use_safe_loading()
-    if arguments.checkpoint is not None:
-        load_checkpoint_file(arguments.checkpoint)
+    load_checkpoint_file(arguments.checkpoint)
     return config
 
 
@@ -73,7 +72,7 @@ def _check_replaced(options: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def exclusive_run(arguments: Namespace, out: Path) -> Iterator[None]:
+def sole_run(arguments: Namespace, out: Path) -> Iterator[None]:
     """Keeps other runs out of the output folder while the block lasts; to be called by all processes of a run.
 
     Raises:
@@ -94,7 +93,7 @@ def exclusive_run(arguments: Namespace, out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def resume_hint(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -> Iterator[None]:
+def kept(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -> Iterator[None]:
     """Says, whatever ends the run early, how many images are kept and how to go on.
 
     Args:
@@ -111,7 +110,7 @@ def resume_hint(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -
         yield
     except BaseException as error:
         store.close()
-        done = len(store.read())
+        done = len(store.records())
         note = f'{done} images are done and kept in {out}; go on with the same command and --resume'
         sentence = user_sentence(error)
         if isinstance(error, KeyboardInterrupt):

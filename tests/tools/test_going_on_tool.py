@@ -145,11 +145,6 @@ def test_what_must_not_change(attack_tool, project, stop_after, capsys):
     Image.fromarray(np.where(pixels == 1, 2, pixels).astype(np.uint8)).save(label)
     assert '1.png (number 1) or its label has changed since; give another --out' in refusal()
     label.write_bytes(data)
-    (project / 'data/images/1.png').rename(project / 'data/images/7.png')
-    (project / 'data/labels/1.png').rename(project / 'data/labels/7.png')
-    assert '1.png (number 1) or its label has changed since' in refusal()
-    (project / 'data/images/7.png').unlink()
-    assert 'differs in dataset.size (6 then, 5 now)' in refusal()
     checkpoint = load_checkpoint_file(project / 'trained.pth')
     checkpoint['state_dict']['decode_head.conv_seg.bias'][0] += 1e-6
     torch.save({'state_dict': checkpoint['state_dict']}, project / 'trained.pth')
