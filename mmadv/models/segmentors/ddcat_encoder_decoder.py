@@ -46,8 +46,9 @@ class Branch(BaseModule):
         super().__init__(init_cfg=dict(type='Normal', std=0.01, override=dict(name='conv_seg')))
         self.block = copy.deepcopy(last_block(head))
         for module in self.block.modules():
-            if hasattr(module, 'reset_parameters'):
-                module.reset_parameters()
+            reset = getattr(module, 'reset_parameters', None)
+            if callable(reset):
+                reset()
         self.dropout = nn.Dropout2d(head.dropout_ratio)
         self.conv_seg = nn.Conv2d(head.channels, out_channels, kernel_size=1)
 
@@ -136,7 +137,7 @@ class DDCATEncoderDecoder(EncoderDecoder):
         self.branches.keep()
         boundary = self.boundary(clean[:half], adversarial[:half])
         features = self.extract_feat(torch.cat([clean[:half], adversarial[half:]]))
-        main, second, mask = self._logits(features, tuple(stack_labels(data_samples).shape[1:]))
+        main, second, mask = self._logits(features, stack_labels(data_samples).shape[1:])
         losses = add_prefix(self.decode_head.loss_by_feat(divided(main, second, mask), data_samples), 'decode')
         if self.with_auxiliary_head:
             losses.update(self._auxiliary_head_forward_train(features, data_samples))
@@ -160,12 +161,12 @@ class DDCATEncoderDecoder(EncoderDecoder):
         """
         with torch.autocast(clean.device.type, enabled=False), eval_mode(self):
             before, after = (
-                divided(*self._logits(self.extract_feat(images), tuple(images.shape[2:]))).argmax(dim=1)
+                divided(*self._logits(self.extract_feat(images), images.shape[2:])).argmax(dim=1)
                 for images in (clean, adversarial)
             )
         return before != after
 
-    def _logits(self, features: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def _logits(self, features: Any, size: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the logits of the head's own classifier, the second one and the mask head, resized to ``size``."""
         trunk: list[Tensor] = []
         hook = last_block(self.decode_head).register_forward_pre_hook(lambda _, inputs: trunk.append(inputs[0]))
