@@ -151,7 +151,7 @@ def test_an_image_that_fails_is_listed_and_the_report_takes_the_others(
 
 
 def test_soft_smoothing_and_bonferroni_are_to_be_had(project, certify_tool):
-    options = ['--n', '400', '--alpha', '0.05', '--tau', '0.6', '--limit', '1']
+    options = ['--n', '100', '--alpha', '0.05', '--tau', '0.6', '--limit', '1']
     hard = results(project, certify(certify_tool, *options, '--correction', 'bonferroni'))
     soft = results(project, certify(certify_tool, *options, '--kind', 'soft', out='soft'))
     assert soft['smoothing']['bound'] == 'hoeffding'
