@@ -43,9 +43,14 @@ def test_methods_differ_by_their_attack_alone(method):
     assert config.optim_wrapper.optimizer == {**start.optim_wrapper.optimizer, 'lr': 5e-4}
     assert config.train_dataloader.dataset == start.train_dataloader.dataset
     preprocessor = config.model.pop('data_preprocessor')
+    if method == 'DDC-AT':
+        assert config.model.pop('type') == 'DDCATEncoderDecoder'
+        config.model.type = 'EncoderDecoder'  # whose network it has
     assert config.model == {key: value for key, value in start.model.items() if key != 'data_preprocessor'}
     if method in TRAINED_WITH:
         assert (build(preprocessor.attack, ATTACKS), preprocessor.prob) == (TRAINED_WITH[method], 0.5)
+    elif method == 'DDC-AT':  # whose segmentor halves the batches
+        assert (build(preprocessor.attack, ATTACKS), preprocessor.get('prob', 1)) == (TRAINED_WITH['BIM-3'], 1)
     elif method == 'free':
         assert (preprocessor.type, preprocessor.radius) == ('FreeAdvSegDataPreProcessor', 0.03)
         assert (config.train_cfg.type, config.train_cfg.replays) == ('FreeTrainLoop', 4)
@@ -116,7 +121,7 @@ def test_section_has_what_has_run_and_says_how_much_that_is(runs, docs, tmp_path
     assert '| FGSM | 1 | 50.0 | 28.0 |' in text
     assert '| Fast Newton | 2.00 | 2.00 | 0.0100 | 0.0300 | 0.0200 |' in text
     assert '| standard | 1.00 | 1.00 | - | - | - |' in text
-    assert 'Not measured yet: BIM-3, RS-FGSM, random FGSM, free, PGD-5, Fast Newton, bounded.' in text
+    assert 'Not measured yet: BIM-3, RS-FGSM, random FGSM, free, PGD-5, Fast Newton, bounded, DDC-AT.' in text
     assert 'Under BIM-10 Fast Newton is +19.0 to +19.0 points' in text
     assert 'Against FGSM under BIM-10, in points: +4.0 at 0.01' in text
     assert '`auto` has not run yet' in text
@@ -202,7 +207,9 @@ def test_moved_is_the_distance_of_the_pixels():
     changed[2, 1, 1, 1] += 1
     inputs = preprocessor({'inputs': list(changed)})['inputs']
     expected = torch.tensor([0, 51 / 255, 1 / 255])
-    torch.testing.assert_close(training_record.moved(preprocessor, images, inputs), expected, atol=1e-6, rtol=0)
+    pairs = torch.cat([preprocessor({'inputs': list(images)})['inputs'], inputs])
+    for given in (inputs, pairs):
+        torch.testing.assert_close(training_record.moved(preprocessor, images, given), expected, atol=1e-6, rtol=0)
 
 
 ADVERSARIAL = """
