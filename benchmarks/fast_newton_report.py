@@ -170,7 +170,7 @@ def auto_text(content: Mapping[str, Any], whole: Sequence[str]) -> str:
     settings = content['settings']['auto']
     records = [record for record in content['records'] if record['attack'] == 'auto' and record['method'] in whole]
     if not records:
-        return '`auto` has not run yet: its 400 gradients for each image cost more than the training.'
+        return '`auto` has not run yet; it costs 400 gradients for each image.'
     lines = [
         f'Under `auto` at {settings["radius"]} with {settings["passes"]} gradients, mIoU in percent on '
         f'{records[0]["images"]} images:',
