@@ -19,6 +19,7 @@ from mmadv.report.schema import Schema, entry
 from mmadv.report.table import Table, percent
 
 ABSTAINED = (255, 255, 255)
+PANEL_WIDTH = 2.6
 COLUMNS = ('L2 radius', 'tau', 'accuracy', 'mIoU', 'guaranteed mIoU', 'abstained')
 # The file that ``mmadv certify`` wrote in version 0.2 and before, in place of results.json.
 OLD_FILE, OLD_SCHEMA, OLD_VERSION = 'certificates.json', 'mmadv/certificates', 1
@@ -214,7 +215,10 @@ def certificate_figure(
         pixels = colour(classes, palette, nowhere)
         pixels[~where] = ABSTAINED
         panels.append((f'certified to {radius:.3f}\n{100 * (~where).mean():.1f} % abstained', pixels))
-    figure = Figure(figsize=(2.6 * len(panels), 3.1), layout='constrained')
+    height, width = label.shape
+    # Two lines of a title stand above each panel.
+    tall = PANEL_WIDTH * min(max(height / width, 0.4), 1.5) + 0.8
+    figure = Figure(figsize=(PANEL_WIDTH * len(panels), tall), layout='constrained')
     FigureCanvasAgg(figure)
     for axes, (title, pixels) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axes.imshow(pixels, interpolation='nearest')
