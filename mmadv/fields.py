@@ -57,6 +57,32 @@ def _plain(number: float) -> str:
 
 
 @dataclass(frozen=True)
+class Prefix:
+    """In ``Annotated``: a text that begins with another one."""
+
+    text: str
+
+    def fits(self, value: Any) -> bool:
+        """Returns whether a text begins so."""
+        return value.startswith(self.text)
+
+    def __str__(self) -> str:
+        return f"that begins with '{self.text}'"
+
+
+@dataclass(frozen=True)
+class Filled:
+    """In ``Annotated``, of a container: it holds something."""
+
+    def fits(self, value: Any) -> bool:
+        """Returns whether it does."""
+        return len(value) > 0
+
+    def __str__(self) -> str:
+        return 'at least one'
+
+
+@dataclass(frozen=True)
 class Parsed:
     """In ``Annotated``: the class itself parses what it is given, text or number, and says what is wrong with it."""
 
@@ -118,6 +144,8 @@ NotNegativeNumber = typing.Annotated[float, Range(0)]
 Label = typing.Annotated[int, Range(0, 255)]
 # A stage of a backbone with four of them.
 Stage = typing.Annotated[int, Range(0, 3)]
+# Of a term of a training loss: others MMSeg logs, and drops from the sum.
+LossName = typing.Annotated[str, Prefix('loss_')]
 # A label, or what stands for none.
 IgnoreIndex = typing.Annotated[int, Range(-(2**31), 2**31 - 1)]
 # What generators take.
@@ -304,7 +332,7 @@ def expected(hint: Any) -> str:
     if origin is typing.Annotated:
         inner, *notes = arguments
         judge = next((note for note in notes if isinstance(note, Judge)), None)
-        ranges = [str(note) for note in notes if isinstance(note, Range)]
+        ranges = [str(note) for note in notes if isinstance(note, (Range, Prefix, Filled))]
         return ' '.join([expected(inner), *([str(judge)] if judge else ranges)])
     if origin in (typing.Union, types.UnionType):
         some = [expected(one) for one in arguments if one is not types.NoneType]

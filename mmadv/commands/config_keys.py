@@ -58,6 +58,8 @@ KINDS: dict[str, Any] = {
     'log_level': str | int,
     'resume': bool,
 }
+# Configs of layers in models, with what mmcv reads of them beside the arguments of the layer.
+LAYERS = {'norm_cfg': {'requires_grad'}, 'act_cfg': set(), 'conv_cfg': set()}
 LOOPS = {
     'train_cfg': (
         {'by_epoch'},
@@ -172,6 +174,7 @@ def _typed(config: Mapping[str, Any]) -> Iterable[tuple[str, Part]]:
     for key in ('backbone', 'neck', 'decode_head', 'auxiliary_head', 'data_preprocessor'):
         if isinstance(model, Mapping):
             yield from _walk(model.get(key), f'model.{key}', models)
+    yield from _layers(model, 'model')
     for key in ('val_evaluator', 'test_evaluator'):
         yield from _walk(config.get(key), key, [registries.METRICS])
     hooks = config.get('default_hooks') or {}
@@ -201,6 +204,23 @@ def _walk(
             yield where, (value, keys | set(more), is_open)
         for key, part in value.items() if everywhere else ():
             yield from _walk(part, f'{where}.{key}', kinds, everywhere=True)
+
+
+def _layers(value: Any, where: str) -> Iterable[tuple[str, Part]]:
+    """Yields the configs of layers inside a model, with the arguments of those that are registered."""
+    for key, part in _items(value):
+        if key in LAYERS and isinstance(part, Mapping) and part.get('type') is not None:
+            keys, is_open = arguments_of(_find(part['type'], [registries.MODELS]))
+            yield f'{where}.{key}', (part, keys | LAYERS[key], is_open)
+        else:
+            yield from _layers(part, f'{where}.{key}')
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Returns the parts of a dict or list with their keys or indexes, nothing of anything else."""
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, (list, tuple)) else ()
 
 
 def _find(kind: Any, kinds: Sequence[Registry]) -> Any:

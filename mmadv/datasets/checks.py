@@ -27,6 +27,8 @@ class CheckedFiles(_Dataset):
     def load_data_list(self) -> list[dict]:
         """Returns one dict per image, as the dataset lists them, after the check."""
         name = type(self).__name__
+        if not self.data_prefix.get('img_path'):
+            raise UserError(f"{name}: data_prefix has no 'img_path'; give the folder of the images")
         for key in ('img_path', 'seg_map_path'):
             folder = self.data_prefix.get(key)
             if folder is not None and not osp.isdir(folder):

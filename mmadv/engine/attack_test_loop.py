@@ -17,7 +17,7 @@ from mmadv.attacks import Attack
 from mmadv.attacks.steps import step_notes
 from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.context import RunContext
-from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.data import Selection, dataset_of, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.examples import Examples, displayed, loads_rgb
 from mmadv.engine.image_space import attack_image_files
@@ -354,11 +354,7 @@ class AttackTestLoop(TestLoop):
 
 def _dataset(dataloader: Any) -> Any:
     """Returns the dataset of a test dataloader's config, which gives the same samples at every read."""
-    if not isinstance(dataloader, Mapping) or 'dataset' not in dataloader:
-        raise UserError(
-            f"test_dataloader must be a config with 'dataset' for AttackTestLoop; found {shown(dataloader)}"
-        )
-    dataset = build_dataset(dataloader['dataset'], 'test_dataloader.dataset')
+    dataset = dataset_of(dataloader, 'test_dataloader', 'AttackTestLoop')
     check_deterministic(dataset, 'test_dataloader.dataset')
     return dataset
 

@@ -16,7 +16,7 @@ from mmadv.attacks import Attack, derive_seed
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.engine.attacked_batches import attack_batch, in_order
 from mmadv.engine.class_weights import class_weights_of_dataset
-from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.engine.data import Selection, dataset_of, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.scoring import disagreement, metrics_ignore_index
 from mmadv.engine.spec import attacks_by_radius
@@ -73,7 +73,7 @@ class AttackValLoop(ValLoop):
             raise UserError('AttackValLoop needs val_dataloader and val_evaluator as configs; give dicts')
         self.attack = check_validation_attack(attack)
         self.seed = seed
-        dataset = build_dataset(dataloader['dataset'], 'val_dataloader.dataset')
+        dataset = dataset_of(dataloader, 'val_dataloader', 'AttackValLoop')
         check_deterministic(dataset, 'val_dataloader.dataset')
         if needs_class_weights(self.attack):
             self.attack = with_class_weights(self.attack, class_weights_of_dataset(dataset).value)

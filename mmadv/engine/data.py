@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from mmadv.errors import UserError
+from mmadv.printing import shown
 
 # Keys of a sample that hold paths, and what the files are.
 FILES = {'img_path': 'image', 'seg_map_path': 'label'}
@@ -27,6 +28,22 @@ SCORED = ('test_dataloader', 'val_dataloader')
 KNOWN_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 # Pillow's names of files with 8 bits for each value at most.
 BYTE_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK')
+
+
+def dataset_of(dataloader: Any, where: str, owner: str) -> Any:
+    """Returns the dataset of a dataloader's config, as ``build_dataset`` does.
+
+    Args:
+        dataloader: config with 'dataset'.
+        where: the config's key, such as 'test_dataloader'.
+        owner: the loop that needs it, for messages.
+
+    Raises:
+        UserError: it is no such config, or the dataset cannot be built.
+    """
+    if not isinstance(dataloader, Mapping) or 'dataset' not in dataloader:
+        raise UserError(f"{where} must be a config with 'dataset' for {owner}; found {shown(dataloader)}")
+    return build_dataset(dataloader['dataset'], f'{where}.dataset')
 
 
 def build_dataset(config: Any, where: str) -> Any:

@@ -57,6 +57,18 @@ def stock(file):
         ),
         ("optim_wrapper['clip_grd'] = dict()", "optim_wrapper: OptimWrapper has no argument 'clip_grd'"),
         ("optim_wrapper['optimizer']['rl'] = 1", "optim_wrapper.optimizer: Adam has no argument 'rl'"),
+        (
+            "model['backbone']['norm_cfg'] = dict(type='BN', requires_gard=True)",
+            "model.backbone.norm_cfg: BN has no argument 'requires_gard'; did you mean 'requires_grad'?",
+        ),
+        (
+            "model['decode_head']['norm_cfg'] = dict(type='SyncBN', momentun=0.1)",
+            "model.decode_head.norm_cfg: SyncBN has no argument 'momentun'; did you mean 'momentum'?",
+        ),
+        (
+            "model['auxiliary_head'] = [dict(model['decode_head'], act_cfg=dict(type='LeakyReLU', negative_slop=0.1))]",
+            "model.auxiliary_head.0.act_cfg: LeakyReLU has no argument 'negative_slop'; did you mean 'negative_slope'?",
+        ),
         ("randomness['sed'] = 3", "randomness: nothing reads the key 'sed'; did you mean 'seed'?"),
         ("env_cfg['cudnn_benchmrk'] = True", "did you mean 'cudnn_benchmark'?"),
         ("param_scheduler = [dict(type='PolyLR', powr=1)]", "param_scheduler.0: PolyLR has no argument 'powr'"),
@@ -76,6 +88,8 @@ def test_misspelt_keys_of_files(file, extra, sentence):
         'optim_wrapper.update(clip_grad=dict(max_norm=1), paramwise_cfg=dict(custom_keys=dict()))',
         "custom_hooks = [dict(type='EMAHook', momentum=.1, priority='ABOVE_NORMAL')]",
         "train_dataloader['dataset'] = dict(type='RepeatDataset', dataset=dataset, times=2)",
+        "model['backbone'].update(norm_cfg=dict(type='GN', num_groups=4, eps=1e-6), act_cfg=dict(type='GELU'))",
+        "model['decode_head'].update(norm_cfg=dict(type='BN', requires_grad=False, momentum=.1), conv_cfg=None)",
         "model['backbone'].update(init_cfg=dict(type='Pretrained', checkpoint='x.pth'))",
         'modle = None',
     ],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmadv.attacks.objectives import jensen_shannon
 from mmadv.errors import UserError
-from mmadv.fields import NotNegativeNumber, checked
+from mmadv.fields import LossName, NotNegativeNumber, checked
 from mmadv.models.losses.reduction import valid_mean
 
 
@@ -27,14 +27,14 @@ class JensenShannonLoss(nn.Module):
     Args:
         class_weight: factor of the pixels of each class, one per class; None for 1.
         loss_weight: factor of the whole loss.
-        loss_name: under which it is logged; it must begin with 'loss_' to be trained on.
+        loss_name: under which it is logged; it must begin with 'loss_', since MMSeg trains on nothing else.
     """
 
     def __init__(
         self,
         class_weight: Sequence[NotNegativeNumber] | None = None,
         loss_weight: NotNegativeNumber = 1.0,
-        loss_name: str = 'loss_js',
+        loss_name: LossName = 'loss_js',
     ) -> None:
         super().__init__()
         self.class_weight = None if class_weight is None else [float(weight) for weight in class_weight]

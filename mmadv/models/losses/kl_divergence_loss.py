@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmadv.attacks.objectives import kl_divergence
-from mmadv.fields import NotNegativeNumber, checked
+from mmadv.fields import LossName, NotNegativeNumber, checked
 from mmadv.models.losses.reduction import valid_mean
 
 
@@ -20,10 +20,10 @@ class KLDivergenceLoss(nn.Module):
 
     Args:
         loss_weight: factor of the loss, the beta of TRADES.
-        loss_name: under which it is logged; it must begin with 'loss_' to be trained on.
+        loss_name: under which it is logged; it must begin with 'loss_', since MMSeg trains on nothing else.
     """
 
-    def __init__(self, loss_weight: NotNegativeNumber = 1.0, loss_name: str = 'loss_kl') -> None:
+    def __init__(self, loss_weight: NotNegativeNumber = 1.0, loss_name: LossName = 'loss_kl') -> None:
         super().__init__()
         self.loss_weight = loss_weight
         self.loss_name = loss_name

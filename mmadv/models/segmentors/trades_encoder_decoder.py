@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
 
-from mmadv.fields import NotNegativeNumber, checked
+from mmadv.fields import Filled, NotNegativeNumber, checked
 from mmadv.models.batches import stack_labels
 from mmadv.models.losses import KLDivergenceLoss
 from mmadv.models.segmentors.pairs import check_trains_on_pairs, split_pairs
@@ -47,7 +47,7 @@ class TRADESEncoderDecoder(EncoderDecoder):
         decode_head: dict,
         beta: NotNegativeNumber = 6.0,
         neck: dict | None = None,
-        auxiliary_head: dict | list[dict] | None = None,
+        auxiliary_head: dict | Annotated[list[dict], Filled()] | None = None,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         data_preprocessor: Any = None,
