@@ -150,6 +150,8 @@ LossName = typing.Annotated[str, Prefix('loss_')]
 IgnoreIndex = typing.Annotated[int, Range(-(2**31), 2**31 - 1)]
 # What generators take.
 Seed = typing.Annotated[int, Range(0, LARGEST_INTEGER)]
+# Which stages hand on their features.
+Stages = typing.Annotated[Sequence[Stage], Filled()]
 # A radius or step size as it is written, '4/255', which the class turns into a number.
 Radius = typing.Annotated[float, Parsed()]
 

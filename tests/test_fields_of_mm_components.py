@@ -30,6 +30,8 @@ NEEDED = {
     'backbone': {},
     'decode_head': {},
     'pag': {'weight': 1.0},
+    'pretrained': 'no such model',
+    'model': 'no_such_model',
 }
 # Field -> why other components, or the runner, check it.
 OTHERS = {
@@ -39,35 +41,37 @@ OTHERS = {
     'dataset': 'mmengine passes the one that it built',
     'data_preprocessor': 'mmseg builds it, or takes it as it is',
     'self': 'no field',
-    'data_prefix': "mmseg's datasets take an empty one for that of their class",
-    'pipeline': 'mmengine builds it',
-    'auxiliary_head': 'mmseg builds it',
     'init_cfg': 'mmengine builds it, an empty list as none',
 }
-TEXTS = {
-    'prefix',
-    'collect_dir',
-    'loss_name',
-    'title',
-    'img_suffix',
-    'seg_map_suffix',
-    'pretrained',
-    'target',  # a class of the dataset, which is built first
-}
-# value -> fields for which it is right.
+METRIC = {"'no'": 'prefix collect_dir', "''": 'prefix collect_dir', '-1': 'ignore_index', '0': 'ignore_index'}
+WEIGHT = {'2.5': 'loss_weight', '0': 'loss_weight'}
+# Component -> value -> the fields for which it is right, or wrong for another reason that is told first.
 RIGHT = {
-    "'no'": TEXTS | {'checkpoint'},
-    "''": TEXTS | {'checkpoint'},
-    'None': {'layer_scale'},
-    '-1': {'ignore_index', 'pad_val', 'seg_pad_val', 'frozen_stages', 'interval', 'max_keep_ckpts', 'save_begin'},
-    '-0.5': {'pad_val', 'seg_pad_val'},
-    '2.5': {'pad_val', 'seg_pad_val', 'beta', 'loss_weight', 'layer_scale', 'norm_eps'},
-    '0': {
-        *('pad_val', 'seg_pad_val', 'beta', 'loss_weight', 'seed', 'label', 'void', 'show', 'val_begin', 'prob'),
-        *('ignore_index', 'drop_path_rate', 'frozen_stages', 'unlabelled_channels', 'save_begin'),
+    'AdvSegDataPreProcessor': {'0': 'prob'},
+    'AttackMetric': METRIC,
+    # Then the runner is read, which is None here.
+    'AttackTestLoop': {"'no'": 'title target', "''": 'title target', '[]': 'radii measurements'},
+    'CostSampler': {'0': 'seed'},
+    'FreeAdvSegDataPreProcessor': {
+        **dict.fromkeys(('-1', '-0.5', '2.5'), 'pad_val seg_pad_val'),
+        '0': 'seg_pad_val',
+        '{}': 'test_cfg',
     },
-    '[]': {'radii', 'dynamic_intervals', 'class_weight', 'out_indices', 'stem_widths', 'measurements'},
-    '{}': {'test_cfg', 'init_cfg', 'train_cfg', 'norm_cfg', 'backbone', 'decode_head', 'neck', 'auxiliary_head'},
+    'FreeTrainLoop': {'0': 'val_begin', '[]': 'dynamic_intervals'},
+    'JensenShannonLoss': WEIGHT,
+    'KLDivergenceLoss': WEIGHT,
+    'PlainResNet': {'0': 'frozen_stages', '{}': 'norm_cfg'},
+    'RandomGaussianBlur': {'0': 'prob'},
+    'RobustPretrained': {"'no'": 'checkpoint', "''": 'checkpoint'},
+    'SEAMetric': METRIC,
+    # MMSeg builds the parts, here of empty configs, and says so.
+    'TRADESEncoderDecoder': {
+        '{}': 'backbone decode_head neck auxiliary_head train_cfg test_cfg',
+        **dict.fromkeys(("'no'", "''"), 'pretrained'),
+        **dict.fromkeys(('2.5', '0'), 'beta'),
+    },
+    'TimmConvNeXt': {'None': 'layer_scale', '2.5': 'layer_scale'},
+    'TimmVisionTransformer': {'2.5': 'norm_eps'},
 }
 
 
@@ -113,22 +117,45 @@ def params(component):
 )
 def test_every_wrong_value_of_a_field_is_refused(component, field):
     default = params(component)[field].default
-    accepted, others = [], []
+    right = RIGHT.get(component.__name__, {})
+    accepted, others, refused = [], [], []
     for value in WRONG:
-        if field in RIGHT.get(repr(value), ()) or value is default or value == default:
-            continue
-        if value is True and default in (True, False):
+        if value is default or value == default or (value is True and default in (True, False)):
             continue
         given = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
         given |= {key: NEEDED[key] for key in OTHERS if key in params(component) and key in NEEDED}
         given[field] = value
+        is_right = field in right.get(repr(value), '').split()
         try:
             component(**given)
         except UserError as error:
             assert '\n' not in str(error)
+            refused += [value] * is_right
         except Exception as error:
-            others.append((value, repr(error)[:80]))
+            others += [(value, repr(error)[:80])] * (not is_right)
         else:
-            accepted.append(value)
+            accepted += [value] * (not is_right)
     assert not accepted, f'{component.__name__}.{field} accepted {accepted}'
     assert not others, others
+    assert not refused, f'{component.__name__}.{field} refuses {refused}, which need no leave'
+
+
+def test_only_components_have_leave():
+    known = {f'{one.__name__}.{field.name}' for one in COMPONENTS for field in fields(one)}
+    pairs = [(name, text) for name, row in RIGHT.items() for text in row.values()]
+    assert {f'{name}.{field}' for name, text in pairs for field in text.split()} <= known
+
+
+@pytest.mark.parametrize('loss', ['KLDivergenceLoss', 'JensenShannonLoss'])
+def test_losses_that_mmseg_would_drop_are_refused(loss):
+    component = next(one for one in COMPONENTS if one.__name__ == loss)
+    with pytest.raises(UserError, match=f"{loss}.loss_name must be a text that begins with 'loss_'; found 'kl'"):
+        component(loss_name='kl')
+
+
+@pytest.mark.parametrize(('name', 'more'), [('AttackTestLoop', {'radii': ['4/255']}), ('AttackValLoop', {})])
+def test_loops_need_the_config_of_a_dataset(name, more):
+    loop = next(one for one in COMPONENTS if one.__name__ == name)
+    runner = type('Runner', (), {'cfg': {}, 'model': None})()
+    with pytest.raises(UserError, match=f"must be a config with 'dataset' for {name}; found {{}}"):
+        loop(runner, {}, {}, attack=PGD, **more)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from mmseg.models.backbones import ResNet
 from mmseg.registry import MODELS
 
 from mmadv.checkpoints.conventions import convention
-from mmadv.fields import Range, Stage, checked
+from mmadv.fields import Range, Stages, checked
 
 
 @MODELS.register_module()
@@ -50,7 +49,7 @@ class PlainResNet(ResNet):
         *,
         depth: Literal[18, 34, 50, 101, 152] = 50,
         output_stride: Literal[8, 16, 32] = 8,
-        out_indices: Sequence[Stage] = (0, 1, 2, 3),
+        out_indices: Stages = (0, 1, 2, 3),
         frozen_stages: Annotated[int, Range(-1, 4)] = -1,
         norm_cfg: dict | None = None,
         norm_eval: bool = False,

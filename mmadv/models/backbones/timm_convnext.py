@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from mmseg.registry import MODELS
 from timm.layers import LayerNorm2d
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from mmadv.checkpoints.conventions import convention
 from mmadv.errors import UserError
-from mmadv.fields import Positive, PositiveNumber, Share, Stage, checked
+from mmadv.fields import Filled, Positive, PositiveNumber, Share, Stages, checked
 from mmadv.models.backbones.conv_stem import ConvStem
 from mmadv.models.backbones.staged import StagedBackbone
 
@@ -51,10 +52,10 @@ class TimmConvNeXt(StagedBackbone):
         patch_size: Positive = 4,
         drop_path_rate: Share = 0.0,
         layer_scale: PositiveNumber | None = 1e-6,
-        out_indices: Sequence[Stage] = (0, 1, 2, 3),
+        out_indices: Stages = (0, 1, 2, 3),
         init_cfg: dict | list[dict] | None = None,
         *,
-        stem_widths: Sequence[Positive] | None = None,
+        stem_widths: Annotated[Sequence[Positive], Filled()] | None = None,
         input_convention: str | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from mmseg.registry import MODELS
@@ -11,7 +10,7 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor
 
 from mmadv.checkpoints.conventions import convention
-from mmadv.fields import Positive, Share, Stage, checked
+from mmadv.fields import Positive, Share, Stages, checked
 from mmadv.models.backbones.staged import StagedBackbone
 
 
@@ -42,7 +41,7 @@ class TimmResNetV2(StagedBackbone):
         depths: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3),
         output_stride: Literal[8, 16, 32] = 8,
         drop_path_rate: Share = 0.0,
-        out_indices: Sequence[Stage] = (0, 1, 2, 3),
+        out_indices: Stages = (0, 1, 2, 3),
         input_convention: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmengine.model import BaseModule
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmadv.checkpoints.conventions import convention
 from mmadv.errors import UserError
-from mmadv.fields import NotNegative, Positive, PositiveNumber, Share, checked
+from mmadv.fields import Filled, NotNegative, Positive, PositiveNumber, Share, checked
 from mmadv.models.backbones.conv_stem import ConvStem
 
 
@@ -56,9 +56,9 @@ class TimmVisionTransformer(BaseModule):
         embed_dim: Positive = 384,
         depth: Positive = 12,
         num_heads: Positive = 6,
-        stem_widths: Sequence[Positive] | None = None,
+        stem_widths: Annotated[Sequence[Positive], Filled()] | None = None,
         drop_path_rate: Share = 0.0,
-        out_indices: Sequence[NotNegative] = (11,),
+        out_indices: Annotated[Sequence[NotNegative], Filled()] = (11,),
         second_order_gradients: bool = False,
         norm_eps: PositiveNumber = 1e-6,
         input_convention: str | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from mmadv.attacks.objectives import jensen_shannon
 from mmadv.errors import UserError
-from mmadv.fields import LossName, NotNegativeNumber, checked
+from mmadv.fields import Filled, LossName, NotNegativeNumber, checked
 from mmadv.models.losses.reduction import valid_mean
 
 
@@ -32,7 +33,7 @@ class JensenShannonLoss(nn.Module):
 
     def __init__(
         self,
-        class_weight: Sequence[NotNegativeNumber] | None = None,
+        class_weight: Annotated[Sequence[NotNegativeNumber], Filled()] | None = None,
         loss_weight: NotNegativeNumber = 1.0,
         loss_name: LossName = 'loss_js',
     ) -> None:
