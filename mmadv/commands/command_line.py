@@ -55,12 +55,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, epilog=epilog, **options)
 
         self.given: set[str] = set()
-        for name, action in (
-            (None, argparse._StoreAction),
-            ('store', argparse._StoreAction),
-            ('store_true', argparse._StoreTrueAction),
-        ):
-            self.register('action', name, _once(action))
+        for name in (None, 'store'):
+            self.register('action', name, StoreOnce)
 
     def error(self, message: str) -> NoReturn:
         # argparse begins with 'argument --limit: '; the name alone begins a sentence.
@@ -104,27 +100,27 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             '--cfg-options',
             nargs='+',
-            action=_once(ConfigOptions),
+            action=ConfigOptions,
             metavar='KEY=VALUE',
             help='override settings of the config, such as test_dataloader.num_workers=0',
         )
 
 
-def _once(action: type[argparse.Action]) -> type[argparse.Action]:
-    """Returns an action that refuses an option that is given twice: argparse would drop the first."""
+class StoreOnce(argparse._StoreAction):
+    """argparse's action, which refuses a list that is given twice: of lists one expects the sum, not the last.
 
-    class Once(action):  # type: ignore[misc, valid-type]
-        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-            if self.option_strings and self.dest in parser.given:
-                raise argparse.ArgumentError(self, 'must be given once; found it twice')
-            parser.given.add(self.dest)
-            super().__call__(parser, namespace, values, option_string)
+    A single value may be given again, and the last counts, so that a script may override what it was given.
+    """
 
-    return Once
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if self.option_strings and isinstance(values, list) and self.dest in parser.given:
+            raise argparse.ArgumentError(self, 'must be given once; found it twice')
+        parser.given.add(self.dest)
+        super().__call__(parser, namespace, values, option_string)
 
 
 class ConfigOptions(DictAction):
-    """The settings of ``--cfg-options``: KEY=VALUE with a key of dotted names, each once.
+    """The settings of ``--cfg-options``: KEY=VALUE with a key of dotted names, each once in a list.
 
     mmengine's parser drops the spaces of a value; here a text keeps them.
     """
@@ -139,7 +135,7 @@ class ConfigOptions(DictAction):
                 raise argparse.ArgumentError(self, f'{quoted(word)} has no value; give one, such as None')
             if value.startswith(('(', '[')) and any(value.count(a) != value.count(b) for a, b in ('()', '[]')):
                 raise argparse.ArgumentError(self, f'{quoted(word)} opens a bracket and does not close it')
-            if key in (getattr(namespace, self.dest) or {}) or key in texts:
+            if key in texts:
                 raise argparse.ArgumentError(self, f'sets {quoted(key)} twice; give it once')
             texts[key] = value
         try:

@@ -129,7 +129,8 @@ def test_what_must_not_change(attack_tool, project, stop_after, capsys):
     again = [*SHORT, '--out', 'out', '--resume']
 
     def refusal(*words):
-        return refused(attack_tool, [*again, *words], project, capsys)
+        before = [word for word in again if word not in ('--eps', '8/255')] if '--eps' in words else again
+        return refused(attack_tool, [*before, *words], project, capsys)
 
     assert 'which differs in seed (0 then, 5 now); give what that run was given' in refusal('--seed', '5')
     assert 'differs in attack.steps (2 then, 9 now)' in refusal('--iterations', '9')
