@@ -32,9 +32,16 @@ def mmseg_scope():
 
 
 def build(leaf):
+    """Returns a config's model without values, for its sizes."""
     config = Config.fromfile(mmadv.cfg(leaf)).model
     del config.backbone['init_cfg']
-    return MODELS.build(config)
+    with torch.device('meta'):
+        return MODELS.build(config)
+
+
+def empty(leaf):
+    """Returns a config's model with values of any kind, which a load replaces: drawing random ones takes seconds."""
+    return build(leaf).to_empty(device='cpu')
 
 
 @pytest.fixture(scope='module', params=NETWORKS)
@@ -46,7 +53,7 @@ def published(request):
 
 def test_logits_are_those_of_the_published_code(published):
     name, weights = published
-    model = build(f'clean/{name}_r50v1c_voc.py').double().eval()
+    model = empty(f'clean/{name}_r50v1c_voc.py').double().eval()
     model.load_state_dict(convert(weights, SOURCES[SOURCE]).account.weights, strict=True)
     images = torch.from_numpy(np.random.RandomState(0).rand(2, 3, *SIZE))[:1]
     with torch.no_grad():
@@ -55,11 +62,11 @@ def test_logits_are_those_of_the_published_code(published):
     torch.testing.assert_close(logits[:, :, ::4, ::4], expected, rtol=0, atol=1e-9)
 
 
+# DeepLabv3's branches have 1x1 convolutions there, and mmseg's 3x3 ones here.
+@pytest.mark.parametrize('published', ['pspnet'], indirect=True)
 def test_losses_of_a_training_step_are_those_of_the_published_code(published):
-    name, weights = published
-    if name != 'pspnet':
-        return  # its branches have 1x1 convolutions, ours mmseg's 3x3 ones
-    step, model = published_files.stored_step(), build('ddc_at/pspnet_r50v1c_voc.py').double()
+    _, weights = published
+    step, model = published_files.stored_step(), empty('ddc_at/pspnet_r50v1c_voc.py').double()
     weights = weights | {f'{branch}.4.bias': torch.from_numpy(step[branch]) for branch in ('cls1', 'cls2', 'mask1')}
     model.load_state_dict(convert(weights, SOURCES[SOURCE]).account.weights, strict=True)
     for branch, prefix in (('second', 'cls2'), ('mask', 'mask1')):
@@ -103,8 +110,7 @@ def test_architecture_and_classes_are_recognised_and_every_key_accounted_for(net
     assert list(account.dropped) == dropped and len(dropped) == (0 if rival else 16)
     assert len(account.weights) + len(dropped) == len(weights)
     data = {21: 'voc', 19: 'cityscapes'}[classes]
-    with torch.device('meta'):
-        own = build(f'clean/{network}_r50v1c_{data}.py').state_dict()
+    own = build(f'clean/{network}_r50v1c_{data}.py').state_dict()
     assert {key: value.shape for key, value in account.weights.items()} == {
         key: value.shape for key, value in own.items()
     }
@@ -119,7 +125,7 @@ def test_file_with_its_optimizer_is_converted_and_loads_in_the_config_of_its_tra
     summary = conversion.summary()
     assert summary.startswith('deeplabv3_resnet50_v1c with 21 classes: ')
     assert 'dropped (mask head of DDC-AT, which training alone uses): module.mask1.0.weight' in summary
-    model = build('ddc_at/deeplabv3_r50v1c_voc.py')
+    model = empty('ddc_at/deeplabv3_r50v1c_voc.py')
     load_weights(model, tmp_path / 'out.pth')
     kernel = model.decode_head.bottleneck.conv.weight
     # mmseg has the pooled features first, theirs last.
@@ -142,8 +148,7 @@ def test_backbone_that_the_authors_start_from_fits_theirs():
     conversion = convert(published_files.semseg_backbone(), SOURCES['semseg'])
     assert (conversion.architecture, conversion.input_convention) == ('resnet50_v1c', 'imagenet')
     assert list(conversion.account.dropped) == ['fc.weight', 'fc.bias'] and not conversion.account.gaps
-    with torch.device('meta'):
-        own = build('clean/pspnet_r50v1c_voc.py').backbone.state_dict()
+    own = build('clean/pspnet_r50v1c_voc.py').backbone.state_dict()
     assert {key: value.shape for key, value in conversion.account.weights.items()} == {
         key: value.shape for key, value in own.items()
     }
