@@ -22,6 +22,8 @@ def fork(main, argv, log, environment=None):
         return process
     status = 99
     try:
+        # A command warns as it does for a user; it ends in no error because a library warns.
+        warnings.simplefilter('default')
         with open(log, 'w') as stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
             if environment:
                 os.environ.update(environment)

@@ -101,7 +101,7 @@ def configs():
                 yield path.replace(os.sep, '/')
 
 
-@pytest.mark.parametrize('path', configs())
+@pytest.mark.parametrize('path', sorted(configs()))
 def test_our_configs_resolve_as_bases_and_build(path, tmp_path):
     by_name = write(tmp_path, f"_base_ = ['mmadv::{path}']\n")
     by_call = write(tmp_path, f"_base_ = [__import__('mmadv').cfg('{path}')]\n")

@@ -142,6 +142,7 @@ ENDS = {
 }
 
 
+@pytest.mark.filterwarnings('ignore:the outputs of the model are not negative and sum to 1:UserWarning')
 @pytest.mark.parametrize('name', STEPS)
 @pytest.mark.parametrize('end', ENDS)
 def test_overwriting_the_logits_changes_no_number(name, end):

@@ -42,6 +42,7 @@ def test_equals_the_equations_written_out():
         torch.testing.assert_close(found[n : n + 1], expected)
 
 
+@pytest.mark.filterwarnings('ignore:the outputs of the model are not negative and sum to 1:UserWarning')
 def test_stays_clean_where_the_step_is_not_defined():
     images = torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64)
     labels = torch.ones(1, 1, 1, dtype=torch.int64)

@@ -83,6 +83,7 @@ def test_an_attack_file_at_other_radii_uses_them_whole():
     assert left[1] < left[0] - 0.05
 
 
+@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
 def test_red_radius_scales_steps_in_its_larger_balls():
     phases = RadiusReduction(attack=FIXED).phases()
     assert [phase.step_size for phase in phases] == pytest.approx([8 / 255, 6 / 255, 4 / 255])

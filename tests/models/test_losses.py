@@ -49,7 +49,7 @@ def test_js_is_bounded_and_its_gradient_finite():
     labels = torch.ones(1, 1, 3, dtype=torch.int64)
     loss = JensenShannonLoss()(logits, labels)
     half = math.log(2) + (0.5 * math.log(0.5) - 1.5 * math.log(1.5)) / 2
-    assert float(loss) == pytest.approx((2 * math.log(2) + half) / 3, rel=1e-6)
+    assert loss.item() == pytest.approx((2 * math.log(2) + half) / 3, rel=1e-6)
     loss.backward()
     assert logits.grad.isfinite().all()
 

@@ -101,7 +101,7 @@ def test_samples_that_are_not_drawn_add_no_divergence(trades, make_batch):
     model = trades(prob=0)
     data = model.data_preprocessor(make_batch([(24, 24)] * 2), True)
     assert torch.equal(*data['inputs'].chunk(2))
-    assert float(model.loss(**data)['decode.loss_kl']) == pytest.approx(0, abs=1e-7)
+    assert model.loss(**data)['decode.loss_kl'].item() == pytest.approx(0, abs=1e-7)
 
 
 def test_padded_labels_of_unequal_images_are_padded_once(trades, make_batch):

@@ -1,5 +1,6 @@
 """The signs of masked gradients: each is found on a model made to show it, and none on an honest one."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -54,6 +55,7 @@ def test_a_random_forward_pass_is_found():
     assert 'the forward pass is deterministic' in found
 
 
+@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
 def test_too_few_iterations_are_found():
     found = failed(network(), PGD(threat=THREAT, steps=2, step_size='1/255', keep='lowest_accuracy'))
     assert 'more iterations no longer help' in found

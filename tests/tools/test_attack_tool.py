@@ -101,6 +101,7 @@ def test_class_weights_are_those_of_all_labels_and_the_results_say_so(attack_too
     )
 
 
+@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
 def test_attack_file_with_and_without_eps(attack_tool, project, capsys):
     (project / 'weak.py').write_text(
         "attack = dict(type='PGD', threat=dict(type='L2', radius='1/2'), steps=2, step_size=0.2)\n"

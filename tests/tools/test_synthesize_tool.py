@@ -55,6 +55,7 @@ def test_a_target_stays_in_the_ball_smoothed_or_not(project, synthesize_tool):
         assert 0.5 < change < 0.9  # 0.8, and rounding to bytes
 
 
+@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
 def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthesize_tool):
     models = ['--model', *MODEL, '0.1', '--model', *MODEL, '--samples', '2']
     found = synthesize(synthesize_tool, project, 'target', 'box', *models)

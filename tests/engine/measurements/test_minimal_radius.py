@@ -44,6 +44,7 @@ def measure(measurement, group):
     return measurement.measure(SimpleNamespace(predictor=predictor, spec=spec), group)
 
 
+@pytest.mark.filterwarnings('ignore:.* is more than twice the radius:UserWarning')
 def test_finds_the_radii_that_are_known():
     values = [0.4, 0.5 + 3 / 255, 0.5 + 7.3 / 255, 0.5 + 40 / 255, 0.9]
     measurement = MinimalRadius(upper='32/255', share=0.99, tolerance='0.25/255')
@@ -65,6 +66,7 @@ def test_finds_the_radii_that_are_known():
     assert curve_points(summary.radii, summary.images)[1] == [100, 75, 50, 25]
 
 
+@pytest.mark.filterwarnings('ignore:.* is more than twice the radius:UserWarning')
 def test_the_radii_of_the_run_are_the_first_bracket():
     group = group_of([0.5 + 7 / 255])
     for radius, broken in (('4/255', False), ('8/255', True)):
@@ -85,6 +87,7 @@ def test_a_failure_above_a_success_is_no_lower_end():
     assert (bracket.low, bracket.high) == (0.1, 0.2)
 
 
+@pytest.mark.filterwarnings('ignore:.* is more than twice the radius:UserWarning')
 def test_a_share_of_the_pixels_is_enough():
     images = torch.full((1, 1, 10, 10), 0.5 + 2 / 255, dtype=torch.float64)
     images[0, 0, 0, :2] = 1.0
