@@ -154,6 +154,8 @@ Seed = typing.Annotated[int, Range(0, LARGEST_INTEGER)]
 Stages = typing.Annotated[Sequence[Stage], Filled()]
 # A radius or step size as it is written, '4/255', which the class turns into a number.
 Radius = typing.Annotated[float, Parsed()]
+# The same as an argument of a function: a type checker takes a text too.
+WrittenRadius = typing.Annotated[str | float, Parsed()]
 
 
 def mismatch(value: Any, hint: Any, path: str = '', *, exact: bool = False) -> Mismatch | None:

@@ -24,7 +24,7 @@ from mmadv.attacks.result import AttackResult, Found
 from mmadv.attacks.schedules import Schedule
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
-from mmadv.fields import IgnoreIndex, Positive, Radius, checked
+from mmadv.fields import IgnoreIndex, Positive, WrittenRadius, checked
 from mmadv.registry import ATTACKS, OBJECTIVES, SCHEDULES, THREATS, Registry, build
 from mmadv.shapes import Seeds
 
@@ -103,7 +103,7 @@ class Attack(ABC):
         return dataclasses.replace(self, steps=steps)
 
     @checked
-    def with_radius(self, radius: Radius) -> Any:
+    def with_radius(self, radius: WrittenRadius) -> Any:
         """Returns the same attack at another radius."""
         return self.with_threat(self.threat.with_radius(radius))
 

@@ -31,7 +31,7 @@ from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.threat import Threat
 from mmadv.attacks.universal import Universal
 from mmadv.errors import UserError, nearest
-from mmadv.fields import Radius, checked
+from mmadv.fields import WrittenRadius, checked
 from mmadv.registry import ATTACKS, THREATS, build
 
 SEA_OBJECTIVES: dict[str, dict[str, Objective]] = {
@@ -222,7 +222,7 @@ PRESETS: dict[str, Preset] = {
 
 
 @checked
-def preset(name: str, radius: Radius, iterations: int | None = None, threat: str = 'Linf') -> Attack:
+def preset(name: str, radius: WrittenRadius, iterations: int | None = None, threat: str = 'Linf') -> Attack:
     """Returns the attack that a command line calls ``name``, as strong as it goes: iterates of lowest accuracy.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmadv.attacks.randomness import derive_seed, normal_noise, uniform_noise, uniform_scalars
 from mmadv.errors import UserError
-from mmadv.fields import PositiveNumber, Radius, checked
+from mmadv.fields import PositiveNumber, Radius, WrittenRadius, checked
 from mmadv.registry import THREATS
 from mmadv.shapes import FLOATS, Seeds, Shaped
 
@@ -28,7 +28,7 @@ Batch = Annotated[Tensor, Shaped('N C h w', FLOATS)]
 
 
 @checked
-def parse_radius(radius: Radius, *, what: str = 'radius') -> float:
+def parse_radius(radius: WrittenRadius, *, what: str = 'radius') -> float:
     """Returns a radius (or step size) as a float, from '4/255', '0.03', 0.03 or 4/255.
 
     >>> parse_radius('4/255') == 4 / 255 and parse_radius('0.5/255') == 0.5 / 255
@@ -93,7 +93,7 @@ class Threat(ABC):
         object.__setattr__(self, 'radius', radius)
 
     @checked
-    def with_radius(self, radius: Radius) -> Threat:
+    def with_radius(self, radius: WrittenRadius) -> Threat:
         """Returns the same threat model with another radius."""
         return dataclasses.replace(self, radius=parse_radius(radius))
 

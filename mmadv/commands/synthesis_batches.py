@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -96,7 +96,9 @@ def build_batch(
     return samples, Batch(names, corrupt(images, mask), paint_mask, original=images, mask=mask)
 
 
-def _painter_of_class(start: Tensor, k: int, objective: str, descent: Descent) -> Painter:
+def _painter_of_class(
+    start: Tensor, k: int, objective: Literal['mean_logit', 'cross_entropy'], descent: Descent
+) -> Painter:
     def paint(model: nn.Module, watch: Watcher) -> Tensor:
         classes = _on(model, torch.full((len(start),), k))
         return target(model, _on(model, start), classes, descent=descent, objective=objective, watch=watch)

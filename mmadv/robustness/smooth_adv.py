@@ -15,7 +15,7 @@ from mmadv.attacks.randomness import derive_seed, normal_noise
 from mmadv.attacks.result import Found
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
-from mmadv.fields import Radius, checked
+from mmadv.fields import WrittenRadius, checked
 from mmadv.registry import ATTACKS
 from mmadv.robustness.smoothing import SmoothedModel
 
@@ -61,7 +61,7 @@ class SmoothAdv(Wrapper):
         return True
 
     @checked
-    def with_radius(self, radius: Radius) -> SmoothAdv:
+    def with_radius(self, radius: WrittenRadius) -> SmoothAdv:
         return dataclasses.replace(self, attack=self.attack.with_threat(self.attack.threat.with_radius(radius)))
 
     def run(self, problem: Problem, start: Tensor | None = None) -> Found:

@@ -14,7 +14,7 @@ from mmadv.attacks.checks import Images, check_radius, checked_step_size, warn_o
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.steps import warn_of_short_steps
 from mmadv.errors import UserError
-from mmadv.fields import Positive, Radius, checked, checked_exactly
+from mmadv.fields import Positive, Radius, WrittenRadius, checked, checked_exactly
 
 Watcher = Callable[[int, Tensor, Tensor], None]
 
@@ -89,7 +89,7 @@ class Descent:
 
 
 @checked
-def ball(norm: str, radius: Radius) -> Threat:
+def ball(norm: str, radius: WrittenRadius) -> Threat:
     """Returns the ball of a norm, 'L2' or 'Linf'."""
     kinds: dict[str, type[Threat]] = {'L2': L2, 'Linf': Linf}
     if norm not in kinds:

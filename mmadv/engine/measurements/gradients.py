@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ from mmadv.robustness import measure_gradients as measure
 from mmadv.synthesis import Descent, ball, target
 
 SHEET = 'gradients.png'
+# Pixels of a class' score, as in ``class_scores``.
+Over = Literal['valid', 'class']
 # What stands for the classes where the config trains no aligned gradients.
 DEFAULT_TARGET = {'type': 'NearestNeighbour', 'per_class': 8}
 # Classes of the sheet, and the targeted attacks on it: an L2 ball with this root mean square change of a value.
@@ -132,7 +134,7 @@ class Representatives:
     settings: Mapping[str, Any]
     source: str
     classes: tuple[int, ...]
-    over: str
+    over: Over
     make: Callable[[tuple[int, int]], tuple[GradientTarget, list[int]]]
 
 
@@ -293,7 +295,7 @@ def number(value: float | None) -> str:
 
 
 def _measured(
-    model: SegmentorAdapter, images: Tensor, labels: Tensor, classes: list[int], goal: GradientTarget, over: str
+    model: SegmentorAdapter, images: Tensor, labels: Tensor, classes: list[int], goal: GradientTarget, over: Over
 ) -> dict[str, Any]:
     """Returns cosines and shares of the classes of one image, and which of them it holds."""
     wanted = torch.tensor([classes], device=images.device)
@@ -339,7 +341,7 @@ def _representatives(context: Any, measured: list[int]) -> Representatives:
     segmentor, number_of_classes = context.predictor.segmentor, context.predictor.num_classes
     aligned = isinstance(segmentor, PAGMixin)
     classes = tuple(segmentor.pag_classes if aligned else range(number_of_classes))
-    over = segmentor.pag_over if aligned else 'valid'
+    over: Over = segmentor.pag_over if aligned else 'valid'
     hooks = [hook for hook in context.spec.config.get('custom_hooks') or [] if hook.get('type') == 'PAGTargetHook']
     if not hooks:
         size = len(context.selection.dataset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from mmseg.registry import MODELS
 from timm.layers import BatchNormAct2d, create_conv2d
@@ -57,7 +57,7 @@ class TimmResNetV2(StagedBackbone):
         self.input_convention = None if input_convention is None else convention(input_convention).name
         self.out_indices = tuple(out_indices)
         self.stem = resnet.stem
-        self.stages = resnet.stages
+        self.stages: Any = resnet.stages
         self.norm = resnet.norm
 
     def normalised(self, index: int, features: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class HuggingFaceSegmentor(ImportedSegmentor):
         test_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         transformers = import_transformers()
-        network = load_network(pretrained, transformers) if isinstance(pretrained, str) else pretrained
+        network: Any = load_network(pretrained, transformers) if isinstance(pretrained, str) else pretrained
         check_segments(type(network).__name__, str(getattr(network, 'name_or_path', '') or 'the model'))
         if processor is None:
             processor = load_processor(pretrained, network, transformers)
@@ -152,7 +152,8 @@ class HuggingFaceSegmentor(ImportedSegmentor):
         task = {'task_inputs': self.task.expand(len(inputs), -1)} if hasattr(self, 'task') else {}
         output = self.network(pixel_values=inputs, **task)
         masks = output.masks_queries_logits
-        kind = self.network.config.model_type
+        config: Any = self.network.config
+        kind = config.model_type
         if kind == 'mask2former':
             masks = F.interpolate(masks, size=MASK2FORMER_SIZE, mode='bilinear', align_corners=False)
         elif kind.startswith('eomt'):
@@ -166,7 +167,8 @@ class HuggingFaceSegmentor(ImportedSegmentor):
         side, length = min(inputs.shape[2:]), inputs.shape[axis]
         number = math.ceil(length / side)
         overlap = (number * side - length) / (number - 1) if number > 1 else 0
-        total = counts = 0
+        total: Any = 0
+        counts: Any = 0
         for n in range(number):
             start = int(n * (side - overlap))
             scores = self._scores(inputs.narrow(axis, start, side))
@@ -240,7 +242,7 @@ def _weights(keys: Iterable[str]) -> list[str]:
     return sorted(key for key in keys if not key.endswith('num_batches_tracked'))
 
 
-def load_processor(pretrained: str | nn.Module, network: nn.Module, transformers: ModuleType) -> Any:
+def load_processor(pretrained: str | nn.Module, network: Any, transformers: ModuleType) -> Any:
     """Returns the processor that lies beside a model; OneFormer's holds a tokenizer too."""
     if not isinstance(pretrained, str):
         raise UserError(f'HuggingFaceSegmentor needs the processor of {type(pretrained).__name__}; give processor=')
@@ -289,7 +291,7 @@ def processed_size(processor: Any, height: int, width: int) -> tuple[int, int]:
     return tuple(pixels[0].shape[-2:])
 
 
-def task_tokens(processor: Any, network: nn.Module) -> Tensor:
+def task_tokens(processor: Any, network: Any) -> Tensor:
     """Returns the tokens, (1, L), that ask OneFormer for semantic segmentation."""
     if getattr(processor, 'tokenizer', None) is None:
         raise UserError('OneFormer needs an OneFormerProcessor, whose tokenizer reads the task; give that as processor')

@@ -166,8 +166,9 @@ class ImportedSegmentor(EncoderDecoder):
 
     def resized(self, inputs: Tensor) -> Tensor:
         """Returns normalised images at the size that the network sees, antialiased, inside the range of images."""
-        size = self.network_size(*inputs.shape[2:]) if self.resize else tuple(inputs.shape[2:])
-        if size == tuple(inputs.shape[2:]):
+        given = (inputs.shape[2], inputs.shape[3])
+        size = self.network_size(*given) if self.resize else given
+        if size == given:
             return inputs
         # On 8 bits, libraries resize the width, then the height, and overshooting stays in the range after each.
         wide = self._in_range(self._resized(inputs, (inputs.shape[2], size[1])))
