@@ -117,7 +117,7 @@ def match(
             account.dropped[old] = new.reason
             continue
         if isinstance(new, Changed):
-            new, value = new.key, new.change(value)
+            value, new = new.change(value), new.key
         if new not in shapes:
             account.unexpected.append(old)
             continue

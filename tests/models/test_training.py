@@ -298,6 +298,7 @@ def test_activation_checkpointing_changes_no_gradient(build_method, make_batch, 
         torch.testing.assert_close(gradient, expected[key], atol=1e-6, rtol=1e-4, msg=key)
 
 
+@pytest.mark.filterwarnings('default')  # torch's compiler reads attributes that warn, wherever they are
 @pytest.mark.parametrize('name', ['at', 'trades', 'free'])
 def test_compiled_model_has_the_same_gradients(build_method, make_batch, own_hub, name):
     batch = make_batch([(24, 24)] * 2)
