@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         sentence = re.sub(r"^argument (\S+): (?=must |'|takes |sets )", r'\1 ', message)
         raise UserError(f'{sentence}; see --help')
 
-    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # type: ignore[override]
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
         """Adds an argument as argparse does; one without a type is a name or a path, and must not be empty."""
         if settings.get('action') in (None, 'append') and settings.get('nargs') != 0:
             settings.setdefault('type', text)
@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f'unrecognized arguments: {" ".join(unknown)}{hint if "did you mean" in hint else ""}')
         return arguments
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.given = set()
         return super().parse_known_args(args, namespace)
 

@@ -101,7 +101,7 @@ def add_run(parser: Parser, default_out: str) -> None:
 
 def _number_of(measurement: type[Measurement], option: Option) -> dict[str, Any]:
     """Returns the type of an option that sets a number of a measurement; nothing for a text or a switch."""
-    hint = get_type_hints(measurement, include_extras=True).get(option.argument, str)
+    hint = get_type_hints(measurement, include_extras=True).get(str(option.argument), str)
     return {} if hint is str else {'type': number(hint)}
 
 

@@ -185,7 +185,7 @@ class AttackTestLoop(TestLoop):
         found = {index: {**records[names[index]], 'index': index} for index in known}
         stored = {index: ImageRecord.from_json(record, str(store.folder)) for index, record in found.items()}
         self.removed = self.selection.removed(records)
-        verdict = [None]
+        verdict: list[str | None] = [None]
         if is_main_process():
             verdict = [_changed_image(self.selection, stored) or _none_left(records, self.removed)]
         broadcast_object_list(verdict)
