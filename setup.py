@@ -10,6 +10,8 @@ VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmadv' / '__init__.py').re
 
 # What builds the documentation site. mkdocs 2 takes no plugins.
 DOCS = ['mkdocs<2', 'mkdocs-material', 'mkdocstrings[python]']
+# Segmentors of Hugging Face. Since version 5 all their image processors work on tensors.
+HUGGINGFACE = ['transformers>=5']
 
 setup(
     name='mmadv',
@@ -53,9 +55,20 @@ setup(
     ],
     extras_require={
         'coco': ['pycocotools'],
+        'huggingface': HUGGINGFACE,
         # What benchmarks/against_peers.py compares with; its docstring says what adv-lib's visdom needs.
         'peers': ['adv-lib', 'torchattacks'],
         'docs': DOCS,
-        'dev': [*DOCS, 'hypothesis', 'mypy', 'pre-commit', 'pycocotools', 'pytest', 'pytest-xdist', 'ruff'],
+        'dev': [
+            *DOCS,
+            *HUGGINGFACE,
+            'hypothesis',
+            'mypy',
+            'pre-commit',
+            'pycocotools',
+            'pytest',
+            'pytest-xdist',
+            'ruff',
+        ],
     },
 )

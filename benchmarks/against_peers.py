@@ -32,8 +32,8 @@ if __name__ == '__main__':
 
 import torch
 from annealed_margin import Case, Loaded, accuracy_of, load
+from experiments import ROOT, provenance, store, write_section
 from mmseg.utils import register_all_modules
-from studies import ROOT, provenance, store, write_section
 from torch import Tensor, nn
 
 from mmadv.attacks import APGD, Linf, MaskedCrossEntropy, RadiusReduction, ama, auto, derive_seed, parse_radius, sea
@@ -175,7 +175,7 @@ def measured(name: str, loaded: Loaded, radius: float, budget: int) -> dict[str,
     model = Counted(loaded.model, next(loaded.model.segmentor.parameters()))
     start = time.process_time()
     try:
-        found = run(model, loaded, radius, budget).detach()
+        adversarial = run(model, loaded, radius, budget).detach()
     except Exception as error:  # a peer's, which the table tells of
         if library not in LIBRARIES:
             raise
@@ -186,22 +186,22 @@ def measured(name: str, loaded: Loaded, radius: float, budget: int) -> dict[str,
         'forward': model.forward_passes / len(loaded.images),
         'backward': model.backward_passes / len(loaded.images),
         'seconds': round(seconds, 1),
-        **judged(found, loaded, radius),
+        **judged(adversarial, loaded, radius),
     }
 
 
 @torch.no_grad()
-def judged(found: Tensor, loaded: Loaded, radius: float) -> dict[str, Any]:
+def judged(adversarial: Tensor, loaded: Loaded, radius: float) -> dict[str, Any]:
     """Returns mean accuracies of the images that an attack gave, within the radius and projected to it, and norms."""
 
     def accuracy(images: Tensor) -> Tensor:
         predictions = loaded.model(images).argmax(1)
         return torch.tensor(accuracy_of(predictions, loaded.labels, loaded.model.ignore_index))
 
-    clean, free = accuracy(loaded.images), accuracy(found)
-    norms = (found - loaded.images).abs().flatten(1).amax(1)
+    clean, free = accuracy(loaded.images), accuracy(adversarial)
+    norms = (adversarial - loaded.images).abs().flatten(1).amax(1)
     inside = norms <= radius * (1 + 1e-5)
-    projected = (loaded.images + (found - loaded.images).clamp(-radius, radius)).clamp(0, 1)
+    projected = (loaded.images + (adversarial - loaded.images).clamp(-radius, radius)).clamp(0, 1)
     within = torch.where(inside, free, clean)
     return {
         'clean': float(clean.mean()),

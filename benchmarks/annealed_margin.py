@@ -60,8 +60,8 @@ from mmadv.attacks import (
 from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.provenance import hardware, versions
+from mmadv.engine.attack_targets import with_targeted
 from mmadv.engine.data import Selection, build_dataset
-from mmadv.engine.targets import aimed
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
 from mmadv.models.building import build_segmentor
 from mmadv.report import load_results
@@ -330,7 +330,7 @@ def build_attack(name: str, threat: Threat, steps: int) -> Attack:
 
 def aim(attack: Attack) -> Attack:
     """Returns the attack with its labels as the classes wanted; a single loss of SEA without its ensemble."""
-    return aimed(*attack.attacks.values() if isinstance(attack, WorstCase) else (attack,), targeted=True)
+    return with_targeted(*attack.attacks.values() if isinstance(attack, WorstCase) else (attack,), targeted=True)
 
 
 @dataclass(frozen=True)
@@ -543,7 +543,7 @@ def ready(case: Case) -> bool:
     return True
 
 
-def study(case: Case, planned: Sequence[Run], until: float) -> None:
+def experiment(case: Case, planned: Sequence[Run], until: float) -> None:
     """Runs and stores what is not stored yet, as long as there is time."""
     if not ready(case):
         return
@@ -560,10 +560,10 @@ def study(case: Case, planned: Sequence[Run], until: float) -> None:
         if time.process_time() > until:
             return
         loaded = loaded or load(case)
-        record['runs'][run.key] = found = measured(case, loaded, run)
+        record['runs'][run.key] = result = measured(case, loaded, run)
         store(case, record)
-        mean = sum(found['accuracy']) / len(found['accuracy'])
-        print(f'{case.name} {run.key}: {100 * mean:.2f} after {found["cpu_seconds"]} s', flush=True)
+        mean = sum(result['accuracy']) / len(result['accuracy'])
+        print(f'{case.name} {run.key}: {100 * mean:.2f} after {result["cpu_seconds"]} s', flush=True)
 
 
 def main() -> None:
@@ -577,7 +577,7 @@ def main() -> None:
     for names, planned in PLAN:
         for name in names:
             if name in arguments.cases:
-                study(CASES[name], planned, 60 * arguments.minutes)
+                experiment(CASES[name], planned, 60 * arguments.minutes)
 
 
 if __name__ == '__main__':

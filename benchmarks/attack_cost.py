@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from experiments import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 from mmengine.config import Config
-from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 
 from mmadv.attacks import APGD, PGD, AnnealedMargin, Linf, ama
 from mmadv.attacks.attack import Attack
@@ -44,11 +44,11 @@ def attacks() -> dict[str, Attack]:
     """Returns the attacks to measure, few steps of each."""
     threat = Linf(radius=RADIUS)
     losses = {**SEA_OBJECTIVES['paper'], **SEA_OBJECTIVES['eccv-image']}
-    found: dict[str, Attack] = {'PGD, last iterate': PGD(threat=threat, steps=STEPS)}
-    found |= {f'APGD, {name}': APGD(threat=threat, steps=STEPS, objective=loss) for name, loss in losses.items()}
-    found['APGD, annealed margin'] = APGD(threat=threat, steps=STEPS, objective=AnnealedMargin())
-    found['ama'] = ama(radius=RADIUS, passes=STEPS + 1)
-    return found
+    by_name: dict[str, Attack] = {'PGD, last iterate': PGD(threat=threat, steps=STEPS)}
+    by_name |= {f'APGD, {name}': APGD(threat=threat, steps=STEPS, objective=loss) for name, loss in losses.items()}
+    by_name['APGD, annealed margin'] = APGD(threat=threat, steps=STEPS, objective=AnnealedMargin())
+    by_name['ama'] = ama(radius=RADIUS, passes=STEPS + 1)
+    return by_name
 
 
 class Workload:
@@ -105,12 +105,12 @@ def seconds(step: Callable[[], Any], device: str) -> float:
 
 def faster_format(arguments: tuple, rounds: int) -> str:
     """Returns the memory format in which the bare gradient is quicker."""
-    found = {}
+    times = {}
     for name in FORMATS:
         workload = Workload(*arguments, name)
         workload.gradient()
-        found[name] = min(seconds(workload.gradient, arguments[3]) for _ in range(rounds))
-    return min(found, key=found.__getitem__)
+        times[name] = min(seconds(workload.gradient, arguments[3]) for _ in range(rounds))
+    return min(times, key=times.__getitem__)
 
 
 def time_ratios(workload: Workload, rounds: int, device: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -177,8 +177,8 @@ def table(content: dict[str, Any], key: str) -> str:
         heads.append(f'{classes} classes, {width}x{height}, batch {batch_size}')
     lines = [f'| attack | {" | ".join(heads)} |', '|---|' + '---:|' * len(heads)]
     for name in dict.fromkeys(record['attack'] for record in content['records']):
-        found = {record['case']: record[key] for record in content['records'] if record['attack'] == name}
-        lines.append(f'| {name} | {" | ".join(f"{found[case]:.2f}" for case in cases)} |')
+        numbers = {record['case']: record[key] for record in content['records'] if record['attack'] == name}
+        lines.append(f'| {name} | {" | ".join(f"{numbers[case]:.2f}" for case in cases)} |')
     return '\n'.join(lines)
 
 
@@ -208,17 +208,17 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--compare', action='store_true', help='write nothing; print the stored ratios beside these')
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     records, bare = [], {}
-    for case in given.cases:
-        found, bare[case] = measure(case, given.rounds, given.device)
-        records += found
-    study = f'attack_cost_{given.device}'
-    if given.compare:
-        print(comparison(study, records, ('case', 'attack'), ('time_ratio', 'memory_ratio')))
+    for case in arguments.cases:
+        measured, bare[case] = measure(case, arguments.rounds, arguments.device)
+        records += measured
+    experiment = f'attack_cost_{arguments.device}'
+    if arguments.compare:
+        print(comparison(experiment, records, ('case', 'attack'), ('time_ratio', 'memory_ratio')))
         return
-    more = {'rounds': given.rounds, 'device': given.device, 'bare': bare}
-    path = store(study, records, threads=torch.get_num_threads(), **more)
+    more = {'rounds': arguments.rounds, 'device': arguments.device, 'bare': bare}
+    path = store(experiment, records, threads=torch.get_num_threads(), **more)
     write_section(PERFORMANCE, 'benchmarks/attack_cost.py', section(json.loads(path.read_text(encoding='utf-8'))))
 
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from studies import ROOT, store, write_section
+from experiments import ROOT, store, write_section
 
 RADII = ['0.5/255', '1/255', '2/255', '4/255']
 CONFIGS = {

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import CAMVID_80X60, ROOT, Run, Stage, provenance, run, store, write_section
 from matplotlib.figure import Figure
-from studies import CAMVID_80X60, ROOT, Run, Stage, provenance, run, store, write_section
 from training_record import train_recorded
 
 CONFIG = 'configs/at/upernet_r18_watched_fgsm_camvid.py'

@@ -78,18 +78,18 @@ def families(cache: Path) -> dict[str, str]:
     if cache.is_file():
         return json.loads(cache.read_text(encoding='utf-8'))
     folder = Path(mmseg.__file__).parent / '.mim' / 'configs'
-    found: dict[str, tuple[int, str]] = {}
+    nearest: dict[str, tuple[int, str]] = {}
     for path in stock_configs():
         try:
             model = Config.fromfile(str(path)).get('model')
         except Exception as error:
             model, name = None, f'{path.parent.name} (config does not load: {type(error).__name__})'
-            found.setdefault(name, (0, str(path.relative_to(folder))))
+            nearest.setdefault(name, (0, str(path.relative_to(folder))))
         if model:
             rank = next((n for n, word in enumerate(SMALL) if word in path.stem), len(SMALL))
             family = family_of(model.to_dict())
-            found[family] = min(found.get(family, (99, '')), (rank, str(path.relative_to(folder))))
-    result = {family: path for family, (_, path) in sorted(found.items())}
+            nearest[family] = min(nearest.get(family, (99, '')), (rank, str(path.relative_to(folder))))
+    result = {family: path for family, (_, path) in sorted(nearest.items())}
     cache.write_text(json.dumps(result, indent=1), encoding='utf-8')
     return result
 
@@ -151,9 +151,9 @@ def check(model: nn.Module, size: int = SIZE) -> dict[str, Any]:
         result.update(_gradient(adapter.to(dtype), images.to(dtype), labels))
     images = images.to(dtype)
     attack = PGD(threat=Linf(radius='8/255'), steps=3, keep='best_loss', random_start=False)
-    found = attack(adapter, images, labels, seeds=[0])
+    output = attack(adapter, images, labels, seeds=[0])
     with torch.no_grad():
-        before, after = (_loss(adapter, batch, labels).item() for batch in (images, found.images))
+        before, after = (_loss(adapter, batch, labels).item() for batch in (images, output.images))
     result.update(attack='ok' if after > before else 'gains nothing', loss=[before, after])
     return {**result, 'reason': ''}
 
@@ -188,12 +188,12 @@ def check_config(path: str) -> dict[str, Any]:
     except Exception as error:
         return {'gradient': '-', 'attack': 'does not build', 'reason': _first_line(error), 'notes': []}
     try:
-        finding = _check_at_a_size_that_fits(model)
-        if finding['gradient'] not in ('ok', 'refused', 'random'):
+        outcome = _check_at_a_size_that_fits(model)
+        if outcome['gradient'] not in ('ok', 'refused', 'random'):
             # Saturated activations leave a gradient below the rounding of the differences; other weights do not.
             again = _check_at_a_size_that_fits(small_model(config.model.to_dict(), gain=None))
-            finding = again if again['gradient'] == 'ok' else finding
-        return finding
+            outcome = again if again['gradient'] == 'ok' else outcome
+        return outcome
     except Exception as error:
         traceback.print_exc()
         return {'gradient': '-', 'attack': 'does not run', 'reason': _first_line(error), 'notes': []}
@@ -228,30 +228,30 @@ def results(work_dir: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
             file.write_text(json.dumps(died), encoding='utf-8')
             start = time.perf_counter()
             try:
-                finding = {**check_config(path), 'seconds': round(time.perf_counter() - start, 1)}
+                outcome = {**check_config(path), 'seconds': round(time.perf_counter() - start, 1)}
             except KeyboardInterrupt:
                 file.unlink()
                 raise
             temporary = file.with_suffix('.tmp')
-            temporary.write_text(json.dumps(finding), encoding='utf-8')
+            temporary.write_text(json.dumps(outcome), encoding='utf-8')
             os.replace(temporary, file)
-            print(f'{number}/{len(known)} {family}: {finding["attack"]} {finding["reason"]}', flush=True)
+            print(f'{number}/{len(known)} {family}: {outcome["attack"]} {outcome["reason"]}', flush=True)
         yield family, path, json.loads(file.read_text(encoding='utf-8'))
 
 
-def page(found: list[tuple[str, str, dict[str, Any]]]) -> str:
+def page(checked: list[tuple[str, str, dict[str, Any]]]) -> str:
     """Returns docs/coverage.md."""
-    works = [item for item in found if item[2]['attack'] == 'ok']
+    works = [item for item in checked if item[2]['attack'] == 'ok']
     attacked = [item for item in works if item[2]['gradient'] == 'ok' and not item[2]['notes']]
     flagged = [item for item in works if item not in attacked]
-    refused = [item for item in found if item[2]['attack'] == 'refused']
+    refused = [item for item in checked if item[2]['attack'] == 'refused']
     lines = [
         '# Which stock models can be attacked',
         '',
-        f'Of {len(found)} combinations of segmentor, backbone, neck and heads among the stock configs of',
+        f'Of {len(checked)} combinations of segmentor, backbone, neck and heads among the stock configs of',
         f'MMSegmentation {mmseg.__version__}, {len(attacked)} are attacked with an exact gradient, {len(flagged)} with '
         f'a flag, {len(refused)} are refused and',
-        f'{len(found) - len(attacked) - len(flagged) - len(refused)} do not build or run on the installed packages. '
+        f'{len(checked) - len(attacked) - len(flagged) - len(refused)} do not build or run on the installed packages. '
         'Written by `python benchmarks/coverage_of_models.py`:',
         f'the smallest config of each, random weights (seed 0), one random picture of {SIZE}x{SIZE} ({LARGE}x{LARGE}',
         f'where a head pools over more), {_hardware()}.',
@@ -266,9 +266,9 @@ def page(found: list[tuple[str, str, dict[str, Any]]]) -> str:
         '| family | config | gradient | attack | remark |',
         '|---|---|---|---|---|',
     ]
-    for family, path, finding in found:
-        remark = '; '.join(filter(None, [finding['reason'], *finding['notes']])).replace('|', '/')
-        cells = [family, path.removesuffix('.py'), finding['gradient'], finding['attack'], remark]
+    for family, path, outcome in checked:
+        remark = '; '.join(filter(None, [outcome['reason'], *outcome['notes']])).replace('|', '/')
+        cells = [family, path.removesuffix('.py'), outcome['gradient'], outcome['attack'], remark]
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 

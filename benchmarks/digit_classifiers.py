@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from studies import Run, Stage
+from experiments import Run, Stage
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import RESULTS, ROOT, Run, Stage, provenance, run, store, write_section
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmseg.utils import register_all_modules
-from studies import RESULTS, ROOT, Run, Stage, provenance, run, store, write_section
 from torch import Tensor
 
 from mmadv.attacks import derive_seed, sea
@@ -96,8 +96,8 @@ def measure(weights: Path, number: int, known: list[dict[str, Any]]) -> list[dic
     ]
 
     def numbers(predictions: Tensor) -> dict[str, Any]:
-        found = metrics(count(predictions.numpy(), truth, classes, model.ignore_index))
-        return {key: float(found[key]) for key in ('aAcc', 'mIoU')}
+        values = metrics(count(predictions.numpy(), truth, classes, model.ignore_index))
+        return {key: float(values[key]) for key in ('aAcc', 'mIoU')}
 
     selected = np.stack([certificate.classes for certificate in certificates])
     valid = truth != model.ignore_index
@@ -115,8 +115,8 @@ def measure(weights: Path, number: int, known: list[dict[str, Any]]) -> list[dic
         each = [
             certified_counts(*image, classes, model.ignore_index) for image in zip(selected, held, truth, strict=True)
         ]
-        counts = Counts.concatenate([found for found, _ in each])
-        abstained = np.concatenate([found for _, found in each])
+        counts = Counts.concatenate([part for part, _ in each])
+        abstained = np.concatenate([part for _, part in each])
         # The mIoU of certified pixels alone bounds nothing: pixels without a class spoil no other class' union.
         guaranteed = float(np.nanmean(worst_iou(counts, abstained)))
         record['certified'] = {'aAcc': float(metrics(counts)['aAcc']), 'mIoU': guaranteed}

@@ -153,7 +153,7 @@ def areas(predictions: Tensor, labels: Tensor, ignore_index: int) -> dict[str, l
     return {name: torch.bincount(part, minlength=CLASSES).tolist() for name, part in parts.items()}
 
 
-class Study:
+class Experiment:
     """The models, the images, and what is stored.
 
     Args:
@@ -254,12 +254,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     until = time.monotonic() + 60 * arguments.minutes
-    study = Study(arguments.data_root)
+    experiment = Experiment(arguments.data_root)
     for cell in cells():
         if time.monotonic() > until:
             return
-        if cell.key not in study.content['cells'] and study.model(cell.model) is not None:
-            study.measure(cell)
+        if cell.key not in experiment.content['cells'] and experiment.model(cell.model) is not None:
+            experiment.measure(cell)
 
 
 if __name__ == '__main__':

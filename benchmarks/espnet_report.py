@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments import ROOT, provenance, write_section
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from studies import ROOT, provenance, write_section
 
 PATH = ROOT / 'benchmarks/results/espnet.json'
 DOCUMENT = ROOT / 'docs/espnet.md'

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from curves import AUTO_PASSES, attack_model
+from experiments import ROOT, Run, Stage, run, store
 from fast_newton_report import publish
-from studies import ROOT, Run, Stage, run, store
 from training_record import OPTION, train_recorded
 
 from mmadv.checkpoints.loading import file_sha256

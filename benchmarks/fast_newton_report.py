@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import mean_and_deviation, provenance, text_of, write_section
 from matplotlib.figure import Figure
-from studies import mean_and_deviation, provenance, text_of, write_section
 
 Records = Sequence[Mapping[str, Any]]
 CURVES = ('FGSM', 'BIM-10')

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments import PERFORMANCE, ROOT, provenance, store, write_section
 from long_run import BATCH, SIZE, write_project
-from studies import PERFORMANCE, ROOT, provenance, store, write_section
 
 from mmadv.report import load_results
 
@@ -56,8 +56,8 @@ def measured(folder: Path, images: int, iterations: int, processes: int) -> dict
     if status:
         raise SystemExit(f'the command failed; see {folder / "log"}')
     seconds = usage.ru_utime + usage.ru_stime
-    found = {'seconds': seconds, 'memory': 1024 * usage.ru_maxrss, 'wall': load_results(out)['seconds'][RADIUS]}
-    return {'images': images, 'iterations': iterations, 'processes': processes, **found}
+    values = {'seconds': seconds, 'memory': 1024 * usage.ru_maxrss, 'wall': load_results(out)['seconds'][RADIUS]}
+    return {'images': images, 'iterations': iterations, 'processes': processes, **values}
 
 
 def fitted(records: Sequence[dict[str, Any]], key: str) -> tuple[float, float, float]:

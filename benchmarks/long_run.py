@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import ROOT, provenance, store, write_section
 from mmengine.config import Config
 from mmseg.utils import register_all_modules
 from PIL import Image
-from studies import ROOT, provenance, store, write_section
 
 from mmadv.evaluation.result_store import read_records
 from mmadv.models.building import build_segmentor

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from experiments import ROOT, provenance, store, write_section
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
-from studies import ROOT, provenance, store, write_section
 from torch import nn
 
 from mmadv.models.adapter import SegmentorAdapter
@@ -77,9 +77,9 @@ def training_record(name: str, config: str, batch_size: int, rounds: int) -> dic
     seconds: dict[int, list[float]] = {classes: [] for classes in (0, *CLASSES_PER_STEP)}
     for turn in range(rounds + 1):
         for classes, spent in seconds.items():
-            found = seconds_of(lambda classes=classes: step(model, inputs, samples, classes))
+            seconds_of_step = seconds_of(lambda classes=classes: step(model, inputs, samples, classes))
             if turn:  # the first round warms up
-                spent.append(found)
+                spent.append(seconds_of_step)
     return {'model': name, 'config': config, **{f'{c} classes': statistics.median(s) for c, s in seconds.items()}}
 
 

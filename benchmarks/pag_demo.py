@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from studies import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, write_section
+from experiments import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, write_section
 
 CONFIGS = {
     'plain': 'configs/demo/pspnet_clean_digits.py',
@@ -60,13 +60,13 @@ def record(item: Run) -> dict[str, Any]:
         for name, values in (('clean', evaluation['clean']), ('sea', attacked))
         for key in ('aAcc', 'mIoU')
     }
-    found = {key: gradients[key] for key in ('cosine', 'high_frequency')}
-    return {**item.facts, 'images': evaluation['images'], **numbers, **found}
+    alignment = {key: gradients[key] for key in ('cosine', 'high_frequency')}
+    return {**item.facts, 'images': evaluation['images'], **numbers, **alignment}
 
 
 def cell(group: list[dict[str, Any]], key: str, factor: float, digits: int) -> str:
     """Returns the mean over the seeds, with the standard deviation if there are several."""
-    mean, deviation = mean_and_deviation([factor * found[key] for found in group])
+    mean, deviation = mean_and_deviation([factor * record[key] for record in group])
     return f'{mean:.{digits}f}' + (f' ± {deviation:.{digits}f}' if len(group) > 1 else '')
 
 
@@ -77,7 +77,7 @@ def table(records: list[dict[str, Any]]) -> str:
         '|---|' + '---:|' * 6,
     ]
     for method, config in CONFIGS.items():
-        group = [found for found in records if found['method'] == method]
+        group = [record for record in records if record['method'] == method]
         cells = [cell(group, key, 100, 1) for key in ('clean_aAcc', 'clean_mIoU', 'sea_aAcc', 'sea_mIoU')]
         cells += [cell(group, key, 1, 3) for key in ('cosine', 'high_frequency')]
         lines.append(f'| {method} (`{config}`) | {" | ".join(cells)} |')

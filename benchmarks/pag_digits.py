@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from experiments import RESULTS, ROOT, provenance, store, text_of, write_section
 from sklearn.datasets import load_digits
-from studies import RESULTS, ROOT, provenance, store, text_of, write_section
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -143,12 +143,12 @@ def build_target(method: str, images: Tensor, labels: Tensor, seed: int) -> Grad
 def evaluate(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
     """Returns clean and attacked accuracy, PGD-20 from a random start with steps of a tenth of the radius."""
     model, pixels = AsSegmentor(network), labels[:, None, None]
-    found = {'clean': float((network(images).argmax(1) == labels).float().mean())}
+    accuracies = {'clean': float((network(images).argmax(1) == labels).float().mean())}
     seeds = [derive_seed(STUDY, 'attack', seed, i) for i in range(len(images))]
     for name, threat in THREATS.items():
         attack = PGD(threat=threat, steps=20, step_size=threat.radius / 10, keep='lowest_accuracy')
-        found[name] = float(attack(model, images, pixels, seeds=seeds).accuracy.mean())
-    return found
+        accuracies[name] = float(attack(model, images, pixels, seeds=seeds).accuracy.mean())
+    return accuracies
 
 
 def alignment(network: nn.Module, target: GradientTarget, images: Tensor) -> float:
@@ -162,7 +162,7 @@ def run_one(method: str, weight: float | None, seed: int) -> dict[str, Any]:
     """Returns the record of one training."""
     start = time.process_time()
     train_images, train_labels, test_images, test_labels = load_data(seed)
-    found: dict[str, Any] = {'method': method, 'weight': weight, 'seed': seed}
+    record: dict[str, Any] = {'method': method, 'weight': weight, 'seed': seed}
     if weight is None:
         network = fit(train_images, train_labels, seed)
         target = build_target('class mean', train_images, train_labels, seed)
@@ -170,11 +170,11 @@ def run_one(method: str, weight: float | None, seed: int) -> dict[str, Any]:
         target = build_target(method, train_images, train_labels, seed)
         directions = directions_of(target, train_images)
         network = fit(train_images, train_labels, seed, weight=weight, directions=directions)
-    found['cosine'] = alignment(network, target, test_images)
+    record['cosine'] = alignment(network, target, test_images)
     if isinstance(target, Distillation):
-        found['teacher'] = evaluate(target.teacher, test_images, test_labels, seed)
-    found.update(evaluate(network, test_images, test_labels, seed))
-    return {**found, 'seconds': round(time.process_time() - start, 1)}
+        record['teacher'] = evaluate(target.teacher, test_images, test_labels, seed)
+    record.update(evaluate(network, test_images, test_labels, seed))
+    return {**record, 'seconds': round(time.process_time() - start, 1)}
 
 
 def table(records: list[dict[str, Any]]) -> str:

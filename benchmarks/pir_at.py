@@ -21,8 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import digit_classifiers
+from experiments import (
+    CAMVID_80X60,
+    ROOT,
+    Run,
+    Stage,
+    mean_and_deviation,
+    provenance,
+    run,
+    store,
+    text_of,
+    write_section,
+)
 from matplotlib.figure import Figure
-from studies import CAMVID_80X60, ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
 
 SEEDS = (0, 1, 2)
 STARTS = {'clean': 'clean (AT)', 'robust': 'robust (PIR-AT)'}

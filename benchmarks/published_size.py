@@ -23,11 +23,11 @@ import time
 from typing import Any
 
 import torch
+from experiments import ROOT, store, write_section
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from studies import ROOT, store, write_section
 
 from mmadv.attacks import APGD
 from mmadv.models.adapter import TrainingAdapter
@@ -157,11 +157,13 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--only', nargs='+', choices=list(CASES), help='some cases, printed and not stored')
-    given = parser.parse_args()
-    records = [run(title, given.threads, given.device) for title in given.only or CASES]
-    if given.only:
+    arguments = parser.parse_args()
+    records = [run(title, arguments.threads, arguments.device) for title in arguments.only or CASES]
+    if arguments.only:
         return
-    path = store(f'published_size_{given.device}', records, threads=given.threads, device=given.device, seed=0)
+    path = store(
+        f'published_size_{arguments.device}', records, threads=arguments.threads, device=arguments.device, seed=0
+    )
     write_section(DOCUMENT, 'benchmarks/published_size.py', table(json.loads(path.read_text(encoding='utf-8'))))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import digit_classifiers
-from studies import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
+from experiments import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
 
 CONFIG = 'configs/demo/upernet_clean_digits.py'
 ADVERSARIAL = 'configs/demo/upernet_pgd2_digits.py'
@@ -75,10 +75,10 @@ def table(records: list[dict[str, Any]]) -> str:
     keys = ('clean aAcc', 'clean mIoU', 'PGD-3 aAcc', 'PGD-3 mIoU')
     lines = [f'| model | {" | ".join(keys)} | cosine to g | sharpness |', '|---|' + '---:|' * 6]
     for method in METHODS:
-        group = [found for found in records if found['method'] == method]
-        cells = [text_of([found[key] for found in group]) for key in keys]
+        group = [record for record in records if record['method'] == method]
+        cells = [text_of([record[key] for record in group]) for key in keys]
         for key in ('cosine', 'high_frequency'):
-            mean, deviation = mean_and_deviation([found[key] for found in group])
+            mean, deviation = mean_and_deviation([record[key] for record in group])
             cells.append(f'{mean:.3f} ± {deviation:.3f}')
         lines.append(f'| {method} | {" | ".join(cells)} |')
     return '\n'.join(lines)
@@ -103,8 +103,8 @@ def main() -> None:
     path = store('robust_backbone', [record(item) for item in runs], classifiers=accuracies)
     content = json.loads(path.read_text(encoding='utf-8'))
     sources = '; '.join(
-        f'{start}: {100 * found["clean"]:.1f} % clean, {100 * found["PGD-20"]:.1f} % under PGD-20 at 8/255'
-        for start, found in accuracies.items()
+        f'{start}: {100 * accuracy["clean"]:.1f} % clean, {100 * accuracy["PGD-20"]:.1f} % under PGD-20 at 8/255'
+        for start, accuracy in accuracies.items()
     )
     text = (
         f'{table(content["records"])}\n\n{ITERATIONS} iterations of batch 16, {IMAGES} scenes; percent, mean ± '

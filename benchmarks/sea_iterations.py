@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies import ROOT, Run, Stage, provenance, run, store, write_section
+from experiments import ROOT, Run, Stage, provenance, run, store, write_section
 
 from mmadv.commands.paired_runs import WORST, StoredRun, paired_rows, paired_table
 from mmadv.report.budget import draw_budget

@@ -30,11 +30,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from studies import PERFORMANCE, ROOT, allocated_peak, comparison, store, write_section
 from torch import nn
 
 from mmadv.attacks.freezing import frozen
@@ -175,12 +175,12 @@ def times(workload: Workload, rounds: int) -> dict[str, list[float]]:
     steps['bare forward'] = workload.bare_forward
     for step in steps.values():
         step()
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for index in range(rounds):
         # Every second round backwards: what a step leaves in the caches meets all alike.
         for name in list(steps)[:: 1 if index % 2 == 0 else -1]:
-            found[name].append(workload.seconds(steps[name]))
-    return found
+            seconds[name].append(workload.seconds(steps[name]))
+    return seconds
 
 
 def peak_memory(arguments: tuple, name: str) -> float:
@@ -227,39 +227,39 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=12)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--compare', action='store_true', help='write nothing; print the stored ratios beside these')
-    given = parser.parse_args()
-    arguments = (given.config, tuple(given.size), given.batch_size, given.device)
+    options = parser.parse_args()
+    arguments = (options.config, tuple(options.size), options.batch_size, options.device)
     memory = {name: peak_memory(arguments, name) for name in METHODS}
     workload = Workload(*arguments)
-    found = {name: statistics.median(values) for name, values in times(workload, given.rounds).items()}
-    clean = found['clean']
+    seconds = {name: statistics.median(values) for name, values in times(workload, options.rounds).items()}
+    clean = seconds['clean']
     records = [
         {
             'method': name,
             'gradients': method.gradients,
             'forwards': method.forwards,
             'trainings': method.trainings,
-            'seconds': found[name],
-            'time_ratio': found[name] / clean,
+            'seconds': seconds[name],
+            'time_ratio': seconds[name] / clean,
             'memory_ratio': memory[name] / memory['clean'],
         }
         for name, method in METHODS.items()
     ]
-    study = f'training_cost_{given.device}'
-    if given.compare:
-        print(comparison(study, records, ('method',), ('time_ratio', 'memory_ratio')))
+    experiment = f'training_cost_{options.device}'
+    if options.compare:
+        print(comparison(experiment, records, ('method',), ('time_ratio', 'memory_ratio')))
         return
     path = store(
-        study,
+        experiment,
         records,
-        config=given.config,
-        size=list(given.size),
-        batch_size=given.batch_size,
-        rounds=given.rounds,
-        device=given.device,
+        config=options.config,
+        size=list(options.size),
+        batch_size=options.batch_size,
+        rounds=options.rounds,
+        device=options.device,
         clean_seconds=clean,
-        bare_over_clean=found['bare pass'] / clean,
-        forward_over_clean=found['bare forward'] / clean,
+        bare_over_clean=seconds['bare pass'] / clean,
+        forward_over_clean=seconds['bare forward'] / clean,
         threads=torch.get_num_threads(),
     )
     text = table(json.loads(path.read_text(encoding='utf-8')))

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
 from matplotlib.figure import Figure
-from studies import ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
 
 from mmadv.commands.training import run_train
 
@@ -126,8 +126,8 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     for n, (method, marker) in enumerate(MARKERS.items()):
         seconds = statistics.fmean(values(records, method, 'seconds'))
         pairs = zip(values(records, method, 'SEA'), values(records, method, 'AMA'), strict=True)
-        for axes, found in ((robust, [min(pair) for pair in pairs]), (clean, values(records, method, 'clean'))):
-            mean, deviation = mean_and_deviation(found)
+        for axes, accuracies in ((robust, [min(pair) for pair in pairs]), (clean, values(records, method, 'clean'))):
+            mean, deviation = mean_and_deviation(accuracies)
             style = {'color': f'C{n}', 'marker': marker, 'markersize': 8, 'capsize': 3, 'linestyle': ''}
             axes.errorbar([seconds], [100 * mean], [100 * deviation], label=method, **style)
     for axes, title in ((robust, f'under the stronger of SEA and AMA at {RADIUS}'), (clean, 'clean')):

@@ -9,13 +9,13 @@ import contextlib
 import io
 import warnings
 
-from mmadv.config_paths import cfg, is_importable, mend_package_names
+from mmadv.config_paths import cfg, is_importable, register_package_names
 
 __version__ = '0.2.0'
 __all__ = ['__version__', 'cfg']
 
 if is_importable('mmseg'):
-    mend_package_names()
+    register_package_names()
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         # They would say that a package and an operator are missing which nobody needs here.
         warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')

@@ -37,14 +37,14 @@ def cfg(path: str) -> str:
     root = Path(spec.origin).parent / '.mim' / 'configs'
     file = root / name
     if not file.is_file():
-        known = [found.relative_to(root.resolve()).as_posix() for found in root.resolve().rglob('*.py')]
+        known = [config.relative_to(root.resolve()).as_posix() for config in root.resolve().rglob('*.py')]
         if not known:
             raise UserError(f'{package} was installed without its configs; there are none in {root}')
         raise UserError(f"{package} has no config '{name}'{nearest(name, known)}")
     return str(file.absolute())
 
 
-def mend_package_names() -> None:
+def register_package_names() -> None:
     """Makes mmengine find the configs behind ``mmseg::`` and ``mmadv::``.
 
     mmengine maps the module mmseg to the distribution 'mmsegmentation' and looks only for that. Where another

@@ -200,9 +200,9 @@ def check(value: Any, hint: Any, name: str, *, exact: bool = False) -> None:
         name: of the value, such as 'PGD.random_start'.
         exact: as for ``mismatch``.
     """
-    found = mismatch(value, hint, exact=exact)
-    if found is not None:
-        raise UserError(f'{name}{found.path} {found}')
+    misfit = mismatch(value, hint, exact=exact)
+    if misfit is not None:
+        raise UserError(f'{name}{misfit.path} {misfit}')
 
 
 def checked(entry: T) -> T:
@@ -275,21 +275,21 @@ def _guarded(
             sized.update((key, note) for key, hint in known.items() if (note := _sized(hint)) is not None)
         whose = _name_of_method(args[0], name) if owned and args else name
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise UserError(_misfit(signature, whose, args, kwargs) or f'{whose}: {error}') from None
-        given.pop(positional, None)
-        given.update(given.pop(keywords, {}))
+        bound.pop(positional, None)
+        bound.update(bound.pop(keywords, {}))
         sizes: Sizes = {}
-        for argument, value in given.items():
+        for argument, value in bound.items():
             # A default of None stands for None in annotations of others.
             if argument not in known or (value is None and defaults.get(argument) is None):
                 continue
             check(value, known[argument], f'{whose}.{argument}', exact=exact)
             if argument in sized and value is not None:
-                found = sized[argument].compare(value, argument, sizes)
-                if found is not None:
-                    raise UserError(f'{whose}.{argument} {found}')
+                misfit = sized[argument].compare(value, argument, sizes)
+                if misfit is not None:
+                    raise UserError(f'{whose}.{argument} {misfit}')
         return call(*args, **kwargs)
 
     return checking
@@ -406,24 +406,24 @@ def _annotated(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None
     if isinstance(notes[0], Parsed):
         return None
     if isinstance(notes[0], Judge):
-        found = mismatch(value, inner, path, exact=True)
-        return Mismatch(path, expected(hint), value) if found else notes[0].judge(value, path, hint)
-    found = mismatch(value, inner, path, exact=exact)
+        misfit = mismatch(value, inner, path, exact=True)
+        return Mismatch(path, expected(hint), value) if misfit else notes[0].judge(value, path, hint)
+    misfit = mismatch(value, inner, path, exact=exact)
     ranged = any(isinstance(note, Range) for note in notes)
-    if found is not None:
-        return Mismatch(path, expected(hint), value) if ranged and found.path == path else found
+    if misfit is not None:
+        return Mismatch(path, expected(hint), value) if ranged and misfit.path == path else misfit
     fits = all(note.fits(value) for note in notes if hasattr(note, 'fits'))
     return None if fits else Mismatch(path, expected(hint), value)
 
 
 def _union(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
-    found = []
+    misfits = []
     for one in typing.get_args(hint):
-        found.append(mismatch(value, one, path, exact=exact))
-        if found[-1] is None:
+        misfits.append(mismatch(value, one, path, exact=exact))
+        if misfits[-1] is None:
             return None
     # What is wrong within a container says more than that it is no None.
-    inner = [one for one in found if one and (one.path != path or one.text or one.expected.startswith('a dict with'))]
+    inner = [one for one in misfits if one and (one.path != path or one.text or one.expected.startswith('a dict with'))]
     return inner[0] if inner else Mismatch(path, expected(hint), value)
 
 
@@ -433,10 +433,10 @@ def _container(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None
         if not isinstance(value, Mapping):
             return Mismatch(path, expected(hint), value)
         for key, item in value.items():
-            found = mismatch(key, arguments[0], f'{path}, a key of it,', exact=exact)
-            found = found or mismatch(item, arguments[1], f'{path}.{printable(str(key))}', exact=exact)
-            if found:
-                return found
+            misfit = mismatch(key, arguments[0], f'{path}, a key of it,', exact=exact)
+            misfit = misfit or mismatch(item, arguments[1], f'{path}.{printable(str(key))}', exact=exact)
+            if misfit:
+                return misfit
         return None
     if origin is Callable:
         return None if callable(value) else Mismatch(path, expected(hint), value)
@@ -473,9 +473,9 @@ def _entries(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
         return Mismatch(path, 'a dict', value)
     for key, inner in _typed_dict_hints(hint).items():
         if key in value:
-            found = mismatch(value[key], inner, f'{path}.{key}', exact=exact)
-            if found:
-                return found
+            misfit = mismatch(value[key], inner, f'{path}.{key}', exact=exact)
+            if misfit:
+                return misfit
         elif not _may_be_absent(inner):
             return Mismatch(path, f"a dict with '{key}'", value)
     return None

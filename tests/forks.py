@@ -67,8 +67,8 @@ def kill_once(process, ready, wait=0.0, timeout=120):
     """Kills a process with SIGKILL some seconds after ready() first holds, and returns its status."""
     end = time.monotonic() + timeout
     while not ready() and time.monotonic() < end:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
     time.sleep(wait)

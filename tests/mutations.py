@@ -151,7 +151,7 @@ def outcomes(call, argument):
         default = parameter.default if parameter is not None else parameter
         values = spoilt(arguments[argument])
         values = {label: value for label, value in values.items() if value is not None or default is not None}
-    found = {}
+    actual = {}
     for label, value in values.items():
         function, arguments = call()
         name = argument if argument != 'misspelt' else f'{next(iter(arguments))}x'
@@ -159,12 +159,12 @@ def outcomes(call, argument):
             function(**{**arguments, name: value})
         except UserError as error:
             named = any(key.removesuffix('s') in str(error) for key in arguments)
-            found[label] = None if named and '\n' not in str(error) else f'unclear: {error}'
+            actual[label] = None if named and '\n' not in str(error) else f'unclear: {error}'
         except Exception as error:
-            found[label] = f'{type(error).__name__}: {error}'[:150]
+            actual[label] = f'{type(error).__name__}: {error}'[:150]
         else:
-            found[label] = 'accepted'
-    return found
+            actual[label] = 'accepted'
+    return actual
 
 
 def rights(*groups):
@@ -173,21 +173,21 @@ def rights(*groups):
     Args:
         groups: (reason, labels with bars between them, 'name.argument' ...).
     """
-    found = {}
+    actual = {}
     for _, labels, *places in groups:
         for place in places:
             name, _, argument = place.rpartition('.')
-            found.setdefault((name, argument), set()).update(labels.split('|'))
-    return found
+            actual.setdefault((name, argument), set()).update(labels.split('|'))
+    return actual
 
 
 def check_refused(table, right, name, argument):
     """Asserts that every spoilt value is refused in a clear sentence, but for those that are right."""
     results = outcomes(table[name], argument)
-    found = {label for label, outcome in results.items() if outcome is not None}
+    actual = {label for label, outcome in results.items() if outcome is not None}
     allowed = right.get((name, argument), set())
-    assert found <= allowed, {label: results[label] for label in found - allowed}
-    assert allowed <= found, f'{name}.{argument} refuses {sorted(allowed - found)}, which need no leave'
+    assert actual <= allowed, {label: results[label] for label in actual - allowed}
+    assert allowed <= actual, f'{name}.{argument} refuses {sorted(allowed - actual)}, which need no leave'
 
 
 def check_complete(package, table, exempt):

@@ -11,8 +11,8 @@ def snapshot(folder):
     return sorted((str(path), path.is_file() and path.stat().st_size) for path in folder.rglob('*'))
 
 
-def refused(main, argv, folder, capsys, kept=None):
-    """Runs a tool that must refuse, and returns its sentence; ``kept`` is how many images it must have kept."""
+def refused(main, argv, folder, capsys, done=None):
+    """Runs a tool that must refuse, and returns its sentence; ``done`` is how many images it must have kept."""
     before = snapshot(folder)
     capsys.readouterr()
     status = main([str(word) for word in argv])
@@ -22,11 +22,11 @@ def refused(main, argv, folder, capsys, kept=None):
     sentences = [line for line in errors.splitlines() if line.startswith('error: ')]
     assert len(sentences) == 1
     assert errors.rstrip().endswith(sentences[0])
-    if kept is None:
+    if done is None:
         assert snapshot(folder) == before
     else:
         assert sentences[0].endswith(
-            f'({kept} images are done and kept in out; go on with the same command and --resume)'
+            f'({done} images are done and kept in out; go on with the same command and --resume)'
         )
         assert [path.name for path in (folder / 'out').iterdir()] == ['unfinished']
     return sentences[0]

@@ -21,7 +21,7 @@ MANY_ARGUMENTS = {
     'mmadv.models.backbones.conversion.convert_file': 'two files, and settings that are keyword-only',
     'mmadv.robustness.aligned_gradients.measure_gradients': SETTINGS,
     'mmadv.robustness.smoothing.SmoothedModel.__init__': 'a model, and settings that are keyword-only',
-    'mmadv.robustness.trust.measure': SETTINGS,
+    'mmadv.robustness.sanity_checks.measure': SETTINGS,
     'mmadv.synthesis.painting.generate': SETTINGS,
     'mmadv.synthesis.painting.inpaint': SETTINGS,
 }
@@ -101,12 +101,12 @@ def code_lines(name):
             left_out |= set(range(node.lineno, node.end_lineno + 1))
         if isinstance(node, FUNCTION):
             left_out |= set(range(node.lineno, node.body[0].lineno))
-    found = []
+    actual = []
     for number, line in enumerate(SOURCES[name].splitlines(), start=1):
         text = line.strip()
         if number not in left_out and text and not text.startswith('#') and not HANDED_ON.fullmatch(text):
-            found.append((number, text))
-    return found
+            actual.append((number, text))
+    return actual
 
 
 def repeated(sources):
@@ -116,9 +116,9 @@ def repeated(sources):
         sources: name -> (number, text) of lines.
     """
     places = defaultdict(list)
-    for name, found in sources.items():
-        for start in range(len(found) - REPEATED_LINES + 1):
-            window = found[start : start + REPEATED_LINES]
+    for name, actual in sources.items():
+        for start in range(len(actual) - REPEATED_LINES + 1):
+            window = actual[start : start + REPEATED_LINES]
             places[tuple(text for _, text in window)].append(f'{name}:{window[0][0]}')
     return [' and '.join(same) for same in places.values() if len(same) > 1]
 

@@ -30,8 +30,8 @@ NEEDED = {
     'backbone': {},
     'decode_head': {},
     'pag': {'weight': 1.0},
-    'pretrained': 'no such model',
-    'model': 'no_such_model',
+    'pretrained': '/nowhere/model',
+    'model': 'lraspp_mobilenet_v3_large',
 }
 # Field -> why other components, or the runner, check it.
 OTHERS = {
@@ -63,13 +63,14 @@ RIGHT = {
     'PlainResNet': {'0': 'frozen_stages', '{}': 'norm_cfg'},
     'RandomGaussianBlur': {'0': 'prob'},
     'RobustPretrained': {"'no'": 'checkpoint', "''": 'checkpoint'},
-    'SEAMetric': METRIC,
+    'EnsembleMetric': METRIC,
     # MMSeg builds the parts, here of empty configs, and says so.
     'TRADESEncoderDecoder': {
         '{}': 'backbone decode_head neck auxiliary_head train_cfg test_cfg',
         **dict.fromkeys(("'no'", "''"), 'pretrained'),
         **dict.fromkeys(('2.5', '0'), 'beta'),
     },
+    'TorchvisionSegmentor': {'None': 'weights'},
     'TimmConvNeXt': {'None': 'layer_scale', '2.5': 'layer_scale'},
     'TimmVisionTransformer': {'2.5': 'norm_eps'},
 }
@@ -99,10 +100,12 @@ def test_misspelt_fields_are_refused(component):
         with pytest.raises(TypeError, match='takes no arguments'):
             component(x=1)
         return
-    given = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
-    given |= {key: NEEDED[key] for key in ('runner', 'dataloader', 'evaluator', 'dataset') if key in params(component)}
+    arguments = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
+    arguments |= {
+        key: NEEDED[key] for key in ('runner', 'dataloader', 'evaluator', 'dataset') if key in params(component)
+    }
     with pytest.raises((UserError, TypeError), match='stepz'):
-        component(**given, stepz=1)
+        component(**arguments, stepz=1)
 
 
 def params(component):
@@ -122,12 +125,12 @@ def test_every_wrong_value_of_a_field_is_refused(component, field):
     for value in WRONG:
         if value is default or value == default or (value is True and default in (True, False)):
             continue
-        given = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
-        given |= {key: NEEDED[key] for key in OTHERS if key in params(component) and key in NEEDED}
-        given[field] = value
+        arguments = {one.name: NEEDED[one.name] for one in fields(component) if one.default is one.empty}
+        arguments |= {key: NEEDED[key] for key in OTHERS if key in params(component) and key in NEEDED}
+        arguments[field] = value
         is_right = field in right.get(repr(value), '').split()
         try:
-            component(**given)
+            component(**arguments)
         except UserError as error:
             assert '\n' not in str(error)
             refused += [value] * is_right

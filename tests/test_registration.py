@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, DefaultScope, Registry
 
 import mmadv
-from mmadv.config_paths import mend_package_names
+from mmadv.config_paths import register_package_names
 from mmadv.errors import UserError
 from mmadv.mm_registry import REGISTRIES
 from mmadv.models import AdvSegDataPreProcessor
@@ -21,7 +21,7 @@ COMPONENTS = [
     (LOOPS, 'AttackTestLoop'),
     (HOOKS, 'PAGTargetHook'),
     (METRICS, 'AttackMetric'),
-    (METRICS, 'SEAMetric'),
+    (METRICS, 'EnsembleMetric'),
     (DATASETS, 'CamVidDataset'),
     (DATASETS, 'DigitScenesDataset'),
 ]
@@ -33,9 +33,9 @@ ATTACK = "attack=dict(type='PGD', threat=dict(type='Linf', radius='4/255'), step
 @pytest.mark.parametrize('scope', ['mmseg', 'mmadv'])
 @pytest.mark.parametrize('prefix', ['', 'mmadv.', 'mmseg.'])
 def test_type_name_suffices(registry, name, scope, prefix):
-    with DefaultScope.overwrite_default_scope('mmseg'), registry.switch_scope_and_registry(scope) as found:
-        assert found.scope == scope
-        component = found.get(prefix + name)
+    with DefaultScope.overwrite_default_scope('mmseg'), registry.switch_scope_and_registry(scope) as active:
+        assert active.scope == scope
+        component = active.get(prefix + name)
     assert component is not None and component.__name__ == name
     assert component.__module__.startswith('mmadv.')
 
@@ -134,5 +134,5 @@ def test_an_installed_distribution_keeps_its_name(monkeypatch):
         distribution('mmsegmentation')
     assert MODULE2PACKAGE['mmseg'] == 'mmseg'
     monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'numpy')
-    mend_package_names()
+    register_package_names()
     assert MODULE2PACKAGE['mmseg'] == 'numpy'

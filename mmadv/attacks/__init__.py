@@ -6,6 +6,7 @@ Images are float in [0, 1], (N, C, H, W); a model is a callable from images to l
 from mmadv.attacks.annealed_margin import AnnealedMargin
 from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.attack_context import NonFinite, NonFiniteGradient, NonFiniteLogits
 from mmadv.attacks.cascade import Cascade
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.fast_newton import FastNewton
@@ -28,7 +29,6 @@ from mmadv.attacks.objectives import (
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
 from mmadv.attacks.pixels import FromPixels
 from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
-from mmadv.attacks.problem import NonFinite, NonFiniteGradient, NonFiniteLogits
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.random_choice import RandomChoice
 from mmadv.attacks.randomness import derive_seed

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.gradient_attack import GradientAttack
 from mmadv.attacks.objectives import MaskedCrossEntropy, Objective
-from mmadv.attacks.problem import Problem
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.search import Search
 from mmadv.registry import ATTACKS
 
@@ -101,20 +101,20 @@ class APGD(GradientAttack):
     steps: int = 100
     objective: Objective = MaskedCrossEntropy()
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        search = Search(problem, targeted=self.targeted)
-        state, schedule, undone = self._begin(search, self.first_iterate(problem, start))
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        search = Search(context, targeted=self.targeted)
+        state, schedule, undone = self._begin(search, self.first_iterate(context, start))
         del start
         for step in range(self.steps):
-            kept = search.drop_done(undone)
-            if kept is not None:
-                state.restrict(kept)
-                schedule.restrict(kept)
+            remaining = search.drop_done(undone)
+            if remaining is not None:
+                state.restrict(remaining)
+                schedule.restrict(remaining)
             if not len(search):
                 break
-            iterate = self._next(state, search.problem.images, momentum=step > 0)
+            iterate = self._next(state, search.context.images, momentum=step > 0)
             moves = step + 1 < self.steps
-            evaluation = search.problem.evaluate(iterate, self.objective, (step + 1) / self.steps, gradient=moves)
+            evaluation = search.context.evaluate(iterate, self.objective, (step + 1) / self.steps, gradient=moves)
             undone = search.take(iterate, evaluation)
             if moves:
                 assert evaluation.loss is not None and evaluation.gradient is not None
@@ -122,7 +122,7 @@ class APGD(GradientAttack):
         return search.result()
 
     def _begin(self, search: Search, start: Tensor) -> tuple[_State, StepSchedule, Tensor]:
-        evaluation = search.problem.evaluate(start, self.objective, 0.0, gradient=True)
+        evaluation = search.context.evaluate(start, self.objective, 0.0, gradient=True)
         assert evaluation.loss is not None and evaluation.gradient is not None
         step_size = torch.full((len(search), 1, 1, 1), 2 * self.threat.radius, dtype=start.dtype, device=start.device)
         gradient, loss = evaluation.gradient, evaluation.loss

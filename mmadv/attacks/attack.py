@@ -1,7 +1,7 @@
 """The attack protocol: what goes in, what comes out, and what every attack leaves as it was.
 
 An attack is a frozen value object of hyperparameters. ``Attack.__call__`` checks the input, freezes the
-model, runs the attack's own loop (``run``) on a ``Problem``, and checks the result against the budget.
+model, runs the attack's own loop (``run``) on an ``AttackContext``, and checks the result against the budget.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from mmadv.attacks.attack_context import AttackContext, Model
 from mmadv.attacks.checks import Images, Labels, check_radius
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import Objective
-from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import content_seeds
-from mmadv.attacks.result import AttackResult, Found
+from mmadv.attacks.result import AttackOutput, AttackResult
 from mmadv.attacks.schedules import Schedule
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
@@ -76,11 +76,11 @@ class Attack(ABC):
         """Whether results depend on the seeds."""
 
     @abstractmethod
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         """Returns what the attack finds; the model is frozen and gradients are enabled already.
 
         Args:
-            problem: the model, images and labels.
+            context: the model, images and labels.
             start: (N, C, h, w) first iterate within the budget, instead of the attack's own choice.
         """
 
@@ -139,16 +139,16 @@ class Attack(ABC):
         Raises:
             UserError: images, labels, seeds or logits that do not fit, or a gradient that is not finite.
         """
-        found, problem, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
+        output, context, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
         with frozen(model), torch.inference_mode(False):
-            if found.correct is None or found.predictions is None:
-                evaluation = problem.evaluate(found.images)
-                found.correct, found.predictions = evaluation.correct, evaluation.predictions
-            void = Problem(
+            if output.correct is None or output.predictions is None:
+                evaluation = context.evaluate(output.images)
+                output.correct, output.predictions = evaluation.correct, evaluation.predictions
+            void = AttackContext(
                 model, images[~attackable], labels[~attackable], [0] * int((~attackable).sum()), ignore_index
             )
             void_predictions = void.evaluate(void.images).predictions if len(void) else labels[:0]
-        result = _result(problem, found)
+        result = _result(context, output)
         if not len(void):
             return result
         none = AttackResult(
@@ -173,9 +173,9 @@ class Attack(ABC):
         start: Images | None = None,
     ) -> Tensor:
         """Returns the adversarial images alone, (N, C, h, w): what training needs, without a last evaluation."""
-        found, _, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
+        output, _, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
         adversarial = images.detach().clone()
-        adversarial[attackable] = found.images
+        adversarial[attackable] = output.images
         return adversarial
 
     def _attack(
@@ -186,22 +186,26 @@ class Attack(ABC):
         seeds: Sequence[int] | None,
         ignore_index: int,
         start: Tensor | None,
-    ) -> tuple[Found, Problem, Tensor]:
+    ) -> tuple[AttackOutput, AttackContext, Tensor]:
         check_radius(self.threat, images)
         with torch.inference_mode(False), torch.enable_grad():
             images, labels = images.detach().clone(), labels.detach().clone()
             attackable = (labels != ignore_index).flatten(1).any(1)
             clean = images[attackable]
             seeds = content_seeds(images) if seeds is None else list(seeds)
-            kept = [seed for seed, attack in zip(seeds, attackable.tolist(), strict=True) if attack]
+            attackable_seeds = [seed for seed, attack in zip(seeds, attackable.tolist(), strict=True) if attack]
             positions = attackable.nonzero().squeeze(1)
-            problem = Problem(model, clean, labels[attackable], kept, ignore_index, positions)
+            context = AttackContext(model, clean, labels[attackable], attackable_seeds, ignore_index, positions)
             if start is not None:
                 start = self.start_threat.project(start.detach().clone()[attackable].to(clean), clean)
             with frozen(model):
-                found = self.run(problem, start) if len(problem) else Found(clean, problem.valid_pixels, problem.labels)
-        problem.check_result(found.images, self.threat, type(self).__name__)
-        return found, problem, attackable
+                output = (
+                    self.run(context, start)
+                    if len(context)
+                    else AttackOutput(clean, context.valid_pixels, context.labels)
+                )
+        context.check_result(output.images, self.threat, type(self).__name__)
+        return output, context, attackable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,11 +251,11 @@ class Wrapper(Attack):
         return dataclasses.replace(self, attack=self.attack.with_steps(steps))
 
 
-def _result(problem: Problem, found: Found) -> AttackResult:
-    assert found.correct is not None and found.predictions is not None
-    accuracy = found.correct.double() / problem.valid_pixels
+def _result(context: AttackContext, output: AttackOutput) -> AttackResult:
+    assert output.correct is not None and output.predictions is not None
+    accuracy = output.correct.double() / context.valid_pixels
     return AttackResult(
-        found.images, found.predictions, accuracy, problem.forward_passes, problem.backward_passes, found.members
+        output.images, output.predictions, accuracy, context.forward_passes, context.backward_passes, output.members
     )
 
 
@@ -282,9 +286,9 @@ def build_parts(owner: Attack, /, **parts: Any) -> None:
         'schedule': (SCHEDULES, Schedule),
         'attack': (ATTACKS, Attack),
     }
-    for name, given in parts.items():
+    for name, config in parts.items():
         registry, kind = kinds[name]
-        part = build(given, registry)
+        part = build(config, registry)
         if not isinstance(part, kind):
             raise UserError(f'{type(owner).__name__}: {name} must be a {registry.kind}; found {part!r}')
         object.__setattr__(owner, name, part)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.group import AttackGroup
-from mmadv.attacks.problem import Problem
-from mmadv.attacks.restarts import strongest_in_turn
-from mmadv.attacks.result import Found
+from mmadv.attacks.restarts import run_in_turn
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.fields import Positive, checked
@@ -63,10 +63,10 @@ class Cascade(AttackGroup):
     def _shares(self) -> list[int]:
         return [attack.steps or 0 for attack in self.attacks.values()]
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         """Returns the strongest result; a given ``start`` serves the first attack only."""
         relays = [(name,) for name in self.relays]
-        return strongest_in_turn(problem, {(name,): attack for name, attack in self.attacks.items()}, start, relays)
+        return run_in_turn(context, {(name,): attack for name, attack in self.attacks.items()}, start, relays)
 
 
 def shared_out(steps: int, weights: Sequence[int]) -> list[int]:

@@ -53,9 +53,9 @@ def check_range(images: Tensor, what: str = 'images', *, takes_nan: bool = False
         what: what the message calls it.
         takes_nan: let NaN pass, where it shows in what is computed next.
     """
-    found = in_unit_range(images)
-    if found is not None and not (takes_nan and 'nan' in found[1]):
-        raise UserError(f'{what} must be {found[0]}; found {found[1]}')
+    output = in_unit_range(images)
+    if output is not None and not (takes_nan and 'nan' in output[1]):
+        raise UserError(f'{what} must be {output[0]}; found {output[1]}')
 
 
 def check_radius(threat: Threat, images: Tensor) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.group import AttackGroup
-from mmadv.attacks.problem import Problem
 from mmadv.attacks.restarts import evaluated
-from mmadv.attacks.result import AttackResult, Found
+from mmadv.attacks.result import AttackOutput, AttackResult
 from mmadv.registry import ATTACKS
 
 
@@ -29,26 +29,26 @@ class WorstCase(AttackGroup):
     def title(self) -> str:
         return super().title if self.label else f'worst case of {len(self.attacks)} attacks'
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         members: dict[str, AttackResult] = {}
         for name, attack in self.attacks.items():
-            part = problem.reseed(name)
-            found = attack.run(part, start)
-            evaluation = evaluated(found, part)
-            problem.count_passes_of(part)
+            part = context.reseed(name)
+            output = attack.run(part, start)
+            evaluation = evaluated(output, part)
+            context.count_passes_of(part)
             members[name] = AttackResult(
-                found.images,
+                output.images,
                 evaluation.predictions,
-                evaluation.correct.double() / problem.valid_pixels,
+                evaluation.correct.double() / context.valid_pixels,
                 part.forward_passes,
                 part.backward_passes,
-                found.members,
+                output.members,
             )
         results = list(members.values())
         accuracy = torch.stack([result.accuracy for result in results])
         choice = accuracy.argmax(0) if self.targeted else accuracy.argmin(0)
-        rows = torch.arange(len(problem), device=choice.device)
+        rows = torch.arange(len(context), device=choice.device)
         images = torch.stack([result.images for result in results])[choice, rows]
         predictions = torch.stack([result.predictions for result in results])[choice, rows]
-        correct = (predictions == problem.labels) & (problem.labels != problem.ignore_index)
-        return Found(images, correct.flatten(1).sum(1), predictions, members)
+        correct = (predictions == context.labels) & (context.labels != context.ignore_index)
+        return AttackOutput(images, correct.flatten(1).sum(1), predictions, members)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.objectives import LogitMargin
-from mmadv.attacks.problem import Problem
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
 from mmadv.fields import Positive, checked
@@ -69,9 +69,9 @@ class FastNewton(Attack):
             raise UserError(f'FastNewton takes one step; found steps={steps}')
         return self
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        centre = problem.images if start is None else start
-        evaluation = problem.evaluate(centre, LogitMargin(), gradient=True)
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        centre = context.images if start is None else start
+        evaluation = context.evaluate(centre, LogitMargin(), gradient=True)
         assert evaluation.loss is not None and evaluation.gradient is not None
         gain, gradient = -evaluation.loss, evaluation.gradient
         length = gradient.abs().flatten(1).sum(1)
@@ -80,4 +80,4 @@ class FastNewton(Attack):
         if self.max_radius is not None:
             step_size = step_size.clamp_max(float(self.max_radius))
         moved = centre + step_size.view(-1, 1, 1, 1) * gradient.sign()
-        return Found(self.threat.project(moved, problem.images))
+        return AttackOutput(self.threat.project(moved, context.images))

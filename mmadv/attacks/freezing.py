@@ -61,7 +61,7 @@ def modules_behind(model: Callable[..., Any]) -> list[nn.Module]:
     >>> modules_behind(net) == modules_behind(net.forward) == modules_behind(lambda x: 2 * net(x)) == [net]
     True
     """
-    found: list[nn.Module] = []
+    modules: list[nn.Module] = []
     seen: set[int] = set()
     waiting: list[tuple[Any, int]] = [(model, 0)]
     while waiting and len(seen) < MOST:
@@ -70,13 +70,13 @@ def modules_behind(model: Callable[..., Any]) -> list[nn.Module]:
             continue
         seen.add(id(value))
         if isinstance(value, nn.Module):
-            found.append(value)
+            modules.append(value)
             if value is not model:
                 continue
         if depth < DEPTH:
             waiting += [(part, depth + 1) for part in _parts(value)]
-    inside = {id(module) for root in found for module in root.modules() if module is not root}
-    return [module for module in found if id(module) not in inside]
+    inside = {id(module) for root in modules for module in root.modules() if module is not root}
+    return [module for module in modules if id(module) not in inside]
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Wrapper
-from mmadv.attacks.problem import Problem
-from mmadv.attacks.result import Found
+from mmadv.attacks.attack_context import AttackContext
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.scheduled_pgd import ScheduledPGD
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
@@ -38,16 +38,16 @@ class FurthestClass(Wrapper):
         if not isinstance(self.attack, ScheduledPGD):
             raise UserError(f'FurthestClass: attack must be a ScheduledPGD; found {self.attack!r}')
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         attack = self.attack
         assert isinstance(attack, ScheduledPGD)
         if attack.targeted:
-            return attack.run(problem, start)
-        wanted = problem.furthest_classes().view(-1, 1, 1)
-        labels = torch.where(problem.labels == problem.ignore_index, problem.labels, wanted)
+            return attack.run(context, start)
+        wanted = context.furthest_classes().view(-1, 1, 1)
+        labels = torch.where(context.labels == context.ignore_index, context.labels, wanted)
         objective = dataclasses.replace(attack.objective, targeted=True)
-        aimed = dataclasses.replace(attack, objective=objective, keep='last')
-        towards = problem.relabelled(labels)
-        found = aimed.run(towards, start)
-        problem.count_passes_of(towards)
-        return Found(found.images)
+        targeted_attack = dataclasses.replace(attack, objective=objective, keep='last')
+        towards = context.relabelled(labels)
+        output = targeted_attack.run(towards, start)
+        context.count_passes_of(towards)
+        return AttackOutput(output.images)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.checks import check_sigma
-from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import normal_noise
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
 from mmadv.fields import Positive, checked
@@ -62,6 +62,6 @@ class GaussianNoise(Noise):
         """Raises UserError: noise takes no steps."""
         raise UserError(f'GaussianNoise takes no steps; found steps={steps}')
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        centre = problem.images if start is None else start
-        return Found((centre + self.sigma * normal_noise(centre, problem.seeds)).clamp(0, 1))
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        centre = context.images if start is None else start
+        return AttackOutput((centre + self.sigma * normal_noise(centre, context.seeds)).clamp(0, 1))

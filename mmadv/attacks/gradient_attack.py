@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, build_parts, check_start, check_steps
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.objectives import CrossEntropy, Objective
-from mmadv.attacks.problem import Problem
 from mmadv.attacks.threat import Threat
 
 
@@ -43,10 +43,10 @@ class GradientAttack(Attack):
     def is_random(self) -> bool:
         return self.random_start
 
-    def first_iterate(self, problem: Problem, start: Tensor | None) -> Tensor:
+    def first_iterate(self, context: AttackContext, start: Tensor | None) -> Tensor:
         """Returns the first iterate: the given one, or the attack's own choice; (N, C, h, w)."""
         if start is not None:
             return start
         if not self.random_start:
-            return problem.images
-        return self.start_threat.random_start(problem.images, problem.seeds)
+            return context.images
+        return self.start_threat.random_start(context.images, context.seeds)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.checks import checked_step_size
 from mmadv.attacks.gradient_attack import GradientAttack
 from mmadv.attacks.objectives import BalancedCrossEntropy, CosineCrossEntropy, Objective
-from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import uniform_scalars
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.search import Search
 from mmadv.attacks.steps import scaled_step_size, warn_of_short_steps
 from mmadv.attacks.threat import Threat
@@ -77,33 +77,33 @@ class PGD(GradientAttack):
         """Returns the length of all steps together, in the threat's norm."""
         return self.steps * self.resolved_step_size()
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        start = self.first_iterate(problem, start)
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        start = self.first_iterate(context, start)
         step_size: Tensor | float = self.resolved_step_size()
         if self.random_step:
-            step_size = step_size * uniform_scalars(problem.images, problem.seeds)
+            step_size = step_size * uniform_scalars(context.images, context.seeds)
         if self.keep == 'last':
-            return Found(self._last(problem, start, step_size))
+            return AttackOutput(self._last(context, start, step_size))
         if self.keep == 'best_loss':
-            return self._best_loss(problem, start, step_size)
-        return self._lowest_accuracy(problem, start, step_size)
+            return self._best_loss(context, start, step_size)
+        return self._lowest_accuracy(context, start, step_size)
 
     def _next(self, iterate: Tensor, gradient: Tensor | None, centre: Tensor, step_size: Tensor | float) -> Tensor:
         assert gradient is not None
         return self.threat.project(self.threat.step(iterate, gradient, step_size), centre)
 
-    def _last(self, problem: Problem, iterate: Tensor, step_size: Tensor | float) -> Tensor:
+    def _last(self, context: AttackContext, iterate: Tensor, step_size: Tensor | float) -> Tensor:
         for step in range(self.steps):
-            gradient, _ = problem.gradient(iterate, self.objective, step / self.steps)
-            iterate = self._next(iterate, gradient, problem.images, step_size)
+            gradient, _ = context.gradient(iterate, self.objective, step / self.steps)
+            iterate = self._next(iterate, gradient, context.images, step_size)
         return iterate
 
-    def _best_loss(self, problem: Problem, iterate: Tensor, step_size: Tensor | float) -> Found:
-        best = Found(iterate.clone())
-        best_loss = torch.full((len(problem),), -torch.inf, dtype=iterate.dtype, device=iterate.device)
+    def _best_loss(self, context: AttackContext, iterate: Tensor, step_size: Tensor | float) -> AttackOutput:
+        best = AttackOutput(iterate.clone())
+        best_loss = torch.full((len(context),), -torch.inf, dtype=iterate.dtype, device=iterate.device)
         for step in range(self.steps + 1):
             moves = step < self.steps
-            evaluation = problem.evaluate(iterate, self.objective, step / self.steps, gradient=moves)
+            evaluation = context.evaluate(iterate, self.objective, step / self.steps, gradient=moves)
             if best.correct is None or best.predictions is None:
                 best.correct, best.predictions = evaluation.correct.clone(), evaluation.predictions.clone()
             assert evaluation.loss is not None
@@ -114,23 +114,23 @@ class PGD(GradientAttack):
             best.predictions = torch.where(chosen[:, 0], evaluation.predictions, best.predictions)
             best_loss = torch.where(better, evaluation.loss, best_loss)
             if moves:
-                iterate = self._next(iterate, evaluation.gradient, problem.images, step_size)
+                iterate = self._next(iterate, evaluation.gradient, context.images, step_size)
         return best
 
-    def _lowest_accuracy(self, problem: Problem, iterate: Tensor, step_size: Tensor | float) -> Found:
-        search = Search(problem, targeted=self.targeted)
+    def _lowest_accuracy(self, context: AttackContext, iterate: Tensor, step_size: Tensor | float) -> AttackOutput:
+        search = Search(context, targeted=self.targeted)
         for step in range(self.steps):
-            evaluation = search.problem.evaluate(iterate, self.objective, step / self.steps, gradient=True, track=False)
+            evaluation = search.context.evaluate(iterate, self.objective, step / self.steps, gradient=True, track=False)
             gradient = evaluation.gradient
             assert gradient is not None
-            kept = search.drop_done(search.take(iterate, evaluation))
-            if kept is not None:
-                iterate, gradient = iterate[kept], gradient[kept]
-                step_size = step_size[kept] if isinstance(step_size, Tensor) else step_size
+            remaining = search.drop_done(search.take(iterate, evaluation))
+            if remaining is not None:
+                iterate, gradient = iterate[remaining], gradient[remaining]
+                step_size = step_size[remaining] if isinstance(step_size, Tensor) else step_size
             if not len(search):
                 return search.result()
-            iterate = self._next(iterate, gradient, search.problem.images, step_size)
-        search.take(iterate, search.problem.evaluate(iterate, self.objective, 1.0, track=False))
+            iterate = self._next(iterate, gradient, search.context.images, step_size)
+        search.take(iterate, search.context.evaluate(iterate, self.objective, 1.0, track=False))
         return search.result()
 
 

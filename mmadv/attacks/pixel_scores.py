@@ -28,10 +28,10 @@ def check_labels(labels: Tensor, num_classes: int, ignore_index: int, positions:
     wrong = (labels != ignore_index) & ((labels < 0) | (labels >= num_classes))
     if wrong.any():
         index = int(wrong.flatten(1).any(1).nonzero()[0])
-        found = labels[index][wrong[index]].unique().tolist()[:5]
+        values = labels[index][wrong[index]].unique().tolist()[:5]
         position = index if positions is None else int(positions[index])
         raise UserError(
-            f'image {position} of the batch holds the labels {found}, which are neither classes of the model '
+            f'image {position} of the batch holds the labels {values}, which are neither classes of the model '
             f'(0 to {num_classes - 1}) nor ignore_index ({ignore_index}); check the classes and reduce_zero_label'
         )
 
@@ -61,7 +61,7 @@ class PixelScores:
         magnitude: float | None = None,
         expendable: bool = False,
     ) -> None:
-        given = logits
+        input_logits = logits
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         # Differences of two logits must not overflow. No trained network comes near this bound.
@@ -71,7 +71,7 @@ class PixelScores:
         if magnitude > bound:
             logits = logits.clamp(-bound, bound)
         self.logits = logits
-        self._expendable = expendable or logits is not given
+        self._expendable = expendable or logits is not input_logits
         self.num_classes = logits.shape[1]
         self.labels = labels
         self.scale = scale

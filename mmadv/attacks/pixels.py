@@ -76,6 +76,6 @@ def _logits(output: Any) -> Tensor:
         output = output.get('out', output.get('logits'))
     output = getattr(output, 'logits', output)
     if not isinstance(output, Tensor) or output.ndim != 4:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise UserError(f'FromPixels: the model must return logits (N, K, h, w); found {found}')
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f'FromPixels: the model must return logits (N, K, h, w); found {shape}')
     return output

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Wrapper
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.pgd import PGD
-from mmadv.attacks.problem import Problem
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
@@ -70,11 +70,11 @@ class RadiusReduction(Wrapper):
                 phases.append(dataclasses.replace(phase, objective=objective))
         return phases
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        found: Found | None = None
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        output: AttackOutput | None = None
         for phase in self.phases():
-            if found is not None:
-                start = phase.threat.project(found.images, problem.images)
-            found = phase.run(problem, start)
-        assert found is not None
-        return found
+            if output is not None:
+                start = phase.threat.project(output.images, context.images)
+            output = phase.run(context, start)
+        assert output is not None
+        return output

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.group import AttackGroup
-from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import uniform_numbers
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
@@ -53,34 +53,34 @@ class RandomChoice(AttackGroup):
     def is_random(self) -> bool:
         return len(self.attacks) > 1 or self.first.is_random
 
-    def chosen(self, problem: Problem) -> Tensor:
+    def chosen(self, context: AttackContext) -> Tensor:
         """Returns the position in ``attacks`` of each image's attack, (N,) int64 on the CPU."""
         weights = [1.0] * len(self.attacks) if self.weights is None else [self.weights[name] for name in self.attacks]
         bounds = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-        return torch.searchsorted(bounds, uniform_numbers(problem.seeds, 'attack') * bounds[-1], right=True)
+        return torch.searchsorted(bounds, uniform_numbers(context.seeds, 'attack') * bounds[-1], right=True)
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        chosen = self.chosen(problem).to(problem.images.device)
-        images = problem.images.clone()
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        chosen = self.chosen(context).to(context.images.device)
+        images = context.images.clone()
         for position, (name, attack) in enumerate(self.attacks.items()):
             mine = chosen == position
             if not bool(mine.any()):
                 continue
-            part = problem.restrict(mine).reseed(name)
+            part = context.restrict(mine).reseed(name)
             begin = start if start is None else attack.start_threat.project(start[mine], part.images)
-            found = attack.run(part, begin)
-            problem.count_passes_of(part, mine)
-            part.check_result(found.images, attack.threat, f"'{name}'")
-            images[mine] = found.images
+            output = attack.run(part, begin)
+            context.count_passes_of(part, mine)
+            part.check_result(output.images, attack.threat, f"'{name}'")
+            images[mine] = output.images
         # Not evaluated here, even where an attack did it: what an image costs must not depend on its company.
-        return Found(images)
+        return AttackOutput(images)
 
 
 def _checked_weights(weights: Mapping[str, float], attacks: Mapping[str, Attack]) -> dict[str, float]:
     """Returns the weights as floats; raises UserError unless there is one for each attack and they make sense."""
     if not isinstance(weights, Mapping) or set(weights) != set(attacks):
-        found = sorted(map(str, weights)) if isinstance(weights, Mapping) else weights
-        raise UserError(f'RandomChoice: weights must name the attacks {sorted(attacks)}, each once; found {found}')
+        names = sorted(map(str, weights)) if isinstance(weights, Mapping) else weights
+        raise UserError(f'RandomChoice: weights must name the attacks {sorted(attacks)}, each once; found {names}')
     for name, weight in weights.items():
         number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not (number and math.isfinite(weight) and weight >= 0):

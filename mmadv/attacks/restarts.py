@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, Wrapper
-from mmadv.attacks.problem import Problem
-from mmadv.attacks.result import Evaluation, Found
+from mmadv.attacks.attack_context import AttackContext
+from mmadv.attacks.result import AttackOutput, Evaluation
 from mmadv.attacks.search import Search
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
@@ -37,28 +37,28 @@ class Restarts(Wrapper):
             name = type(self.attack).__name__
             raise UserError(f'Restarts: {name} draws nothing at random, so restarts repeat it; set random_start=True')
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         """Returns the strongest result; a given ``start`` serves the first run only."""
-        return strongest_in_turn(problem, {('restart', run): self.attack for run in range(self.restarts)}, start)
+        return run_in_turn(context, {('restart', run): self.attack for run in range(self.restarts)}, start)
 
 
-def strongest_in_turn(
-    problem: Problem, attacks: Mapping[tuple, Attack], start: Tensor | None, relays: Collection[tuple] = ()
-) -> Found:
+def run_in_turn(
+    context: AttackContext, attacks: Mapping[tuple, Attack], start: Tensor | None, relays: Collection[tuple] = ()
+) -> AttackOutput:
     """Returns the strongest result per image of attacks in turn, each on the images with a pixel left to flip.
 
     Args:
-        problem: the model, images and labels; all passes are counted there.
+        context: the model, images and labels; all passes are counted there.
         attacks: what each run's seeds are derived with -> the attack.
         start: first iterate of the first attack, or None for its own choice.
         relays: keys of the later attacks that start from the strongest result so far, not by their own choice.
     """
-    search = Search(problem, targeted=next(iter(attacks.values())).targeted)
+    search = Search(context, targeted=next(iter(attacks.values())).targeted)
     for keys, attack in attacks.items():
-        part = search.problem.reseed(*keys)
+        part = search.context.reseed(*keys)
         output = attack.run(part, search.strongest if keys in relays else start)
         evaluation = evaluated(output, part)
-        search.problem.count_passes_of(part)
+        search.context.count_passes_of(part)
         search.drop_done(search.take(output.images, evaluation))
         if not len(search):
             break
@@ -66,8 +66,8 @@ def strongest_in_turn(
     return search.result()
 
 
-def evaluated(found: Found, problem: Problem) -> Evaluation:
+def evaluated(output: AttackOutput, context: AttackContext) -> Evaluation:
     """Returns the evaluation of what an attack found, made now if the attack did not."""
-    if found.correct is None or found.predictions is None:
-        return problem.evaluate(found.images)
-    return Evaluation(found.correct, found.predictions)
+    if output.correct is None or output.predictions is None:
+        return context.evaluate(output.images)
+    return Evaluation(output.correct, output.predictions)

@@ -50,7 +50,7 @@ class Evaluation:
 
 
 @dataclass
-class Found:
+class AttackOutput:
     """The images an attack settled on, with their evaluation where it has one.
 
     Attributes:

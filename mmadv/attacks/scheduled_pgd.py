@@ -8,10 +8,10 @@ from torch import Tensor
 
 from mmadv.attacks.annealed_margin import AnnealedMargin
 from mmadv.attacks.attack import build_parts
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.gradient_attack import GradientAttack
 from mmadv.attacks.objectives import Objective
-from mmadv.attacks.problem import Problem
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.schedules import CosineSchedule, Schedule
 from mmadv.attacks.search import Search
 from mmadv.attacks.steps import warn_of_short_steps
@@ -70,36 +70,38 @@ class ScheduledPGD(GradientAttack):
         """Returns the ball that iterate ``step``, of 0 to ``steps``, lies in."""
         return self.threat.scaled(self.schedule.radius_factor(step / self.steps))
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        start = self.first_iterate(problem, start)
-        return Found(self._last(problem, start)) if self.keep == 'last' else self._lowest_accuracy(problem, start)
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        start = self.first_iterate(context, start)
+        return (
+            AttackOutput(self._last(context, start)) if self.keep == 'last' else self._lowest_accuracy(context, start)
+        )
 
-    def _last(self, problem: Problem, iterate: Tensor) -> Tensor:
+    def _last(self, context: AttackContext, iterate: Tensor) -> Tensor:
         previous, scale = iterate, None
         for step in range(self.steps):
-            gradient, scale = problem.gradient(iterate, self.objective, step / self.steps, scale)
-            iterate, previous = self._next(problem.images, iterate, previous, gradient, step), iterate
+            gradient, scale = context.gradient(iterate, self.objective, step / self.steps, scale)
+            iterate, previous = self._next(context.images, iterate, previous, gradient, step), iterate
         return iterate
 
-    def _lowest_accuracy(self, problem: Problem, iterate: Tensor) -> Found:
-        search = Search(problem, targeted=self.targeted)
+    def _lowest_accuracy(self, context: AttackContext, iterate: Tensor) -> AttackOutput:
+        search = Search(context, targeted=self.targeted)
         previous, scale = iterate, None
         for step in range(self.steps):
-            evaluation = search.problem.evaluate(
+            evaluation = search.context.evaluate(
                 iterate, self.objective, step / self.steps, gradient=True, track=False, scale=scale
             )
             gradient, scale = evaluation.gradient, evaluation.scale
             assert gradient is not None
             # Only iterates in the ball of the radius itself count.
             if self.schedule.radius_factor(step / self.steps) <= 1:
-                kept = search.drop_done(search.take(iterate, evaluation))
-                if kept is not None:
-                    iterate, previous, gradient = iterate[kept], previous[kept], gradient[kept]
-                    scale = scale[kept] if scale is not None else None
+                remaining = search.drop_done(search.take(iterate, evaluation))
+                if remaining is not None:
+                    iterate, previous, gradient = iterate[remaining], previous[remaining], gradient[remaining]
+                    scale = scale[remaining] if scale is not None else None
                 if not len(search):
                     return search.result()
-            iterate, previous = self._next(search.problem.images, iterate, previous, gradient, step), iterate
-        search.take(iterate, search.problem.evaluate(iterate))
+            iterate, previous = self._next(search.context.images, iterate, previous, gradient, step), iterate
+        search.take(iterate, search.context.evaluate(iterate))
         return search.result()
 
     def _next(self, centre: Tensor, iterate: Tensor, previous: Tensor, gradient: Tensor, step: int) -> Tensor:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmadv.attacks.problem import Best, Problem
-from mmadv.attacks.result import Evaluation, Found
+from mmadv.attacks.attack_context import AttackContext, Best
+from mmadv.attacks.result import AttackOutput, Evaluation
 
 
 class Search:
     """The images still under attack, and the strongest iterate seen of every image.
 
     Args:
-        problem: its images are the N rows.
+        context: its images are the N rows.
         targeted: whether the labels are the classes wanted.
 
     Attributes:
-        problem: the images still under attack.
+        context: the images still under attack.
         rows: their positions among all, int64.
     """
 
-    def __init__(self, problem: Problem, *, targeted: bool) -> None:
-        self.problem = problem
-        self.rows = torch.arange(len(problem), device=problem.images.device)
-        self._best = Best(problem, targeted=targeted)
+    def __init__(self, context: AttackContext, *, targeted: bool) -> None:
+        self.context = context
+        self.rows = torch.arange(len(context), device=context.images.device)
+        self._best = Best(context, targeted=targeted)
 
     def __len__(self) -> int:
         """Returns how many images are still under attack."""
@@ -46,9 +46,9 @@ class Search:
         """
         if int(undone.sum()) == len(undone):
             return None
-        self.problem, self.rows = self.problem.restrict(undone), self.rows[undone]
+        self.context, self.rows = self.context.restrict(undone), self.rows[undone]
         return undone
 
-    def result(self) -> Found:
+    def result(self) -> AttackOutput:
         """Returns the strongest iterate of every image."""
-        return self._best.found()
+        return self._best.output()

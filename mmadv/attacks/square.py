@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.attack_context import AttackContext, Best
 from mmadv.attacks.gaussian_noise import Noise
 from mmadv.attacks.objectives import JensenShannon, Objective
-from mmadv.attacks.problem import Best, Problem
 from mmadv.attacks.randomness import derive_seed
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
@@ -59,25 +59,25 @@ class Square(Attack):
     def is_random(self) -> bool:
         return True
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        best = Best(problem, targeted=self.targeted)
-        rows = torch.arange(len(problem), device=problem.images.device)
-        draws = [torch.Generator().manual_seed(derive_seed(seed, 'square')) for seed in problem.seeds]
-        iterate = self._stripes(problem.images, draws) if start is None else start
-        evaluation = problem.evaluate(iterate, self.objective)
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        best = Best(context, targeted=self.targeted)
+        rows = torch.arange(len(context), device=context.images.device)
+        draws = [torch.Generator().manual_seed(derive_seed(seed, 'square')) for seed in context.seeds]
+        iterate = self._stripes(context.images, draws) if start is None else start
+        evaluation = context.evaluate(iterate, self.objective)
         best.update(rows, iterate, evaluation)
         assert evaluation.loss is not None
         loss = evaluation.loss
         for step in range(self.steps):
-            side = self._side(step, problem.images.shape[2:])
-            candidate = self._with_square(iterate, problem.images, side, draws)
-            evaluation = problem.evaluate(candidate, self.objective)
+            side = self._side(step, context.images.shape[2:])
+            candidate = self._with_square(iterate, context.images, side, draws)
+            evaluation = context.evaluate(candidate, self.objective)
             best.update(rows, candidate, evaluation)
             assert evaluation.loss is not None
-            kept = evaluation.loss >= loss
-            iterate = torch.where(kept.view(-1, 1, 1, 1), candidate, iterate)
-            loss = torch.where(kept, evaluation.loss, loss)
-        return best.found()
+            accepted = evaluation.loss >= loss
+            iterate = torch.where(accepted.view(-1, 1, 1, 1), candidate, iterate)
+            loss = torch.where(accepted, evaluation.loss, loss)
+        return best.output()
 
     def _side(self, step: int, size: tuple[int, ...]) -> int:
         halvings = sum(step / self.steps > share for share in HALVINGS)
@@ -118,14 +118,14 @@ class RandomNoise(Noise):
         build_parts(self, threat=self.threat)
         check_steps(self, self.steps)
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        best = Best(problem, targeted=False)
-        rows = torch.arange(len(problem), device=problem.images.device)
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        best = Best(context, targeted=False)
+        rows = torch.arange(len(context), device=context.images.device)
         for draw in range(self.steps):
-            seeds = [derive_seed(seed, 'noise', draw) for seed in problem.seeds]
-            noisy = self.threat.random_start(problem.images, seeds)
-            best.update(rows, noisy, problem.evaluate(noisy))
-        return best.found()
+            seeds = [derive_seed(seed, 'noise', draw) for seed in context.seeds]
+            noisy = self.threat.random_start(context.images, seeds)
+            best.update(rows, noisy, context.evaluate(noisy))
+        return best.output()
 
 
 def _signs(shape: tuple[int, ...], draw: torch.Generator) -> Tensor:

@@ -66,12 +66,12 @@ def step_notes(attack: Attack | None, attacks: Mapping[str, Attack | None]) -> l
     if attack is None:
         return []
     notes = []
-    parts = {radius: dict(stepping(other)) for radius, other in attacks.items() if other is not None}
-    for name, own in stepping(attack):
-        found = {radius: others[name] for radius, others in parts.items() if name in others}
+    parts = {radius: dict(attacks_with_steps(other)) for radius, other in attacks.items() if other is not None}
+    for name, own in attacks_with_steps(attack):
+        same_name = {radius: others[name] for radius, others in parts.items() if name in others}
         scaled = [
             f'{other.resolved_step_size():.4g} at {radius}'
-            for radius, other in found.items()
+            for radius, other in same_name.items()
             if other.threat.radius != own.threat.radius
         ]
         if own.step_size is None:
@@ -81,7 +81,7 @@ def step_notes(attack: Attack | None, attacks: Mapping[str, Attack | None]) -> l
                 f'{name}: step_size {own.resolved_step_size():.4g} was chosen for radius {own.threat.radius:.4g}, and '
                 f'is scaled with the radius: {", ".join(scaled)}'
             )
-        for radius, other in found.items():
+        for radius, other in same_name.items():
             width = other.threat.radius * (2 if other.random_start else 1)
             if other.reach() < width * (1 - ROUNDING):
                 across = 'cross the ball from a random start' if other.random_start else 'reach its boundary'
@@ -92,7 +92,7 @@ def step_notes(attack: Attack | None, attacks: Mapping[str, Attack | None]) -> l
     return notes
 
 
-def stepping(attack: Attack, name: str = '') -> Iterator[tuple[str, Any]]:
+def attacks_with_steps(attack: Attack, name: str = '') -> Iterator[tuple[str, Any]]:
     """Yields the attacks of fixed steps in an attack, with what to call them."""
     label = f'{name} ({type(attack).__name__})' if name else type(attack).__name__
     if hasattr(attack, 'resolved_step_size'):
@@ -102,4 +102,4 @@ def stepping(attack: Attack, name: str = '') -> Iterator[tuple[str, Any]]:
         parts = value.items() if isinstance(value, Mapping) else [(name, value)]
         for key, part in parts:
             if hasattr(part, 'with_threat'):
-                yield from stepping(part, str(key))
+                yield from attacks_with_steps(part, str(key))

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, build_parts, check_steps
+from mmadv.attacks.attack_context import AttackContext, Model
 from mmadv.attacks.checks import Images, Labels, check_range, checked_step_size
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import CrossEntropy, Objective
-from mmadv.attacks.problem import Model, Problem
 from mmadv.attacks.randomness import derive_seed, uniform_noise
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.steps import scaled_step_size, warn_of_short_steps
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
@@ -90,8 +90,8 @@ class Universal(Attack):
     @property
     def perturbation(self) -> Tensor | None:
         """What is added to images, (C, h, w); None before training. A change of any parameter loses it."""
-        found: Tensor | None = getattr(self, '_perturbation')  # noqa: B009
-        return found
+        perturbation: Tensor | None = getattr(self, '_perturbation')  # noqa: B009
+        return perturbation
 
     @checked
     def with_threat(self, threat: Threat) -> Universal:
@@ -129,14 +129,14 @@ class Universal(Attack):
         done = 0
         for step, parts in zip(range(self.steps), batches, strict=False):
             check(parts, Sequence[TrainingBatch], f'Universal.train.batches[{step}]', exact=True)
-            kept = [_labelled(part, ignore_index) for part in parts]
-            kept = [part for part in kept if len(part.images)]
-            for part in kept:
+            labelled = [_labelled(part, ignore_index) for part in parts]
+            labelled = [part for part in labelled if len(part.images)]
+            for part in labelled:
                 if perturbation is None:
                     perturbation = self._start(part.images[:1], seed)
                 _check_size(part.images, perturbation[0])
-            if perturbation is not None and kept:
-                gradient = self._gradient(kept, perturbation, step / self.steps, ignore_index)
+            if perturbation is not None and labelled:
+                gradient = self._gradient(labelled, perturbation, step / self.steps, ignore_index)
                 size = self.resolved_step_size() * _share(step / self.steps)
                 perturbation = self._in_ball(self.threat.step(perturbation, gradient, size))
             done += 1
@@ -146,15 +146,15 @@ class Universal(Attack):
             raise UserError('Universal: none of the training images has a labelled pixel; check the training data')
         return self.with_perturbation(perturbation[0])
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         if start is not None:
             raise UserError('Universal: takes no start; its perturbation is the same for all images')
         if self.perturbation is None:
             raise UserError(
                 'Universal: the perturbation is not trained; call train, or give --attack universal to mmadv test'
             )
-        _check_size(problem.images, self.perturbation)
-        return Found(self.threat.project(problem.images + self.perturbation.to(problem.images), problem.images))
+        _check_size(context.images, self.perturbation)
+        return AttackOutput(self.threat.project(context.images + self.perturbation.to(context.images), context.images))
 
     def resolved_step_size(self) -> float:
         """Returns the size of the first step in use, given or default."""
@@ -177,10 +177,10 @@ class Universal(Attack):
         for model, images, labels in parts:
             with frozen(model), torch.inference_mode(False), torch.enable_grad():
                 images, labels = images.detach().clone(), labels.detach().clone()
-                problem = Problem(model, images, labels, [0] * len(images), ignore_index)
+                context = AttackContext(model, images, labels, [0] * len(images), ignore_index)
                 moved = images + perturbation
-                gradient, _ = problem.gradient(moved.clamp(0, 1), self.objective, progress)
-                problem.gradients.read()
+                gradient, _ = context.gradient(moved.clamp(0, 1), self.objective, progress)
+                context.gradients.read()
             # Where the sum leaves [0, 1] a change of the perturbation changes nothing.
             total += torch.where((moved >= 0) & (moved <= 1), gradient, 0).sum(0, keepdim=True)
         return total / sum(len(part.images) for part in parts)
@@ -218,8 +218,8 @@ def _labelled(part: TrainingBatch, ignore_index: int) -> TrainingBatch:
 
 def _check_size(images: Tensor, perturbation: Tensor) -> None:
     if images.shape[1:] != perturbation.shape:
-        found, expected = ('x'.join(map(str, tensor.shape[-3:])) for tensor in (images, perturbation))
+        size, expected = ('x'.join(map(str, tensor.shape[-3:])) for tensor in (images, perturbation))
         raise UserError(
-            f'a universal perturbation needs images of one size; it is {expected}, an image is {found} (channels, '
+            f'a universal perturbation needs images of one size; it is {expected}, an image is {size} (channels, '
             'height, width); resize or crop all images to one size in the test pipeline'
         )

@@ -47,25 +47,25 @@ def weights_of(checkpoint: Mapping[str, Any], file: str) -> dict[str, Tensor]:
             holder = checkpoint[key]
             break
     if not holder or not all(isinstance(value, Tensor) for value in holder.values()):
-        found = ', '.join(map(str, list(checkpoint)[:5])) or 'nothing'
+        keys = ', '.join(map(str, list(checkpoint)[:5])) or 'nothing'
         raise UserError(
             f'the checkpoint {file} holds no weights: expected tensors, at the top or under {", ".join(HOLDERS)}; '
-            f'found {found}'
+            f'found {keys}'
         )
     return dict(holder)
 
 
 def normalizer_of(weights: Mapping[str, Tensor]) -> Normalizer | None:
     """Returns the normalising layer in front of the network, None if the file holds none."""
-    found: dict[str, tuple[float, ...]] = {}
+    statistics: dict[str, tuple[float, ...]] = {}
     for key, value in weights.items():
         bare = unwrapped(key, ('module.', 'model.', 'base_model.'))
         if is_normalizer(bare):
             name = bare.rpartition('.')[2]
             kind = 'mean' if name in MEANS else 'std'
             assert kind == 'mean' or name in DEVIATIONS
-            found[kind] = tuple(value.flatten().tolist())
-    return Normalizer(found['mean'], found['std']) if len(found) == 2 else None
+            statistics[kind] = tuple(value.flatten().tolist())
+    return Normalizer(statistics['mean'], statistics['std']) if len(statistics) == 2 else None
 
 
 def record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -125,10 +125,10 @@ def matched_weights(model: nn.Module, checkpoint: dict[str, Any], path: str | Pa
     sentence = '; '.join(counts)
     if matched < LEAST_SHARE * len(own):
         example = next(iter(stored), None)
-        found = f'; a key of the file is {example}' if example else ''
+        example_key = f'; a key of the file is {example}' if example else ''
         raise UserError(
-            f'{sentence}{found}; fewer than {LEAST_SHARE:.0%} fit, so the training would start from random weights: '
-            'check the file, the prefix of its keys and the architecture'
+            f'{sentence}{example_key}; fewer than {LEAST_SHARE:.0%} fit, so the training would start from random '
+            'weights: check the file, the prefix of its keys and the architecture'
         )
     return sentence
 
@@ -232,10 +232,10 @@ def _check_exists(path: str | Path) -> None:
 
 
 def _sentence(path: str | Path, error: Exception) -> UserError:
-    found = _CODE.search(str(error))
-    if found is None:
+    match = _CODE.search(str(error))
+    if match is None:
         return UserError(f'{path} is no checkpoint, or was cut short; copy or download it again')
-    name = next((name for name in found.groups() if name), 'an object')
+    name = next((name for name in match.groups() if name), 'an object')
     return UserError(
         f'the checkpoint {path} holds code ({name}) instead of weights alone; it was not run, and will not be loaded'
     )

@@ -19,7 +19,7 @@ BATCH_COUNTER = 'num_batches_tracked'
 
 
 @dataclasses.dataclass(kw_only=True)
-class Account:
+class MatchReport:
     """What became of every key of a file, and of every key of a network.
 
     Attributes:
@@ -62,7 +62,7 @@ class Account:
         lines.extend(f'  resized: {key} {what}' for key, what in self.resized.items())
         return '\n'.join(lines)
 
-    def require_complete(self, file: str, target: str) -> None:
+    def require_complete(self, file: str, model: str) -> None:
         """Raises UserError that names the keys of every gap, if there is one."""
         if not self.gaps:
             return
@@ -75,7 +75,7 @@ class Account:
             sizes = [f'{key} {what}' for key, what in self.misshapen.items()]
             problems.append(f'{len(self.misshapen)} of another size, {listed(sizes)}')
         raise UserError(
-            f'the weights in {file} do not fit {target}: {"; ".join(problems)}; check the source and the architecture'
+            f'the weights in {file} do not fit {model}: {"; ".join(problems)}; check the source and the architecture'
         )
 
 
@@ -96,7 +96,7 @@ def match(
     *,
     fresh: Mapping[str, str] | None = None,
     grid: tuple[int, int] | None = None,
-) -> Account:
+) -> MatchReport:
     """Returns the account of a file's weights against a network's.
 
     Args:
@@ -109,17 +109,17 @@ def match(
     Raises:
         UserError: two keys of the file map to one of the network, or a position embedding cannot be resized.
     """
-    account = Account()
+    report = MatchReport()
     origin: dict[str, str] = {}
     for old, value in weights.items():
         new = map_key(old)
         if isinstance(new, Dropped):
-            account.dropped[old] = new.reason
+            report.dropped[old] = new.reason
             continue
         if isinstance(new, Changed):
             value, new = new.change(value), new.key
         if new not in shapes:
-            account.unexpected.append(old)
+            report.unexpected.append(old)
             continue
         if new in origin:
             raise UserError(f'the keys {origin[new]} and {old} of the checkpoint both stand for {new}')
@@ -128,15 +128,15 @@ def match(
         if is_position_embedding(new) and grid is not None and value.ndim == 3 and value.shape[2] == shape[-1]:
             value, what = resize_position_embedding(value, grid)
             if what:
-                account.resized[new] = what
+                report.resized[new] = what
         if tuple(value.shape) != shape:
-            account.misshapen[new] = f'{tuple(value.shape)} in the file, {shape} in the network'
+            report.misshapen[new] = f'{tuple(value.shape)} in the file, {shape} in the network'
             continue
-        account.weights[new] = value
+        report.weights[new] = value
         if new == old:
-            account.matched.append(new)
+            report.matched.append(new)
         else:
-            account.renamed[old] = new
+            report.renamed[old] = new
     for key in shapes:
         if key in origin:
             continue
@@ -144,10 +144,10 @@ def match(
         if key.rpartition('.')[2] == BATCH_COUNTER:
             reason = 'a counter that old files lack'
         if reason is None:
-            account.missing.append(key)
+            report.missing.append(key)
         else:
-            account.fresh[key] = reason
-    return account
+            report.fresh[key] = reason
+    return report
 
 
 def is_position_embedding(key: Mapped) -> bool:

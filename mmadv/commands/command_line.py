@@ -349,9 +349,9 @@ def require(config: Config, path: str, keys: Sequence[str]) -> None:
         raise UserError(f"config {path} has no '{missing[0]}'; is it cut short, or a base that is to be inherited?")
 
 
-def work_dir(config: Config, path: str, given: str | None) -> str:
+def work_dir(config: Config, path: str, chosen: str | None) -> str:
     """Returns the folder of a training: given, the config's, or work_dirs/<name of the config>."""
-    return given or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    return chosen or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
 
 
 def set_local_rank(arguments: argparse.Namespace) -> None:

@@ -99,9 +99,9 @@ def check_config(config: Mapping[str, Any], path: str) -> None:
         for where, value in _parts(config):
             _check_arguments(value, where, path)
     for key, keys in MODEL_CFG.items():
-        for found in (config.get('model') or {}).get(key) or {}:
-            if found not in keys:
-                _refuse_misspelt(found, keys, f'config {path}: nothing reads', f'model.{key}.')
+        for option in (config.get('model') or {}).get(key) or {}:
+            if option not in keys:
+                _refuse_misspelt(option, keys, f'config {path}: nothing reads', f'model.{key}.')
 
 
 def check_options(options: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -139,10 +139,10 @@ def check_options(options: Mapping[str, Any], before: Mapping[str, Any], after: 
 
 def _check_reaches_model(key: str, rest: Sequence[str], value: Any, config: Mapping[str, Any]) -> None:
     """Raises UserError where a setting of the top-level preprocessor is dropped for the model's own."""
-    found: Any = model_settings(config).data_preprocessor
+    effective: Any = model_settings(config).data_preprocessor
     for part in rest:
-        found = found.get(part) if isinstance(found, Mapping) else None
-    if not rest or found != value:
+        effective = effective.get(part) if isinstance(effective, Mapping) else None
+    if not rest or effective != value:
         raise UserError(
             f'--cfg-options {key}: the model has a data preprocessor of its own, which counts; '
             f"did you mean 'model.{key}'?"
@@ -227,7 +227,7 @@ def _find(kind: Any, kinds: Sequence[Registry]) -> Any:
     """Returns the class or function of a type; None for one that is not registered, which building tells."""
     if not isinstance(kind, str):
         return kind
-    return next((found for registry in kinds if (found := registry.get(kind)) is not None), None)
+    return next((registered for registry in kinds if (registered := registry.get(kind)) is not None), None)
 
 
 def arguments_of(kind: Callable[..., Any] | None) -> tuple[set[str], bool]:

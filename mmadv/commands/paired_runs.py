@@ -70,8 +70,8 @@ def budget_of(parameters: Mapping[str, Any]) -> tuple[str, int | None]:
     """
     kind = parameters['type']
     if 'attacks' in parameters:
-        found = {budget_of(member) for member in parameters['attacks'].values()}
-        return found.pop() if len(found) == 1 else (kind, None)
+        budgets = {budget_of(member) for member in parameters['attacks'].values()}
+        return budgets.pop() if len(budgets) == 1 else (kind, None)
     if kind == 'RadiusReduction':
         return 'red-ε', budget_of(parameters['attack'])[1]
     if kind == 'Restarts':

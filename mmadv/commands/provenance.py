@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
     checkout, and ends in ' and changes' if a file of the package differs from that commit.
     """
     commit = code_commit(PACKAGE)
-    found = {
+    installed = {
         'mmadv': mmadv.__version__,
         'mmadv_code': code_checksum(PACKAGE),
         **({'mmadv_commit': commit} if commit else {}),
@@ -44,9 +44,9 @@ def versions() -> dict[str, str]:
         'numpy': np.__version__,
     }
     if torch.cuda.is_available():
-        found['cuda'] = str(torch.version.cuda)
-        found['cudnn'] = str(torch.backends.cudnn.version())
-    return found
+        installed['cuda'] = str(torch.version.cuda)
+        installed['cudnn'] = str(torch.backends.cudnn.version())
+    return installed
 
 
 def decisive_versions() -> dict[str, str]:

@@ -25,12 +25,12 @@ from mmadv.models.adapter import stack_images, stack_labels
 from mmadv.models.batches import check_not_scaled, sample_names
 from mmadv.models.pag_targets import BankRequest, collect_bank
 from mmadv.printing import quoted
-from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, target
-from mmadv.synthesis.descent import Watcher
+from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, move_to_class
+from mmadv.synthesis.descent import StepCallback
 
 # What the Gaussian of a class is fitted to at most.
 GAUSSIAN_IMAGES = 64
-Painter = Callable[[nn.Module, Watcher], Tensor]
+Painter = Callable[[nn.Module, StepCallback], Tensor]
 
 
 @dataclass
@@ -78,19 +78,21 @@ def build_batch(
         return samples, Batch(names, images, paint, settings={'class': dataset.metainfo['classes'][k]})
     ignore_index = scored_ignore_index(config)
 
-    def paint_whole(model: nn.Module, watch: Watcher) -> Tensor:
+    def paint_whole(model: nn.Module, callback: StepCallback) -> Tensor:
         means, size = _on(model, images.mean((2, 3))), (images.shape[2], images.shape[3])
-        return generate(model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, watch=watch)
+        return generate(
+            model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, callback=callback
+        )
 
     if arguments.task == 'generate':
         plain = images.mean((2, 3), keepdim=True).expand_as(images)
         return samples, Batch(names, plain, paint_whole, original=images)
     mask = _mask(arguments, images)
 
-    def paint_mask(model: nn.Module, watch: Watcher) -> Tensor:
-        given = (_on(model, tensor) for tensor in (images, labels, mask))
+    def paint_mask(model: nn.Module, callback: StepCallback) -> Tensor:
+        tensors = (_on(model, tensor) for tensor in (images, labels, mask))
         return inpaint(
-            model, *given, descent=descent, penalty=arguments.penalty, ignore_index=ignore_index, watch=watch
+            model, *tensors, descent=descent, penalty=arguments.penalty, ignore_index=ignore_index, callback=callback
         )
 
     return samples, Batch(names, corrupt(images, mask), paint_mask, original=images, mask=mask)
@@ -99,9 +101,9 @@ def build_batch(
 def _painter_of_class(
     start: Tensor, k: int, objective: Literal['mean_logit', 'cross_entropy'], descent: Descent
 ) -> Painter:
-    def paint(model: nn.Module, watch: Watcher) -> Tensor:
+    def paint(model: nn.Module, callback: StepCallback) -> Tensor:
         classes = _on(model, torch.full((len(start),), k))
-        return target(model, _on(model, start), classes, descent=descent, objective=objective, watch=watch)
+        return move_to_class(model, _on(model, start), classes, descent=descent, objective=objective, callback=callback)
 
     return paint
 
@@ -131,27 +133,27 @@ def _class_batch(
     size = (images.shape[2], images.shape[3])
     request = BankRequest((k,), len(names), min(GAUSSIAN_IMAGES, len(training)), size)
     bank = collect_bank(raw_pictures(training, arguments.seed), request)
-    found = int(bank.counts[k])
-    if found < 2:
-        raise UserError(f"class '{names[k]}' is in {found} of {len(training)} training images; a Gaussian needs two")
-    gaussian = ClassGaussian.fit(bank.examples[k, :found].float() / 255)
+    count = int(bank.counts[k])
+    if count < 2:
+        raise UserError(f"class '{names[k]}' is in {count} of {len(training)} training images; a Gaussian needs two")
+    gaussian = ClassGaussian.fit(bank.examples[k, :count].float() / 255)
     start = gaussian.sample([derive_seed('synthesis', arguments.seed, n) for n in range(arguments.count)])
     paint = _painter_of_class(start, k, arguments.objective, descent)
     batch_names = [f'{names[k]} {n}' for n in range(len(start))]
-    return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': found})
+    return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': count})
 
 
-def class_index(given: str, names: Sequence[str]) -> int:
+def class_index(word: str, names: Sequence[str]) -> int:
     """Returns the class that a name or a number on the command line means.
 
     Raises:
         UserError: no such class.
     """
-    if given in names:
-        return list(names).index(given)
-    if _is_index(given) and int(given) < len(names):
-        return int(given)
-    raise UserError(f'the data has no class {quoted(given)}{nearest(given, names)}')
+    if word in names:
+        return list(names).index(word)
+    if _is_index(word) and int(word) < len(names):
+        return int(word)
+    raise UserError(f'the data has no class {quoted(word)}{nearest(word, names)}')
 
 
 def _is_index(word: str) -> bool:

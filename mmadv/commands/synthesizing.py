@@ -27,7 +27,7 @@ from mmadv.commands.provenance import hardware, versions
 from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
 from mmadv.engine.data import build_dataset
 from mmadv.engine.determinism import check_deterministic
-from mmadv.engine.examples import loads_rgb
+from mmadv.engine.example_collector import loads_rgb
 from mmadv.errors import UserError
 from mmadv.fields import NotNegativeNumber
 from mmadv.models.adapter import SegmentorAdapter
@@ -120,28 +120,28 @@ def run_synthesize(argv: Sequence[str]) -> None:
     use_safe_loading()
     if arguments.frames > arguments.steps:
         raise UserError(f'--frames {arguments.frames} is more than --steps {arguments.steps}; give fewer frames')
-    given = given_models(arguments)
+    specs = model_specs(arguments)
     configs = []
-    for each in given:
-        with naming('' if each is given[0] else '--model'):
+    for each in specs:
+        with naming('' if each is specs[0] else '--model'):
             load_checkpoint_file(each.checkpoint)
             configs.append(load_config(each.config, arguments.cfg_options))
             require(configs[-1], each.config, ['model', 'test_dataloader'])
     dataset = build_dataset(configs[0].test_dataloader.dataset, 'test_dataloader.dataset')
     check_deterministic(dataset, 'test_dataloader.dataset')
     samples, batch = build_batch(arguments, configs[0], dataset, descent)
-    models = _load_models(configs, given)
+    models = _load_models(configs, specs)
     with locked(out):
         painted, frames = {}, {}
-        for (title, segmentor), each in zip(models.items(), given, strict=True):
+        for (title, segmentor), each in zip(models.items(), specs, strict=True):
             model = _adapted(segmentor, samples, arguments, each.sigma)
-            watch = Watch(title, arguments.steps, arguments.frames)
-            painted[title] = batch.paint(model, watch).cpu()
-            watch.close()
-            frames[title] = [*watch.frames, painted[title]] if arguments.frames else []
+            callback = FrameRecorder(title, arguments.steps, arguments.frames)
+            painted[title] = batch.paint(model, callback).cpu()
+            callback.close()
+            frames[title] = [*callback.frames, painted[title]] if arguments.frames else []
         rgb = _to_rgb(loads_rgb(configs[0], dataset))
         with staged(out, last=FILE_NAME) as stage:
-            results = _results(arguments, argv, given, batch, painted, dataset)
+            results = _results(arguments, argv, specs, batch, painted, dataset)
             _write_pictures(stage, batch, painted, frames, rgb, results)
             (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     for title, rows in results['quality'].items():
@@ -151,7 +151,7 @@ def run_synthesize(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Given:
+class ModelSpec:
     """A model of the command line.
 
     Attributes:
@@ -165,13 +165,13 @@ class Given:
     sigma: float | None
 
 
-def given_models(arguments: Namespace) -> list[Given]:
+def model_specs(arguments: Namespace) -> list[ModelSpec]:
     """Returns the models of the command line, the first one first.
 
     Raises:
         UserError: a ``--model`` of another form, or a deviation that is no number.
     """
-    models = [Given(arguments.config, arguments.checkpoint, arguments.smooth)]
+    models = [ModelSpec(arguments.config, arguments.checkpoint, arguments.smooth)]
     for words in arguments.model:
         if len(words) not in (2, 3):
             raise UserError(f'--model takes a config, a checkpoint, and at most a deviation; found {" ".join(words)}')
@@ -179,11 +179,11 @@ def given_models(arguments: Namespace) -> list[Given]:
             deviation = sigma(words[2]) if len(words) == 3 else arguments.smooth
         except ArgumentTypeError as error:
             raise UserError(f'--model: the deviation {error}') from None
-        models.append(Given(words[0], words[1], deviation))
+        models.append(ModelSpec(words[0], words[1], deviation))
     return models
 
 
-class Watch:
+class FrameRecorder:
     """A bar over the steps of one model with the mean loss, and some of its images.
 
     Args:
@@ -209,9 +209,9 @@ class Watch:
         self._bar.close()
 
 
-def _load_models(configs: Sequence[Config], given: Sequence[Given]) -> dict[str, nn.Module]:
+def _load_models(configs: Sequence[Config], specs: Sequence[ModelSpec]) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
-    for config, each in zip(configs, given, strict=True):
+    for config, each in zip(configs, specs, strict=True):
         segmentor = build_segmentor(config)
         load_weights(segmentor, each.checkpoint)
         first = next(iter(models.values()), segmentor)
@@ -255,7 +255,7 @@ def _to_rgb(loaded_rgb: bool) -> Callable[[Tensor], np.ndarray]:
 def _results(
     arguments: Namespace,
     argv: Sequence[str],
-    given: Sequence[Given],
+    specs: Sequence[ModelSpec],
     batch: Batch,
     painted: dict[str, Tensor],
     dataset: Any,
@@ -277,7 +277,7 @@ def _results(
         'task': arguments.task,
         'models': [
             {'title': title, **asdict(each), 'sha256': file_sha256(each.checkpoint)}
-            for title, each in zip(painted, given, strict=True)
+            for title, each in zip(painted, specs, strict=True)
         ],
         'settings': {
             **{
@@ -317,9 +317,9 @@ def _write_pictures(
     for m, images in enumerate(painted.values()):
         for n, image in enumerate(images):
             _as_picture(rgb(image)).save(stage / 'images' / f'model{m}_image{n}.png')
-    for m, kept in enumerate(frames.values()):
-        for n in range(len(batch.names) if kept else 0):
-            steps = [_as_picture(rgb(images[n])) for images in kept]
+    for m, sequence in enumerate(frames.values()):
+        for n in range(len(batch.names) if sequence else 0):
+            steps = [_as_picture(rgb(images[n])) for images in sequence]
             (stage / 'frames').mkdir(exist_ok=True)
             steps[0].save(
                 stage / 'frames' / f'model{m}_image{n}.gif',

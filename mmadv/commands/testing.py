@@ -28,14 +28,15 @@ from mmadv.commands.command_line import (
     require,
     set_local_rank,
 )
-from mmadv.commands.going_on import UNFINISHED, kept, opened, sole_run, without_resuming
 from mmadv.commands.provenance import decisive_versions, hardware, versions
+from mmadv.commands.resuming import UNFINISHED, exclusive_run, load_run, resume_hint, without_resuming
 from mmadv.commands.testing_options import check_combinations, default_out, parser, spec_of_arguments
+from mmadv.commands.weights import weights_of
+from mmadv.engine.attack_targets import parse_attack_target
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.data import build_dataset, first_line
 from mmadv.engine.scoring import evaluator_notes, loop_notes, scored_ignore_index
 from mmadv.engine.spec import EvaluationSpec, all_measurements, build_measurement, config_parts
-from mmadv.engine.targets import parse_target
 from mmadv.errors import UserError
 from mmadv.evaluation.result_store import ResultStore, write_records
 from mmadv.locks import temporary_folder
@@ -52,7 +53,6 @@ from mmadv.report.pictures import draw_example
 from mmadv.report.run import (
     FILE_NAME,
     AttackSettings,
-    CheckpointFile,
     ConfigText,
     DatasetFacts,
     Picture,
@@ -98,7 +98,7 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
     """
     set_local_rank(arguments)
     out = Path(arguments.out) if arguments.out else default_out(arguments, command)
-    config = opened(arguments, out)
+    config = load_run(arguments, out)
     spec = with_files(spec, arguments, config)
     start = time.perf_counter()
     with ExitStack() as stack:
@@ -107,18 +107,19 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
         join_processes_on_cpu(testing)
         runner = Runner.from_cfg(testing)
         name_failing_hooks(runner)
-        load_weights(unwrap(runner.model), arguments.checkpoint)
+        if arguments.checkpoint is not None:
+            load_weights(unwrap(runner.model), arguments.checkpoint)
         if spec.precision == 'float64':
             runner.model.double()
         loop, out = runner.test_loop, _agreed(out)
-        stack.enter_context(sole_run(arguments, out))
+        stack.enter_context(exclusive_run(arguments, out))
         settings = {**loop.settings(), 'versions': decisive_versions()}
         store = ResultStore(out / UNFINISHED, settings, out / RECORDS if arguments.resume else None)
         _discard(store, arguments)
-        loop.keep_results(store)
+        loop.resume_from(store)
         if arguments.resume and not loop.missing and _is_complete(out, store, arguments, loop.removed):
-            return _tell_complete(out)
-        with kept(store, out, command, argv):
+            return _print_complete(out)
+        with resume_hint(store, out, command, argv):
             runner.test()
             if not is_main_process():
                 return 0
@@ -128,7 +129,7 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
             print(f'{run_text(results)}\n')
             _write(out, results, loop)
         store.remove()
-    return _tell_failed(results.evaluation.failed)
+    return _print_failed(results.evaluation.failed)
 
 
 def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> EvaluationSpec:
@@ -146,7 +147,7 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
             load_checkpoint_file(source.checkpoint)
         source = replace(source, sha256=file_sha256(source.checkpoint))
     if spec.target:
-        parse_target(
+        parse_attack_target(
             spec.target, build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset').metainfo['classes']
         )
     notes = [*evaluator_notes(config.get('test_evaluator')), *loop_notes(config.get('test_cfg'))]
@@ -155,7 +156,7 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
         spec,
         measurements=all_measurements(spec.attack, [*named, *spec.measurements]),
         source=source,
-        checkpoint=CheckpointFile(arguments.checkpoint, file_sha256(arguments.checkpoint)),
+        checkpoint=weights_of(arguments, config),
         notes=tuple(notes),
         **config_parts(config),
     )
@@ -194,19 +195,19 @@ def _discard(store: ResultStore, arguments: Namespace) -> None:
 
 def _is_complete(out: Path, store: ResultStore, arguments: Namespace, removed: Sequence[str]) -> bool:
     """Returns whether the folder holds the results of this very run already, and of no image that was ``removed``."""
-    if store.begun or removed or not (out / FILE_NAME).is_file():
+    if store.has_results or removed or not (out / FILE_NAME).is_file():
         return False
     results = RunResults.load(out)
     return results.dataset.limit == arguments.limit and not results.evaluation.failed
 
 
-def _tell_complete(out: Path) -> int:
+def _print_complete(out: Path) -> int:
     if is_main_process():
         print(f'{run_text(RunResults.load(out))}\n\nnothing is left to do; results: {out}')
     return 0
 
 
-def _tell_failed(failed: Sequence[FailedImage]) -> int:
+def _print_failed(failed: Sequence[FailedImage]) -> int:
     """Lists the images that the model failed on, and returns the exit status."""
     if not failed:
         return 0
@@ -241,7 +242,7 @@ def config_for_testing(config: Config, arguments: Namespace, spec: EvaluationSpe
     config.default_hooks = {name: hook for name, hook in hooks.items() if name != 'visualization'}
     config.custom_hooks = [hook for hook in config.get('custom_hooks') or [] if _name(hook) not in TRAINING_HOOKS]
     config.test_cfg = {'type': 'AttackTestLoop', 'spec': spec, 'show': arguments.show}
-    metric = 'SEAMetric' if isinstance(spec.attack, WorstCase) else 'AttackMetric'
+    metric = 'EnsembleMetric' if isinstance(spec.attack, WorstCase) else 'AttackMetric'
     config.test_evaluator = {'type': metric, 'collect_device': 'gpu', 'ignore_index': scored_ignore_index(config)}
     if arguments.batch_size is not None:
         config.test_dataloader.batch_size = arguments.batch_size
@@ -318,7 +319,7 @@ def _write(out: Path, results: RunResults, loop: AttackTestLoop) -> None:
             )
             if not draw_file(stage / file, draw):
                 continue
-            pictures.append(Picture(file, example.name, example.index, loop.drawn.kinds[example.index]))
+            pictures.append(Picture(file, example.name, example.index, loop.collector.kinds[example.index]))
         results = replace(results, pictures=tuple(pictures))
         images_table(outcome.images).write_csv(stage / 'per_image.csv')
         classes_table(evaluation, fractions=True).write_csv(stage / 'per_class.csv')

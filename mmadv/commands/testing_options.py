@@ -27,7 +27,11 @@ def parser() -> Parser:
         example='mmadv test at/upernet_r18_pgd3_camvid.py work_dirs/at/iter_800.pth --attack sea --eps 4/255',
     )
     result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
-    result.add_argument('checkpoint', help='checkpoint of the model')
+    result.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint of the model; left out for a model that brings its weights, of Hugging Face or torchvision',
+    )
     result.add_argument(
         '--attack',
         required=True,
@@ -152,15 +156,15 @@ def chosen_measurements(arguments: Namespace) -> list[Measurement]:
     """
     chosen = []
     for kind in MEASUREMENTS.values():
-        given = {option: getattr(arguments, option.attribute) for option in kind.options}
-        given = {option: value for option, value in given.items() if value is not None and value is not False}
-        if not given:
+        values = {option: getattr(arguments, option.attribute) for option in kind.options}
+        values = {option: value for option, value in values.items() if value is not None and value is not False}
+        if not values:
             continue
         asking = kind.options[0]
-        if asking not in given:
+        if asking not in values:
             what = f'{asking.flag} {asking.settings.get("metavar", "")}'.strip()
-            raise UserError(f'{next(iter(given)).flag} is for {what}; give that, or leave it out')
-        chosen.append(kind(**{option.argument: value for option, value in given.items() if option.argument}))
+            raise UserError(f'{next(iter(values)).flag} is for {what}; give that, or leave it out')
+        chosen.append(kind(**{option.argument: value for option, value in values.items() if option.argument}))
     return chosen
 
 

@@ -103,7 +103,7 @@ def _train(config: Config, arguments: Namespace) -> None:
         # Resuming loads without strictness: weights that do not fit would leave a part of the model random.
         load_weights(model, checkpoint)
     else:
-        _tell_matched(config, model)
+        _print_matched(config, model)
     del model
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     _name_unreadable_files(runner)
@@ -190,7 +190,7 @@ def _check_parts(config: Config) -> nn.Module:
     return built
 
 
-def _tell_matched(config: Config, model: nn.Module) -> None:
+def _print_matched(config: Config, model: nn.Module) -> None:
     """Prints how many weights the checkpoints hold that the model starts from, which are loaded without strictness.
 
     Raises:

@@ -19,8 +19,9 @@ from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.context import RunContext
 from mmadv.engine.data import Selection, dataset_of, evenly_spaced
 from mmadv.engine.determinism import check_deterministic
-from mmadv.engine.examples import Examples, displayed, loads_rgb
+from mmadv.engine.example_collector import ExampleCollector, displayed, loads_rgb
 from mmadv.engine.image_space import attack_image_files
+from mmadv.engine.label_map import label_map_notes
 from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.predictor import ImageFailed, PredictedGroup, Predictor
 from mmadv.engine.progress import Progress
@@ -50,7 +51,7 @@ class AttackTestLoop(TestLoop):
     prediction, where a single attack has the one member 'attack'; ``attack``, a dict of ``title``,
     ``ignore_index``, ``void``, the labels that are neither a class nor ignored, and ``passes``, radius -> (forward,
     backward); and ``attack_record``, its ``ImageRecord``.
-    The evaluator needs ``AttackMetric`` or, for ensembles, ``SEAMetric``.
+    The evaluator needs ``AttackMetric`` or, for ensembles, ``EnsembleMetric``.
 
     Noise is keyed by ``seed`` and the image's name, so that results depend neither on batch size nor on order
     or number of processes, beyond the arithmetic of the model. At radius 0 the clean prediction is reported as it is.
@@ -105,7 +106,7 @@ class AttackTestLoop(TestLoop):
         spec: EvaluationSpec | None = None,
     ) -> None:
         if spec is None:
-            given = spec_from_arguments(
+            base_spec = spec_from_arguments(
                 attack=attack,
                 radii=tuple(radii),
                 seed=seed,
@@ -116,7 +117,7 @@ class AttackTestLoop(TestLoop):
                 source=source,
                 measurements=measurements,
             )
-            spec = replace(given, **config_parts(runner.cfg))
+            spec = replace(base_spec, **config_parts(runner.cfg))
         elif not isinstance(spec, EvaluationSpec):
             raise UserError(f'AttackTestLoop.spec must be an EvaluationSpec; found {shown(spec)}')
         dataset = _dataset(dataloader)
@@ -125,7 +126,7 @@ class AttackTestLoop(TestLoop):
         indexes = self.selection.indexes
         sample = {indexes[i] for i in evenly_spaced(len(indexes), show)} if show else set()
         self.show = show
-        self.drawn = Examples(sample, show // 2, rgb=loads_rgb(runner.cfg, dataset))
+        self.collector = ExampleCollector(sample, show // 2, rgb=loads_rgb(runner.cfg, dataset))
         self.examples: list[Example] = []
         self.seconds = {'clean': 0.0, **dict.fromkeys(spec.attacks, 0.0)}
         self.store: ResultStore | None = None
@@ -145,13 +146,14 @@ class AttackTestLoop(TestLoop):
             *step_notes(spec.attack, spec.attacks),
             *caveats(segmentor),
             *disagreement(head, self.ignore_index),
+            *label_map_notes(segmentor, dataset.metainfo),
             *self.spec.notes,
         ]
 
     @property
     def context(self) -> RunContext:
         """Returns what measurements may use of the run."""
-        return RunContext(self.spec, self.predictor, self.selection, self.drawn.rgb, self.show, self.store)
+        return RunContext(self.spec, self.predictor, self.selection, self.collector.rgb, self.show, self.store)
 
     def settings(self) -> dict[str, Any]:
         """Returns what must be the same when the run is resumed, fit for JSON."""
@@ -162,7 +164,7 @@ class AttackTestLoop(TestLoop):
         }
         return {**self.spec.settings(), 'dataset': facts, 'ignore_index': self.ignore_index}
 
-    def keep_results(self, store: ResultStore) -> int:
+    def resume_from(self, store: ResultStore) -> int:
         """Makes the run write to a store as it goes and leave out the images it holds; returns the number of those.
 
         To be called before ``run``, by all processes. Images to be shown whose arrays the store lacks are done again.
@@ -173,7 +175,7 @@ class AttackTestLoop(TestLoop):
         """
         metrics = [metric for metric in self.evaluator.metrics if isinstance(metric, AttackMetric)]
         if len(metrics) != len(self.evaluator.metrics):
-            raise UserError('results that are kept need AttackMetric or SEAMetric alone; take other metrics out')
+            raise UserError('results that are kept need AttackMetric or EnsembleMetric alone; take other metrics out')
         self.store = store
         seen = all_gather_object(store.records())  # of several machines, each may see its own part
         by_name = {str(record.get('image')): rank for rank in reversed(range(len(seen))) for record in seen[rank]}
@@ -182,8 +184,8 @@ class AttackTestLoop(TestLoop):
             check_record(record, self.predictor.num_classes, str(store.folder))
         names = {index: self.selection.name(index) for index in self.selection.indexes}
         known = {index: by_name[name] for index, name in names.items() if name in by_name}
-        found = {index: {**records[names[index]], 'index': index} for index in known}
-        stored = {index: ImageRecord.from_json(record, str(store.folder)) for index, record in found.items()}
+        by_index = {index: {**records[names[index]], 'index': index} for index in known}
+        stored = {index: ImageRecord.from_json(record, str(store.folder)) for index, record in by_index.items()}
         self.removed = self.selection.removed(records)
         verdict: list[str | None] = [None]
         if is_main_process():
@@ -194,8 +196,10 @@ class AttackTestLoop(TestLoop):
         if self.removed:
             self.caveats.append(_removed_text(self.removed))
         self.missing = [index for index in self.selection.indexes if index not in stored]
-        lost = {i for i, record in stored.items() if not all(m.holds(self.context, record) for m in self._measured)}
-        redone = self.drawn.adopt(stored, store) | set.intersection(*all_gather_object(lost))
+        incomplete = {
+            i for i, record in stored.items() if not all(m.holds(self.context, record) for m in self._measured)
+        }
+        redone = self.collector.adopt(stored, store) | set.intersection(*all_gather_object(incomplete))
         done = {index: record for index, record in stored.items() if index not in redone}
         for metric in metrics:
             metric.adopt(record for index, record in done.items() if known[index] == get_rank())
@@ -221,7 +225,7 @@ class AttackTestLoop(TestLoop):
             self.progress.close()
             if self.store is not None:
                 self.store.close()
-        self.examples = self.drawn.gather()
+        self.examples = self.collector.gather()
         if is_main_process():
             self._summarise()
         return metrics
@@ -237,8 +241,8 @@ class AttackTestLoop(TestLoop):
             if measurement.of_run:
                 self.summaries[measurement.name] = summary
             else:
-                found = {**outcome.evaluation.measurements, measurement.name: summary}
-                outcome = outcome._replace(evaluation=replace(outcome.evaluation, measurements=found))
+                summaries = {**outcome.evaluation.measurements, measurement.name: summary}
+                outcome = outcome._replace(evaluation=replace(outcome.evaluation, measurements=summaries))
         self.outcome = outcome
 
     @property
@@ -261,7 +265,7 @@ class AttackTestLoop(TestLoop):
             if self.store is not None:
                 self.store.append(record.to_json())
         self.evaluator.process(data_samples=batch['data_samples'], data_batch=batch)
-        self.drawn.keep((sample.metainfo['sample_idx'] for sample in batch['data_samples']), self.store)
+        self.collector.keep((sample.metainfo['sample_idx'] for sample in batch['data_samples']), self.store)
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=batch, outputs=batch['data_samples'])
         self.progress.advance(len(samples))
 
@@ -326,7 +330,7 @@ class AttackTestLoop(TestLoop):
 
     def _take(self, samples: list[Any], predicted: PredictedGroup, values: list[dict[str, Any]]) -> None:
         """Writes what was predicted into the samples, the examples, the sums and the times."""
-        examples = self.drawn.start(samples, predicted)
+        examples = self.collector.start(samples, predicted)
         for sample, prediction, measured in zip(samples, predicted.clean, values, strict=True):
             sample.pred_sem_seg = PixelData(data=prediction[None])
             sample.set_field({}, 'adversarial')
@@ -342,7 +346,7 @@ class AttackTestLoop(TestLoop):
                 if attacked.reached is not None:
                     sample.attack['reached'][radius] = attacked.reached[i]
                 if i in examples and attacked.images is not None:
-                    examples[i].adversarial[radius] = displayed(attacked.images[i], self.drawn.rgb)
+                    examples[i].adversarial[radius] = displayed(attacked.images[i], self.collector.rgb)
                     examples[i].attacked[radius] = attacked.worst[i].numpy()
             self._count(radius, attacked.worst, predicted)
             self.seconds[radius] += attacked.seconds

@@ -40,10 +40,10 @@ def in_order(dataloader: dict[str, Any], *, round_up: bool) -> dict[str, Any]:
             samples, a ``Selection``, are then dealt to the processes by their cost.
     """
     dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
-    kept = {key: value for key, value in dataloader.items() if key not in dropped}
+    settings = {key: value for key, value in dataloader.items() if key not in dropped}
     default = {'type': 'mmengine.DefaultSampler', 'shuffle': False, 'round_up': True}
-    kept = without_idle_workers(kept)
-    return {'batch_size': 1, **kept, 'sampler': default if round_up else {'type': 'mmengine.CostSampler'}}
+    settings = without_idle_workers(settings)
+    return {'batch_size': 1, **settings, 'sampler': default if round_up else {'type': 'mmengine.CostSampler'}}
 
 
 def without_idle_workers(dataloader: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def attack_batch(
             result = attack(model, images, labels, seeds=[seeds[i] for i in group], ignore_index=model.ignore_index)
         except NonFinite as error:
             raise UserError(
-                f'{sample_names(mine)[error.index]}: {error.finding} at iteration '
+                f'{sample_names(mine)[error.index]}: {error.description} at iteration '
                 f'{error.iteration} of {type(attack).__name__}; lower the learning rate, and check the weights'
             ) from error
         valid = labels != model.ignore_index

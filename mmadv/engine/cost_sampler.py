@@ -16,7 +16,7 @@ from mmadv.engine.data import Selection, leaves
 from mmadv.fields import NotNegative, checked
 
 
-def dealt(costs: Sequence[int], number: int) -> list[list[int]]:
+def split_by_cost(costs: Sequence[int], number: int) -> list[list[int]]:
     """Returns the positions that each of some processes gets, in order, with sums of costs as equal as dealing goes.
 
     The dearest goes first, each to the process that has least so far (longest processing time first; Graham, 1969):
@@ -74,7 +74,7 @@ class CostSampler(Sampler):
         """Returns the positions that this process has."""
         if self._share is None:
             costs = image_costs(self.dataset) if self.processes > 1 else [1] * len(self.dataset)
-            self._share = dealt(costs, self.processes)[self.rank]
+            self._share = split_by_cost(costs, self.processes)[self.rank]
         return self._share
 
     def __iter__(self) -> Iterator[int]:

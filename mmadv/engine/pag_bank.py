@@ -52,7 +52,7 @@ def shared_bank(make: Callable[[], ClassBank]) -> ClassBank:
     return bank
 
 
-def kept_bank(path: Path, key: str, make: Callable[[], ClassBank]) -> ClassBank:
+def cached_bank(path: Path, key: str, make: Callable[[], ClassBank]) -> ClassBank:
     """Returns the bank of a file, which is made and written first unless it is there under the same key.
 
     The file appears whole or not at all. One that cannot be read is made anew, and said so.
@@ -107,12 +107,12 @@ def raw_pictures(dataset: Any, seed: int, limit: int | None = None) -> Iterator[
 def _loading(dataset: Any) -> Callable[[dict], dict]:
     """Returns the part of a dataset's pipeline that loads."""
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
-    kept = [transform for transform in transforms if type(transform).__name__.startswith('Load')]
-    if not kept:
+    loaders = [transform for transform in transforms if type(transform).__name__.startswith('Load')]
+    if not loaders:
         raise UserError('PAGTargetHook: the training pipeline has no Load... transform; load images and labels in it')
 
     def load(results: dict) -> dict:
-        for transform in kept:
+        for transform in loaders:
             results = transform(results)
         return results
 

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from mmadv.attacks import derive_seed
-from mmadv.engine.pag_bank import kept_bank, raw_pictures, shared_bank
+from mmadv.engine.pag_bank import cached_bank, raw_pictures, shared_bank
 from mmadv.errors import UserError, nearest
 from mmadv.fields import NotNegative, Positive, checked
 from mmadv.models.adapter import unwrap
@@ -122,7 +122,7 @@ class PAGTargetHook(Hook):
             _check_complete(bank, request, dataset.metainfo['classes'], looked)
             return bank
 
-        return kept_bank(Path(runner.work_dir) / BANK_FILE, key, make)
+        return cached_bank(Path(runner.work_dir) / BANK_FILE, key, make)
 
 
 def _check_complete(bank: ClassBank, request: BankRequest, names: Sequence[str], images: int) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmadv.attacks import Attack, NonFinite, WorstCase, derive_seed
 from mmadv.checkpoints.loading import load_weights
+from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
 from mmadv.engine.spec import EvaluationSpec
-from mmadv.engine.targets import Target, aimed, parse_target
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels, unwrap
 from mmadv.models.building import build_segmentor
@@ -114,7 +114,7 @@ class Predictor:
     num_classes: int
     ignore_index: int | None = None
     source: EncoderDecoder | None = None
-    target: Target | None = None
+    target: AttackTarget | None = None
 
     @classmethod
     def of(
@@ -132,9 +132,11 @@ class Predictor:
             UserError: an attack that cannot be aimed at the target, or a source that cannot be loaded.
         """
         attacks = spec.attacks
-        target = parse_target(spec.target, classes) if spec.target else None
+        target = parse_attack_target(spec.target, classes) if spec.target else None
         if target is not None:
-            attacks = {radius: attack and aimed(attack, targeted=target.targeted) for radius, attack in attacks.items()}
+            attacks = {
+                radius: attack and with_targeted(attack, targeted=target.targeted) for radius, attack in attacks.items()
+            }
         return cls(
             segmentor,
             attacks,
@@ -246,22 +248,22 @@ class Predictor:
             position = rows[error.index]
             raise ImageFailed(
                 position,
-                f'{error.finding} for the image {names[position]} at iteration '
+                f'{error.description} for the image {names[position]} at iteration '
                 f'{error.iteration} of {self.title} with radius {radius}; check the checkpoint and the precision',
             ) from error
 
-        def all_rows(found: Tensor, others: Tensor) -> Tensor:
-            whole = others.to(found.device, found.dtype).clone()
-            whole[rows] = found
+        def all_rows(part: Tensor, others: Tensor) -> Tensor:
+            whole = others.to(part.device, part.dtype).clone()
+            whole[rows] = part
             return whole
 
         worst = all_rows(result.predictions, clean).cpu()
         members = {name: all_rows(member.predictions, clean).cpu() for name, member in result.members.items()}
         none = torch.zeros(len(images), dtype=torch.int64)
         whole = all_rows(result.images, images)
-        found = {'attack': whole}
+        member_images = {'attack': whole}
         if result.members and self.source is not None:
-            found = {name: all_rows(member.images, images) for name, member in result.members.items()}
+            member_images = {name: all_rows(member.images, images) for name, member in result.members.items()}
         return AttackedAtRadius(
             members or {'attack': worst},
             worst,
@@ -269,7 +271,7 @@ class Predictor:
             all_rows(result.forward_passes, none),
             all_rows(result.backward_passes, none),
             time.perf_counter() - start,
-            found,
+            member_images,
         )
 
     def _transfer(self, attacked: AttackedAtRadius, model: SegmentorAdapter, labels: Tensor, names: list[str]) -> None:

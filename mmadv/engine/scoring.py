@@ -56,7 +56,7 @@ def evaluator_notes(evaluator: Any) -> list[str]:
         wanted = metric.get('iou_metrics', 'mIoU')
         others = [name for name in ([wanted] if isinstance(wanted, str) else wanted) if name != 'mIoU']
         settings = [key for key in metric if key not in (*FOLLOWED, 'iou_metrics')]
-        if not str(metric.get('type')).endswith(('IoUMetric', 'AttackMetric', 'SEAMetric')):
+        if not str(metric.get('type')).endswith(('IoUMetric', 'AttackMetric', 'EnsembleMetric', 'SEAMetric')):
             notes.append(f'test_evaluator: {metric.get("type")} is not computed here, but aAcc, mAcc and mIoU are')
         elif others:
             notes.append(f'test_evaluator: {", ".join(others)} is not computed here, but aAcc, mAcc and mIoU are')

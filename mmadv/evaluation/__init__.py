@@ -1,8 +1,8 @@
 """Metrics of attack evaluations, as MMEngine metrics over :mod:`mmadv.robustness`."""
 
 from mmadv.evaluation.attack_metric import AttackMetric
+from mmadv.evaluation.ensemble_metric import EnsembleMetric
 from mmadv.evaluation.image_record import FailedRecord, ImageRecord, Records
 from mmadv.evaluation.result_store import ResultStore
-from mmadv.evaluation.sea_metric import SEAMetric
 
-__all__ = ['AttackMetric', 'FailedRecord', 'ImageRecord', 'Records', 'ResultStore', 'SEAMetric']
+__all__ = ['AttackMetric', 'EnsembleMetric', 'FailedRecord', 'ImageRecord', 'Records', 'ResultStore']

@@ -173,7 +173,7 @@ class AttackMetric(BaseMetric):
         """Returns the counts that stand for the attack, and the index of the member they are from, per image."""
         if len(members) != 1:
             raise UserError(
-                f'AttackMetric measures single attacks, found the members {", ".join(members)}; use SEAMetric'
+                f'AttackMetric measures single attacks, found the members {", ".join(members)}; use EnsembleMetric'
             )
         (counts,) = members.values()
         return counts, np.zeros(len(counts), dtype=np.int64)

@@ -80,9 +80,9 @@ def first_difference(then: Any, now: Any, path: str = '') -> str | None:
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for key in [*then, *(key for key in now if key not in then)]:
             inner = f'{path}.{key}' if path else str(key)
-            found = first_difference(then.get(key), now.get(key), inner)
-            if found:
-                return found
+            difference = first_difference(then.get(key), now.get(key), inner)
+            if difference:
+                return difference
         return None
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         pairs = enumerate(zip(then, now, strict=True))
@@ -109,7 +109,7 @@ class ResultStore:
         self._synced = 0.0
 
     @property
-    def begun(self) -> bool:
+    def has_results(self) -> bool:
         """Whether an unfinished run has left results here."""
         return any(len(decode_lines(_content(path))[0]) > 1 for path in self._files())
 
@@ -178,7 +178,7 @@ class ResultStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
-            self._tell(path, f'cannot be read ({type(error).__name__}: {error})')
+            self._warn(path, f'cannot be read ({type(error).__name__}: {error})')
             return None
 
     def close(self) -> None:
@@ -208,10 +208,10 @@ class ResultStore:
             # Without the settings nobody knows what the results were made with.
             damaged += len(values)
             values = []
-        damaged += _lost(values)
+        damaged += _missing_records(values)
         self.damaged += damaged
         if damaged:
-            self._tell(path, f'holds {damaged} damaged line{"s" if damaged > 1 else ""}')
+            self._warn(path, f'holds {damaged} damaged line{"s" if damaged > 1 else ""}')
         if not values:
             return {}
         check_header(values[0], str(path))
@@ -225,7 +225,7 @@ class ResultStore:
             )
         return {str(record.get('image', record['index'])): record for record in values[1:]}
 
-    def _tell(self, path: Path, what: str) -> None:
+    def _warn(self, path: Path, what: str) -> None:
         """Says once, and from one process of a machine, that a file has lost results."""
         if path not in self._told and os.environ.get('LOCAL_RANK', '0') == '0':
             print(printable(f'{path} {what}; what is lost is computed again'), file=sys.stderr)
@@ -292,11 +292,11 @@ def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     check_header(values[0], str(path))
     for record in values[1:]:
         check_index(record, str(path))
-    lost = _lost(values)
-    if lost:
+    missing = _missing_records(values)
+    if missing:
         raise UserError(
-            f'results per image {path} are cut short: {lost} of {values[0]["records"]} images are missing; mend them '
-            'by running mmadv test with --resume'
+            f'results per image {path} are cut short: {missing} of {values[0]["records"]} images are missing; mend '
+            'them by running mmadv test with --resume'
         )
     return values[0]['settings'], values[1:]
 
@@ -309,7 +309,7 @@ def _content(path: Path) -> bytes:
         raise UserError(f'results per image {path} cannot be read: {error.strerror}; run mmadv test again') from None
 
 
-def _lost(values: Sequence[Any]) -> int:
+def _missing_records(values: Sequence[Any]) -> int:
     """Returns how many results a complete run's file lacks; files that do not say their number lack none."""
     header = values[0] if values and isinstance(values[0], dict) else {}
     number = header.get('records')

@@ -81,7 +81,7 @@ def head_ignore_index(segmentor: nn.Module) -> int:
 def caveats(segmentor: nn.Module) -> list[str]:
     """Returns a sentence for each part of a segmentor that an attack does not see through as it is."""
     kinds = {type(module) for module in segmentor.modules()}
-    sentences = [text for kind, text in CAVEATS.items() if any(issubclass(found, kind) for found in kinds)]
+    sentences = [text for kind, text in CAVEATS.items() if any(issubclass(present, kind) for present in kinds)]
     head = last_head(segmentor)
     if gives_scores(head):
         sentences.append(
@@ -224,10 +224,10 @@ class SegmentorAdapter(PixelModel):
             raise UserError(
                 f'{kind.__name__} predicts in a way of its own (predict or postprocess_result) and cannot be attacked'
             )
-        found = {geometry(sample) for sample in data_samples}
-        if len(found) != 1:
+        geometries = {geometry(sample) for sample in data_samples}
+        if len(geometries) != 1:
             raise UserError(
-                f'an adapter takes samples of one geometry; found {len(found)}; group the samples by size and flip'
+                f'an adapter takes samples of one geometry; found {len(geometries)}; group the samples by size and flip'
             )
         self._meta = dict(data_samples[0].metainfo)
         self.name = batches.sample_names(data_samples)[0]

@@ -202,7 +202,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
                 adversarial = self.attack.perturb(model, images, labels, seeds=seeds, ignore_index=model.ignore_index)
             except NonFinite as error:
                 raise UserError(
-                    f'{names[chosen[error.index]]}: {error.finding} at iteration '
+                    f'{names[chosen[error.index]]}: {error.description} at iteration '
                     f'{error.iteration} of the attack in training iteration {key[1]}; lower the learning rate, '
                     'and check the weights and the normalisation'
                 ) from error
@@ -213,9 +213,9 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         seed, iteration, call = key
         generator = torch.Generator().manual_seed(derive_seed('choice', seed, 0, iteration, call))
         whole = torch.rand(len(inputs) * get_world_size(), generator=generator, dtype=torch.float64)
-        drawn = whole[[place_in_whole_batch(index) for index in range(len(inputs))]] < self.prob
+        selected = whole[[place_in_whole_batch(index) for index in range(len(inputs))]] < self.prob
         groups: dict[tuple[int, ...], list[int]] = {}
-        for index in drawn.nonzero().flatten().tolist():
+        for index in selected.nonzero().flatten().tolist():
             groups.setdefault(tuple(inputs[index].shape), []).append(index)
         return list(groups.values())
 

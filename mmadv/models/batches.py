@@ -69,8 +69,8 @@ def check_labels(labels: Sequence[Tensor], names: Sequence[str], num_classes: in
     for label, name in zip(labels, names, strict=True):
         wrong = (label != ignore_index) & ((label < 0) | (label >= num_classes))
         if bool(wrong.any()):
-            found = torch.unique(label[wrong]).tolist()
-            listed = ', '.join(map(str, found[:5])) + (', ...' if len(found) > 5 else '')
+            values = torch.unique(label[wrong]).tolist()
+            listed = ', '.join(map(str, values[:5])) + (', ...' if len(values) > 5 else '')
             raise UserError(
                 f'{name}: labels must be below {num_classes}, the number of classes, or {ignore_index}, which is '
                 f'ignored; found {listed}; check num_classes, reduce_zero_label and the label files'

@@ -79,14 +79,14 @@ def collect_bank(pictures: Iterable[tuple[np.ndarray, np.ndarray]], request: Ban
             wanted = int(k) in crops and k != request.ignore_index and pixels >= SMALLEST_REGION
             if wanted and len(crops[int(k)]) < request.per_class:
                 crops[int(k)].append(crop_around(image, labels, int(k), request.size))
-        if all(len(found) == request.per_class for found in crops.values()):
+        if all(len(class_crops) == request.per_class for class_crops in crops.values()):
             break
-    channels = next((found[0].shape[2] for found in crops.values() if found), 3)
+    channels = next((class_crops[0].shape[2] for class_crops in crops.values() if class_crops), 3)
     examples = np.zeros((request.num_classes, request.per_class, *request.size, channels), np.uint8)
     counts = torch.zeros(request.num_classes, dtype=torch.int64)
-    for k, found in crops.items():
-        counts[k] = len(found)
-        for m, crop in enumerate(found):
+    for k, class_crops in crops.items():
+        counts[k] = len(class_crops)
+        for m, crop in enumerate(class_crops):
             examples[k, m] = crop
     return ClassBank(torch.from_numpy(examples.transpose(0, 1, 4, 2, 3).copy()), counts)
 

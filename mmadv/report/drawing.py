@@ -25,7 +25,7 @@ def draw_file(path: Path, draw: Callable[[], None]) -> bool:
         draw()
     except Exception as error:
         path.unlink(missing_ok=True)
-        _tell(path.name, error)
+        _warn_not_drawn(path.name, error)
         return False
     return True
 
@@ -40,11 +40,11 @@ def draw_svgs(name: str, draw: Callable[[], list[str]]) -> list[str]:
     try:
         return draw()
     except Exception as error:
-        _tell(name, error)
+        _warn_not_drawn(name, error)
         return []
 
 
-def _tell(name: str, error: Exception) -> None:
+def _warn_not_drawn(name: str, error: Exception) -> None:
     reason = (str(error).strip().splitlines() or [''])[0]
     what = f'{name} could not be drawn ({type(error).__name__}: {reason})'
     print(printable(f'note: {what}; no number depends on it'), file=sys.stderr)

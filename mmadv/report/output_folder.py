@@ -213,17 +213,17 @@ def _other_names(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _move(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.replace(source, target)
+        os.replace(source, destination)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = target.with_name(f'.mmadv-{uuid.uuid4().hex}')
+        temporary = destination.with_name(f'.mmadv-{uuid.uuid4().hex}')
         try:
             shutil.copyfile(source, temporary)
-            os.replace(temporary, target)
+            os.replace(temporary, destination)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -165,8 +165,8 @@ class RunResults(Schema):
         changed = {measurement.name: measurement.to_json(summary)}
         if measurement.of_run:
             return replace(self, measurements={**self.measurements, **changed})
-        found = {**self.evaluation.measurements, **changed}
-        return replace(self, evaluation=replace(self.evaluation, measurements=found))
+        measurements = {**self.evaluation.measurements, **changed}
+        return replace(self, evaluation=replace(self.evaluation, measurements=measurements))
 
     def write(self, folder: Path) -> None:
         """Writes ``results.json`` into a folder; numbers must be finite, undefined ones None."""

@@ -119,9 +119,9 @@ def read_json(value: Any, hint: Any, where: str) -> Any:
     if _is_schema(hint):
         return hint.from_json(value, where)
     if not inner_schemas(hint):
-        found = mismatch(value, hint)
-        if found is not None:
-            raise InvalidValue(f'{where}{found.path} must be {found.expected}; found {shown(found.value)}')
+        misfit = mismatch(value, hint)
+        if misfit is not None:
+            raise InvalidValue(f'{where}{misfit.path} must be {misfit.expected}; found {shown(misfit.value)}')
         return _tuples(value, hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):

@@ -86,9 +86,10 @@ def wins_table(name: str, evaluation: Evaluation) -> Table | None:
     wins = {radius: result.wins for radius, result in evaluation.attacked.items() if result.wins}
     if not wins:
         return None
-    members = dict.fromkeys(member for found in wins.values() for member in found)
+    members = dict.fromkeys(member for radius_wins in wins.values() for member in radius_wins)
     rows = tuple(
-        (member, *(f'{found[member].worst} ({found[member].alone})' for found in wins.values())) for member in members
+        (member, *(f'{radius_wins[member].worst} ({radius_wins[member].alone})' for radius_wins in wins.values()))
+        for member in members
     )
     title = f'On how many of {evaluation.images} images an attack is the worst (in brackets: it alone)'
     return Table(('attack', *wins), rows, text_columns=1, caption=prefix(name) + title)

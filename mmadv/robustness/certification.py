@@ -225,9 +225,9 @@ def certified_counts(
         raise UserError(f'classes must lie in [0, {num_classes}), found values from {classes.min()} to {classes.max()}')
     predicted = np.where(certified, classes, num_classes)[None]
     counts = count(predicted, labels[None], num_classes + 1, ignore_index)
-    kept = Counts(*(area[:, :num_classes] for area in (counts.intersection, counts.prediction, counts.label)))
+    known = Counts(*(area[:, :num_classes] for area in (counts.intersection, counts.prediction, counts.label)))
     abstained = np.bincount(labels[~certified & (labels != ignore_index)], minlength=num_classes)
-    return kept, abstained[None]
+    return known, abstained[None]
 
 
 @checked

@@ -59,8 +59,8 @@ def _lowest_ratios(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         choice = slack.argmin(axis=1)
         least = slack[images, choice, classes].sum(axis=0)
         lower = ratio + np.minimum(least, 0) / smallest
-        found = part[images, choice, classes].sum(axis=0) / whole[images, choice, classes].sum(axis=0)
-        if (ratio - found <= 1e-14).all():
+        candidate = part[images, choice, classes].sum(axis=0) / whole[images, choice, classes].sum(axis=0)
+        if (ratio - candidate <= 1e-14).all():
             break
-        ratio = np.minimum(ratio, found)
+        ratio = np.minimum(ratio, candidate)
     return np.clip(lower, 0, 1)

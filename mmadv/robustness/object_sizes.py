@@ -37,8 +37,8 @@ def label_regions(label: np.ndarray, ignore_index: int = 255) -> tuple[np.ndarra
     for value, place in enumerate(ndimage.find_objects(classes), start=1):
         if place is None:
             continue
-        found, count = ndimage.label(classes[place] == value, structure=NEIGHBOURS)
-        regions[place] += np.where(found > 0, found + number, 0)
+        numbered, count = ndimage.label(classes[place] == value, structure=NEIGHBOURS)
+        regions[place] += np.where(numbered > 0, numbered + number, 0)
         number += count
     return regions, number
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmadv.attacks.attack import Wrapper
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.checks import check_radius, check_sigma
 from mmadv.attacks.pgd import PGD
-from mmadv.attacks.problem import Problem
 from mmadv.attacks.randomness import derive_seed, normal_noise
-from mmadv.attacks.result import Found
+from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
 from mmadv.fields import WrittenRadius, checked
@@ -64,14 +64,14 @@ class SmoothAdv(Wrapper):
     def with_radius(self, radius: WrittenRadius) -> SmoothAdv:
         return dataclasses.replace(self, attack=self.attack.with_threat(self.attack.threat.with_radius(radius)))
 
-    def run(self, problem: Problem, start: Tensor | None = None) -> Found:
-        check_radius(self.attack.threat, problem.images)
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        check_radius(self.attack.threat, context.images)
         smoothed = SmoothedModel(
-            problem.model, sigma=self.sigma, samples=self.samples, noise='fixed', image_seeds=problem.seeds
+            context.model, sigma=self.sigma, samples=self.samples, noise='fixed', image_seeds=context.seeds
         )
-        part = problem.of_model(smoothed)
+        part = context.of_model(smoothed)
         adversarial = self.attack.run(part, start).images
-        problem.forward_passes[problem.rows] += self.samples * part.forward_passes
-        problem.backward_passes[problem.rows] += self.samples * part.backward_passes
-        noise = normal_noise(adversarial, [derive_seed('training noise', seed) for seed in problem.seeds])
-        return Found((adversarial + self.sigma * noise).clamp(0, 1))
+        context.forward_passes[context.rows] += self.samples * part.forward_passes
+        context.backward_passes[context.rows] += self.samples * part.backward_passes
+        noise = normal_noise(adversarial, [derive_seed('training noise', seed) for seed in context.seeds])
+        return AttackOutput((adversarial + self.sigma * noise).clamp(0, 1))

@@ -75,9 +75,9 @@ class SmoothedModel(nn.Module):
         for name, value in (('samples', samples), ('draws_per_pass', draws_per_pass)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f'SmoothedModel: {name} must be a positive integer; found {value!r}')
-        for what, given, known in (('output', output, OUTPUTS), ('noise', noise, NOISE)):
-            if given not in known:
-                raise UserError(f"SmoothedModel: unknown {what} '{given}'{nearest(str(given), known)}")
+        for what, choice, known in (('output', output, OUTPUTS), ('noise', noise, NOISE)):
+            if choice not in known:
+                raise UserError(f"SmoothedModel: unknown {what} '{choice}'{nearest(str(choice), known)}")
         self.model = model
         self.sigma = float(sigma)
         self.samples = samples

@@ -2,7 +2,7 @@
 
 from mmadv.synthesis.class_gaussian import ClassGaussian
 from mmadv.synthesis.descent import Descent, ball
-from mmadv.synthesis.painting import corrupt, generate, inpaint, target
+from mmadv.synthesis.painting import corrupt, generate, inpaint, move_to_class
 from mmadv.synthesis.quality import mean_absolute_error, psnr, ssim
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     'generate',
     'inpaint',
     'mean_absolute_error',
+    'move_to_class',
     'psnr',
     'ssim',
-    'target',
 ]

@@ -16,7 +16,7 @@ from mmadv.attacks.steps import warn_of_short_steps
 from mmadv.errors import UserError
 from mmadv.fields import Positive, Radius, WrittenRadius, checked, checked_exactly
 
-Watcher = Callable[[int, Tensor, Tensor], None]
+StepCallback = Callable[[int, Tensor, Tensor], None]
 
 
 @checked_exactly
@@ -50,7 +50,7 @@ class Descent:
         start: Images,
         *,
         centre: Images | None = None,
-        watch: Watcher | None = None,
+        callback: StepCallback | None = None,
     ) -> Tensor:
         """Returns the images after the last step, (N, C, h, w) in [0, 1].
 
@@ -59,7 +59,7 @@ class Descent:
             loss: (images, logits) -> (N,) what is minimised, each image by itself.
             start: (N, C, h, w) in [0, 1].
             centre: (N, C, h, w) in [0, 1], of the ball; the start by default.
-            watch: called with the step, the images and their losses (N,) before every step.
+            callback: called with the step, the images and their losses (N,) before every step.
 
         Raises:
             UserError: images that are not in [0, 1], or a loss or gradient that is not finite.
@@ -82,8 +82,8 @@ class Descent:
                 for what, fine in zip(('loss', 'gradient'), finite, strict=True):
                     if not fine:
                         raise UserError(f'the {what} is not finite at step {step}; check the checkpoint')
-                if watch is not None:
-                    watch(step, images.detach(), losses.detach())
+                if callback is not None:
+                    callback(step, images.detach(), losses.detach())
                 images = threat.project(threat.step(images.detach(), -gradient, float(self.step_size)), centre)
         return images.detach()
 

@@ -20,7 +20,7 @@ from mmadv.fields import IgnoreIndex, NotNegativeNumber, Positive, checked
 from mmadv.robustness import class_scores
 from mmadv.robustness.aligned_gradients import check_classes
 from mmadv.shapes import FLOATS, Shaped
-from mmadv.synthesis.descent import Descent, Watcher
+from mmadv.synthesis.descent import Descent, StepCallback
 
 Model = Callable[[Tensor], Tensor]
 
@@ -50,7 +50,7 @@ def inpaint(
     descent: Descent,
     penalty: NotNegativeNumber = 1.0,
     ignore_index: IgnoreIndex = 255,
-    watch: Watcher | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """Returns the images with their masked part painted by the model's gradients (equation 6).
 
@@ -64,7 +64,7 @@ def inpaint(
         descent: the steps.
         penalty: λ, not negative.
         ignore_index: label of pixels that do not count.
-        watch: as of ``Descent``.
+        callback: as of ``Descent``.
 
     Raises:
         UserError: a mask of another size, a negative penalty, labels of another size than the logits.
@@ -75,7 +75,7 @@ def inpaint(
         change = ((start - painted) * ~mask).flatten(1)
         return segmentation_loss(logits, labels, ignore_index) + penalty * torch.linalg.vector_norm(change, dim=1)
 
-    return descent(model, loss, start, watch=watch)
+    return descent(model, loss, start, callback=callback)
 
 
 @checked
@@ -87,7 +87,7 @@ def generate(
     *,
     descent: Descent,
     ignore_index: IgnoreIndex = 255,
-    watch: Watcher | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """Returns images whose prediction is a given segmentation, from plain colours (equation 7).
 
@@ -98,21 +98,21 @@ def generate(
         size: height and width of the images.
         descent: the steps.
         ignore_index: label of pixels that do not count.
-        watch: as of ``Descent``.
+        callback: as of ``Descent``.
     """
     start = means[:, :, None, None].expand(-1, -1, *size).contiguous()
-    return descent(model, lambda _, logits: segmentation_loss(logits, labels, ignore_index), start, watch=watch)
+    return descent(model, lambda _, logits: segmentation_loss(logits, labels, ignore_index), start, callback=callback)
 
 
 @checked
-def target(
+def move_to_class(
     model: Model,
     images: Images,
     classes: Annotated[Tensor, Shaped('N', ('int64',))],
     *,
     descent: Descent,
     objective: Literal['mean_logit', 'cross_entropy'] = 'mean_logit',
-    watch: Watcher | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """Returns the images moved towards a class everywhere: a large-ε targeted attack, or synthesis from a seed.
 
@@ -123,7 +123,7 @@ def target(
         descent: the steps, and the ball around the images.
         objective: 'mean_logit' raises the class' mean logit (the TCM loss), 'cross_entropy' lowers the mean
             cross-entropy.
-        watch: as of ``Descent``.
+        callback: as of ``Descent``.
 
     Raises:
         UserError: an unknown objective, or a class that the model does not have.
@@ -136,7 +136,7 @@ def target(
             return segmentation_loss(logits, everywhere, -1)
         return -class_scores(logits, classes[:, None], everywhere, ignore_index=-1)[:, 0]
 
-    return descent(model, loss, images, watch=watch)
+    return descent(model, loss, images, callback=callback)
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:

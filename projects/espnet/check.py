@@ -41,8 +41,8 @@ def differences(weights: Path, image: Path, logits: Path) -> np.ndarray:
     images = ((torch.from_numpy(pixels).permute(2, 0, 1) - mean) / std).double()
     with torch.no_grad():
         features = segmentor.extract_feat(images[None])
-        found = segmentor.decode_head.all_logits(features)[:, :, ::8, ::8].numpy()
-    return np.abs(found - np.load(logits)['logits_every_8th'])
+        logits_here = segmentor.decode_head.all_logits(features)[:, :, ::8, ::8].numpy()
+    return np.abs(logits_here - np.load(logits)['logits_every_8th'])
 
 
 def main() -> None:
@@ -53,12 +53,12 @@ def main() -> None:
     parser.add_argument('logits', type=Path, help='the stored logits')
     arguments = parser.parse_args()
     try:
-        found = differences(arguments.weights, arguments.image, arguments.logits)
+        errors = differences(arguments.weights, arguments.image, arguments.logits)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         raise SystemExit(2) from None
-    print(f'{found.size} logits in float64: largest difference {found.max():.1e}, tolerance {TOLERANCE:.0e}')
-    raise SystemExit(int(not found.max() < TOLERANCE))
+    print(f'{errors.size} logits in float64: largest difference {errors.max():.1e}, tolerance {TOLERANCE:.0e}')
+    raise SystemExit(int(not errors.max() < TOLERANCE))
 
 
 if __name__ == '__main__':

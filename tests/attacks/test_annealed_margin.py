@@ -80,12 +80,12 @@ def test_equals_the_definition_pixel_by_pixel(objective, seed, progress, size):
     labels[1, 0, 1] = 255
     for scale in (None, torch.tensor([0.5, 2.0], dtype=torch.float64)):
         scores = PixelScores(logits, labels, scale=scale)
-        found = objective.value(scores, progress)
+        actual = objective.value(scores, progress)
         for n in range(2):
             expected = naive(objective, logits[n], labels[n], progress, None if scale is None else float(scale[n]))
             for place, value in expected.items():
-                assert float(found[n][place]) == pytest.approx(value, abs=1e-10)
-        assert found[1, 0, 1] == 0
+                assert float(actual[n][place]) == pytest.approx(value, abs=1e-10)
+        assert actual[1, 0, 1] == 0
         if scale is not None:
             assert scores.scale is scale
 
@@ -292,23 +292,23 @@ def test_furthest_class_is_the_targeted_attack_at_the_class_that_no_pixel_is_nea
         classes.append(nearest.index(min(nearest)))
     target = torch.where(labels == 255, 255, torch.tensor(classes).view(-1, 1, 1))
     inner = replace(ama(0.1, passes=10, form='masked'), keep=keep)
-    found = FurthestClass(attack=inner)(model, images, labels, seeds=[1, 2, 3])
+    result = FurthestClass(attack=inner)(model, images, labels, seeds=[1, 2, 3])
     towards = replace(ama(0.1, passes=10, form='masked', targeted=True), keep='last')
     expected = towards(model, images, target, seeds=[1, 2, 3])
-    assert torch.equal(found.images, expected.images) and classes == [2, 3, 0]
+    assert torch.equal(result.images, expected.images) and classes == [2, 3, 0]
     valid = labels != 255
-    correct = ((model(found.images).argmax(1) == labels) & valid).flatten(1).sum(1)
-    assert torch.equal(found.accuracy, correct / valid.flatten(1).sum(1).double())
-    assert found.backward_passes.tolist() == [10] * 3 and found.forward_passes.tolist() == [12] * 3
+    correct = ((model(result.images).argmax(1) == labels) & valid).flatten(1).sum(1)
+    assert torch.equal(result.accuracy, correct / valid.flatten(1).sum(1).double())
+    assert result.backward_passes.tolist() == [10] * 3 and result.forward_passes.tolist() == [12] * 3
 
 
 def test_furthest_class_of_a_targeted_attack_is_that_attack():
     model, (images, labels) = conv_net(10).eval(), batch(10)
     inner = ama(0.1, passes=10, targeted=True)
-    found, expected = (
+    actual, expected = (
         attack(model, images, labels, seeds=[1, 2, 3]) for attack in (FurthestClass(attack=inner), inner)
     )
-    assert torch.equal(found.images, expected.images) and torch.equal(found.forward_passes, expected.forward_passes)
+    assert torch.equal(actual.images, expected.images) and torch.equal(actual.forward_passes, expected.forward_passes)
 
 
 def test_furthest_class_flips_pixels_that_flip_together():

@@ -46,8 +46,8 @@ from mmadv.attacks import (
     preset,
     sea,
 )
+from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
-from mmadv.attacks.problem import Problem
 from mmadv.attacks.universal import TrainingBatch, Universal
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
@@ -277,8 +277,8 @@ def test_reaches_the_closed_form_optimum_of_a_linear_model_l2():
             attack = kind(threat=L2(radius=radius), objective=CrossEntropy(), steps=50)
             assert attack(model, images, labels).accuracy.item() == accuracy
     optimum = images - 0.05 * (weight / weight.norm()).view(1, 3, 1, 1)
-    found = BIM(threat=L2(radius=0.05), steps=20)(model, images, labels).images
-    torch.testing.assert_close(found, optimum, rtol=0, atol=1e-9)
+    adversarial = BIM(threat=L2(radius=0.05), steps=20)(model, images, labels).images
+    torch.testing.assert_close(adversarial, optimum, rtol=0, atol=1e-9)
 
 
 def test_targeted_attack_moves_predictions_to_the_target():
@@ -306,15 +306,15 @@ def test_random_fgsm_steps_by_its_own_draw():
 def test_random_choice_draws_each_image_by_its_weight_and_costs_what_it_drew():
     model, (images, labels) = conv_net(11), batch(11, n=1)
     n, weights = 4000, {'a': 3, 'b': 1}
-    problem = Problem(model, images.expand(n, -1, -1, -1), labels.expand(n, -1, -1), list(range(n)))
-    chosen = RandomChoice(attacks=TWO, weights=weights).chosen(problem)
+    context = AttackContext(model, images.expand(n, -1, -1, -1), labels.expand(n, -1, -1), list(range(n)))
+    chosen = RandomChoice(attacks=TWO, weights=weights).chosen(context)
     assert chosen.double().mean() == pytest.approx(0.25, abs=0.025)  # 3.6 standard deviations
     for never, weights in enumerate(({'a': 0, 'b': 1}, {'a': 1, 'b': 0})):
-        assert not (RandomChoice(attacks=TWO, weights=weights).chosen(problem) == never).any()
+        assert not (RandomChoice(attacks=TWO, weights=weights).chosen(context) == never).any()
 
     images, labels = batch(11, n=8)
     result = RandomChoice(attacks=TWO)(model, images, labels, seeds=range(8))
-    chosen = RandomChoice(attacks=TWO).chosen(Problem(model, images, labels, range(8)))
+    chosen = RandomChoice(attacks=TWO).chosen(AttackContext(model, images, labels, range(8)))
     assert result.backward_passes.tolist() == [(1, 3)[position] for position in chosen.tolist()]
     assert result.forward_passes.tolist() == [(2, 4)[position] for position in chosen.tolist()]
     assert len(chosen.unique()) == 2
@@ -328,7 +328,7 @@ def test_random_choice_keeps_every_attack_within_its_own_radius():
     attack = RandomChoice(attacks={'near': FGSM(threat=Linf(radius=0.01)), 'far': FGSM(threat=Linf(radius=0.05))})
     assert attack.threat == Linf(radius=0.05)
     lengths = (attack(model, images, labels, seeds=range(8)).images - images).abs().flatten(1).amax(1)
-    near = attack.chosen(Problem(model, images, labels, range(8))) == 0
+    near = attack.chosen(AttackContext(model, images, labels, range(8))) == 0
     torch.testing.assert_close(lengths, torch.where(near, 0.01, 0.05).double())
     assert 0 < near.sum() < 8
 
@@ -378,7 +378,7 @@ def test_step_longer_than_the_budget_is_wide_is_warned_of():
 
 def test_keep_chooses_the_iterate():
     model, (images, labels) = conv_net(12).eval(), batch(12, n=6)
-    kept = {
+    results = {
         keep: PGD(threat=LINF, steps=10, step_size='8/255', keep=keep)(model, images, labels)
         for keep in ('last', 'best_loss', 'lowest_accuracy')
     }
@@ -387,11 +387,11 @@ def test_keep_chooses_the_iterate():
         pixels = nn.functional.cross_entropy(model(result.images), labels, ignore_index=255, reduction='none')
         return pixels.flatten(1).sum(1)
 
-    assert (kept['lowest_accuracy'].accuracy <= kept['last'].accuracy).all()
-    assert (kept['lowest_accuracy'].accuracy <= kept['best_loss'].accuracy).all()
-    assert (loss(kept['best_loss']) >= loss(kept['last']) - 1e-9).all()
-    assert (loss(kept['best_loss']) >= loss(kept['lowest_accuracy']) - 1e-9).all()
-    assert kept['last'].backward_passes.tolist() == [10] * 6 and kept['last'].forward_passes.tolist() == [11] * 6
+    assert (results['lowest_accuracy'].accuracy <= results['last'].accuracy).all()
+    assert (results['lowest_accuracy'].accuracy <= results['best_loss'].accuracy).all()
+    assert (loss(results['best_loss']) >= loss(results['last']) - 1e-9).all()
+    assert (loss(results['best_loss']) >= loss(results['lowest_accuracy']) - 1e-9).all()
+    assert results['last'].backward_passes.tolist() == [10] * 6 and results['last'].forward_passes.tolist() == [11] * 6
 
 
 def test_worst_case_is_the_lowest_member_and_counts_all_passes():

@@ -18,7 +18,7 @@ from mmadv.robustness import (
     measure_gradients,
     soft_radii,
 )
-from mmadv.robustness.trust import measure
+from mmadv.robustness.sanity_checks import measure
 from mmadv.synthesis import (
     ClassGaussian,
     Descent,
@@ -27,9 +27,9 @@ from mmadv.synthesis import (
     generate,
     inpaint,
     mean_absolute_error,
+    move_to_class,
     psnr,
     ssim,
-    target,
 )
 
 LINF = Linf(radius='8/255')
@@ -61,7 +61,7 @@ TAKE_IMAGES = {
     'corrupt': lambda x: corrupt(x, MASK),
     'inpaint': lambda x: inpaint(MODEL, x, LABELS, MASK, descent=STEPS),
     'generate': lambda x: generate(MODEL, x.mean((2, 3)), LABELS, SIZE, descent=STEPS),
-    'target': lambda x: target(MODEL, x, torch.tensor([0, 1, 2]), descent=STEPS),
+    'target': lambda x: move_to_class(MODEL, x, torch.tensor([0, 1, 2]), descent=STEPS),
     'ClassGaussian': ClassGaussian.fit,
     'psnr': lambda x: psnr(x, GOOD, MASK),
     'reference of psnr': lambda x: psnr(GOOD, x, MASK),

@@ -63,27 +63,28 @@ def test_frequency_weights():
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_a_name_stands_for_its_constants(name):
-    found = scores(len(PUBLISHED[name]))
+    pixel_scores = scores(len(PUBLISHED[name]))
     by_name, by_value = (
-        MaskedBalancedCrossEntropy(class_weights=weights).value(found, 0.0) for weights in (name, PUBLISHED[name])
+        MaskedBalancedCrossEntropy(class_weights=weights).value(pixel_scores, 0.0)
+        for weights in (name, PUBLISHED[name])
     )
     assert torch.equal(by_name, by_value) and by_name.sum() > 0
 
 
 def test_nothing_divides_by_the_sum_of_the_weights():
-    found = scores()
+    pixel_scores = scores()
     once, twice, ones = (
-        MaskedBalancedCrossEntropy(class_weights=weights).value(found, 0.0)
+        MaskedBalancedCrossEntropy(class_weights=weights).value(pixel_scores, 0.0)
         for weights in ((1, 2, 3), (2, 4, 6), (1, 1, 1))
     )
     torch.testing.assert_close(twice, 2 * once)
-    torch.testing.assert_close(ones, MaskedCrossEntropy().value(found, 0.0))
+    torch.testing.assert_close(ones, MaskedCrossEntropy().value(pixel_scores, 0.0))
 
 
 @pytest.mark.parametrize('objective', sea('4/255', preset='eccv', class_weights=(1, 2, 3)).attacks.values(), ids=str)
 def test_all_three_losses_are_tracked_by_the_plain_cross_entropy(objective):
-    found = scores()
-    assert torch.equal(objective.attack.objective.tracked(found, 0.3), CrossEntropy().value(found, 0.3))
+    pixel_scores = scores()
+    assert torch.equal(objective.attack.objective.tracked(pixel_scores, 0.3), CrossEntropy().value(pixel_scores, 0.3))
 
 
 def test_weights_reach_every_objective_that_waits_for_them_and_no_other():

@@ -35,12 +35,12 @@ class Costs(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
         name = str(function).rsplit('.', 1)[0]
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        known = {tensor.untyped_storage().data_ptr() for tensor in given}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        known = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         for tensor in tree_leaves(output):
             if isinstance(tensor, torch.Tensor) and tensor.numel() == IMAGES * CLASSES * SIDE * SIDE:
                 self.large += tensor.untyped_storage().data_ptr() not in known
-        masks = [tensor for tensor in given[1:] if tensor.dtype == torch.bool]
+        masks = [tensor for tensor in tensors[1:] if tensor.dtype == torch.bool]
         if name in WAITS or (name in ('aten.index', 'aten.index_put_', 'aten.index_put') and masks):
             self.waits[name] += 1
         return output
@@ -52,9 +52,9 @@ def costs(attack, gives_up_logits=False):
     model = torch.nn.Conv2d(3, CLASSES, 1)
     model.gives_up_logits = gives_up_logits
     images, labels = torch.rand(IMAGES, 3, SIDE, SIDE), torch.randint(CLASSES, (IMAGES, SIDE, SIDE))
-    with Costs() as found:
+    with Costs() as costs_of_run:
         result = attack(model, images, labels, seeds=range(IMAGES))
-    return found, result
+    return costs_of_run, result
 
 
 def step_costs(attack_of, fewer=4, more=6, gives_up_logits=False):

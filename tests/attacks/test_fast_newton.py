@@ -25,7 +25,7 @@ def test_equals_the_equations_written_out():
     """Equations 14, 17 to 19, one image at a time, with autograd on the mean gain over labelled pixels."""
     model, (images, labels) = conv_net(0).eval(), batch(0)
     labels = torch.where(labels == 255, 255, model(images).argmax(1))  # most pixels right, some void
-    found = FastNewton()(model, images, labels).images
+    actual = FastNewton()(model, images, labels).images
     for n in range(len(images)):
         x = images[n : n + 1].clone().requires_grad_()
         logits = model(x)[0]
@@ -39,7 +39,7 @@ def test_equals_the_equations_written_out():
         gain = torch.stack(gains).mean()
         (gradient,) = torch.autograd.grad(gain, x)
         expected = (x - gain / gradient.abs().sum() * gradient.sign()).clamp(0, 1).detach()
-        torch.testing.assert_close(found[n : n + 1], expected)
+        torch.testing.assert_close(actual[n : n + 1], expected)
 
 
 @pytest.mark.filterwarnings('ignore:the outputs of the model are not negative and sum to 1:UserWarning')

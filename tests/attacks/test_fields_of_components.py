@@ -69,8 +69,8 @@ def test_every_wrong_value_of_a_field_is_refused(registry, name, field):
         if field in RIGHT.get(repr(value), ()) or (name, field, value) == ('L2', 'radius', 2.5):
             continue
         config = {'type': name, **arguments(entry), field: value}
-        given = {key: one for key, one in config.items() if key != 'type'}
-        for make, one in ((build, (config, registry)), (lambda given: entry(**given), (given,))):
+        settings = {key: one for key, one in config.items() if key != 'type'}
+        for make, one in ((build, (config, registry)), (lambda settings: entry(**settings), (settings,))):
             try:
                 make(*one)
             except UserError as error:

@@ -101,18 +101,18 @@ def test_equals_the_definition_pixel_by_pixel(objective, seed, progress):
     logits = 3 * torch.randn(2, 3, 2, 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 3, (2, 2, 3), generator=generator)
     labels[1, 0, 1] = 255
-    found = of_classes(objective, 3)(logits, labels, progress=progress)
+    actual = of_classes(objective, 3)(logits, labels, progress=progress)
     for n in range(2):
         flat = labels[n][labels[n] != 255].tolist()
         for h in range(2):
             for w in range(3):
                 y = int(labels[n, h, w])
                 if y == 255:
-                    assert found[n, h, w] == 0
+                    assert actual[n, h, w] == 0
                     continue
                 weight = len(flat) / (len(set(flat)) * flat.count(y))
                 expected = naive(objective, logits[n, :, h, w].tolist(), y, progress, weight)
-                assert float(found[n, h, w]) == pytest.approx(expected, abs=1e-12)
+                assert float(actual[n, h, w]) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize('objective', ALL + MARGINS, ids=repr)
@@ -207,9 +207,9 @@ def test_gradient_with_respect_to_logits_is_that_of_the_value(objective, size):
     leaf = logits.clone().requires_grad_()
     (expected,) = torch.autograd.grad(objective.value(PixelScores(leaf, labels), 0.3).sum(), leaf)
     before = logits.clone()
-    found = objective.logit_gradient(PixelScores(logits, labels), 0.3)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 / size)
-    assert (found.movedim(1, -1)[labels == 255] == 0).all()
+    actual = objective.logit_gradient(PixelScores(logits, labels), 0.3)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12 / size)
+    assert (actual.movedim(1, -1)[labels == 255] == 0).all()
     assert torch.equal(logits, before)
 
 
@@ -225,8 +225,8 @@ def test_divergence_from_the_clean_prediction(size):
     expected = torch.nn.functional.kl_div(q, p, log_target=True, reduction='none').sum(1)
     torch.testing.assert_close(value.detach(), torch.where(labels == 255, 0, expected))
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
-    found = KullbackLeibler().logit_gradient(PixelScores(logits, labels, clean_logits=clean), 0.3)
-    torch.testing.assert_close(found, gradient, rtol=1e-9, atol=1e-12)
+    actual = KullbackLeibler().logit_gradient(PixelScores(logits, labels, clean_logits=clean), 0.3)
+    torch.testing.assert_close(actual, gradient, rtol=1e-9, atol=1e-12)
     assert not KullbackLeibler()(logits, labels, clean_logits=logits).any()
 
 

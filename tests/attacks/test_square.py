@@ -76,9 +76,9 @@ def test_the_accepted_objective_never_falls():
             return values
 
     attack = Square(threat=THREAT, steps=30, objective=Recorded())
-    found = attack(model, IMAGES, labels, seeds=[0, 1, 2])
+    result = attack(model, IMAGES, labels, seeds=[0, 1, 2])
     best = torch.stack(seen).cummax(0).values
-    final = JensenShannon()(model(found.images), labels).flatten(1).sum(1)
+    final = JensenShannon()(model(result.images), labels).flatten(1).sum(1)
     assert (best[-1] >= best[0]).all() and (best[-1] > best[0]).any()
     assert (final <= best[-1] + 1e-9).all()
 

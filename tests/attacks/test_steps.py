@@ -25,7 +25,7 @@ from mmadv.attacks import (
     Universal,
     WorstCase,
 )
-from mmadv.attacks.steps import step_notes, stepping
+from mmadv.attacks.steps import attacks_with_steps, step_notes
 from mmadv.engine.spec import attacks_by_radius
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
@@ -56,9 +56,9 @@ def file(name):
 
 @pytest.mark.parametrize('attack', WITH_STEPS, ids=lambda attack: f'{type(attack).__name__}')
 def test_a_fixed_step_size_is_the_same_share_of_every_radius(attack):
-    (before,) = (part for _, part in stepping(attack) if part.step_size is not None)
+    (before,) = (part for _, part in attacks_with_steps(attack) if part.step_size is not None)
     for radius in ('2/255', '8/255', '32/255'):
-        (after,) = (part for _, part in stepping(attack.with_radius(radius)) if part.step_size is not None)
+        (after,) = (part for _, part in attacks_with_steps(attack.with_radius(radius)) if part.step_size is not None)
         assert after.step_size / after.threat.radius == pytest.approx(before.step_size / before.threat.radius)
     assert attack.with_radius('8/255') == attack
 

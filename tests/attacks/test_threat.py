@@ -214,8 +214,8 @@ def test_attack_of_a_tiny_l2_radius_stays_in_its_budget_on_a_large_image():
     images = torch.randint(256, (1, 3, 384, 512), generator=generator) / 255
     labels = torch.randint(3, (1, 384, 512), generator=generator)
     for radius in (3e-3, 3e-5):
-        found = APGD(threat=L2(radius=radius), steps=4)(model, images, labels).images
-        assert 0.5 < exact_ratio(found, images, radius) <= 1
+        actual = APGD(threat=L2(radius=radius), steps=4)(model, images, labels).images
+        assert 0.5 < exact_ratio(actual, images, radius) <= 1
 
 
 def test_scaled():

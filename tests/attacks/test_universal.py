@@ -45,9 +45,9 @@ def test_finds_the_best_perturbation_of_a_linear_model(trained):
 
 def test_under_l2_it_follows_the_weights():
     attack = Universal(threat=L2(radius=0.5), steps=80).train(batches_of(*images_of(8)))
-    found = attack.perturbation
-    assert float(found.norm()) == pytest.approx(0.5, abs=1e-6)
-    direction = found.mean(dim=(1, 2)) / found.mean(dim=(1, 2)).norm()
+    perturbation = attack.perturbation
+    assert float(perturbation.norm()) == pytest.approx(0.5, abs=1e-6)
+    direction = perturbation.mean(dim=(1, 2)) / perturbation.mean(dim=(1, 2)).norm()
     torch.testing.assert_close(direction, -WEIGHTS.flatten() / WEIGHTS.norm(), rtol=0, atol=0.05)
 
 

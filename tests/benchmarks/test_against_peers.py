@@ -32,12 +32,12 @@ def loaded(values):
 def test_images_outside_the_radius_count_as_clean_or_projected():
     case = loaded([[0.45, 0.2, 0.2], [0.45, 0.3, 0.2], [0.2, 0.2, 0.2]])
     change = torch.tensor([[0.1, 0.0, 0.0], [0.4, 0.4, 0.0], [0.0, 0.0, 0.9]])[:, None, None, :]
-    found = against_peers.judged(case.images + change, case, 0.1)
-    assert found['clean'] == 1
-    assert found['within'] == pytest.approx((0.5 + 1 + 1) / 3)  # the first alone is inside
-    assert found['projected'] == pytest.approx((0.5 + 0.5 + 1) / 3)  # of the second, one pixel flips within 0.1
-    assert found['norm'] == pytest.approx(0.4)
-    assert found['goal_reached'] == pytest.approx(1 / 3) and found['goal_within'] == 0
+    actual = against_peers.judged(case.images + change, case, 0.1)
+    assert actual['clean'] == 1
+    assert actual['within'] == pytest.approx((0.5 + 1 + 1) / 3)  # the first alone is inside
+    assert actual['projected'] == pytest.approx((0.5 + 0.5 + 1) / 3)  # of the second, one pixel flips within 0.1
+    assert actual['norm'] == pytest.approx(0.4)
+    assert actual['goal_reached'] == pytest.approx(1 / 3) and actual['goal_within'] == 0
 
 
 def test_passes_are_counted_by_image():

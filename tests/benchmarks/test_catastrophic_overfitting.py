@@ -3,9 +3,9 @@
 import inspect
 import json
 
-import catastrophic_overfitting as study
+import catastrophic_overfitting as experiment
+import experiments
 import pytest
-import studies
 from mmengine.config import Config, DictAction
 
 from mmadv.engine import CatastrophicOverfittingHook
@@ -35,8 +35,8 @@ LOGS = [
 
 
 def test_attack_hook_and_validation_have_the_radius_of_the_run(tmp_path):
-    (stage,) = study.watched(tmp_path, '0.12', 'rollback').stages
-    config = Config.fromfile(studies.ROOT / stage.command[1])
+    (stage,) = experiment.watched(tmp_path, '0.12', 'rollback').stages
+    config = Config.fromfile(experiments.ROOT / stage.command[1])
     options = stage.command[stage.command.index('--cfg-options') + 1 :]
     pairs = (option.partition('=') for option in options)
     config.merge_from_dict({key: DictAction._parse_iterable(value) for key, _, value in pairs})
@@ -45,7 +45,7 @@ def test_attack_hook_and_validation_have_the_radius_of_the_run(tmp_path):
     assert {attack.threat.radius, hook.attack.threat.radius, config.val_cfg.attack.threat.radius} == {0.12}
     assert (hook.type, hook.action) == ('CatastrophicOverfittingHook', 'rollback')
     assert (hook.attack.type, hook.attack.steps, hook.attack.keep) == ('BIM', 10, 'lowest_accuracy')
-    assert config.train_cfg.max_iters == study.ITERATIONS
+    assert config.train_cfg.max_iters == experiment.ITERATIONS
     assert config.default_hooks.logger.interval == hook.interval
     assert config.default_hooks.checkpoint.save_best == 'robust/mIoU'
 
@@ -57,8 +57,8 @@ def test_checks_and_lines_are_those_of_the_training(tmp_path):
         (folder / 'scalars.json').write_text('\n'.join(values), encoding='utf-8')
         log = '\n'.join(lines).format(folder=tmp_path)
         (folder.parent / f'{start}.log').write_text(log, encoding='utf-8')
-    assert study.checks_of(tmp_path) == [[100, 0.61, 0.5], [200, 0.72, 0.1], [300, 0.5, 0.4]]
-    assert study.events_of(tmp_path) == [
+    assert experiment.checks_of(tmp_path) == [[100, 0.61, 0.5], [200, 0.72, 0.1], [300, 0.5, 0.4]]
+    assert experiment.events_of(tmp_path) == [
         'catastrophic overfitting at iteration 200: accuracy 0.720 under …',
         'rolled back to the weights of best_robust_mIoU_iter_100.pth',
     ]
@@ -72,7 +72,7 @@ def test_lines_and_scalars_are_those_of_the_hook():
         'train/overfitting/{name}',
     ):
         assert text in source
-    assert all(repr(name.partition('/')[2]) in source for name in study.CHECK)
+    assert all(repr(name.partition('/')[2]) in source for name in experiment.CHECK)
 
 
 CONTENT = {
@@ -94,7 +94,7 @@ CONTENT = {
 
 
 def test_section_names_the_radius_of_the_collapse():
-    text = study.section(CONTENT)
+    text = experiment.section(CONTENT)
     assert text.startswith(
         'FGSM overfits catastrophically at 0.06: at iteration 200 the model has 80.0 % of the pixels under its own '
         'attack, and 10.0 % under BIM-10'
@@ -105,11 +105,11 @@ def test_section_names_the_radius_of_the_collapse():
 
 
 def test_section_without_a_collapse_says_so():
-    text = study.section({**CONTENT, 'records': CONTENT['records'][:1]})
+    text = experiment.section({**CONTENT, 'records': CONTENT['records'][:1]})
     assert text.startswith('FGSM does not overfit catastrophically at any of these radii: 0.03.')
     assert 'rollback' not in text
 
 
 @pytest.mark.parametrize(('record', 'expected'), [(0, False), (1, True)])
 def test_collapse_is_a_warning_of_the_hook(record, expected):
-    assert study.collapsed(CONTENT['records'][record]) == expected
+    assert experiment.collapsed(CONTENT['records'][record]) == expected

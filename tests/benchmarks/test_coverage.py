@@ -70,13 +70,13 @@ class DiceHead(BaseDecodeHead):
     ids=lambda value: value if isinstance(value, str) else value['type'],
 )
 def test_gradients(coverage, head, gradient):
-    finding = coverage.check(coverage.small_model(segmentor(head)))
-    assert finding['gradient'] == gradient
-    assert finding['attack'] == 'ok'
+    outcome = coverage.check(coverage.small_model(segmentor(head)))
+    assert outcome['gradient'] == gradient
+    assert outcome['attack'] == 'ok'
     if gradient == 'ok':
-        assert finding['error'] < 1e-4  # which only float64 gives
+        assert outcome['error'] < 1e-4  # which only float64 gives
     assert torch.get_default_dtype() == torch.float32
-    assert len(finding['notes']) == (head['type'] in ('EMAHead', 'LightHamHead'))
+    assert len(outcome['notes']) == (head['type'] in ('EMAHead', 'LightHamHead'))
 
 
 def test_families_and_page(coverage, tmp_path, monkeypatch):
@@ -94,12 +94,12 @@ def test_families_and_page(coverage, tmp_path, monkeypatch):
     monkeypatch.setattr(coverage, 'check_config', check_config)
     with pytest.raises(KeyboardInterrupt):
         list(coverage.results(tmp_path))
-    found = list(coverage.results(tmp_path))
-    assert calls == ['x/a_r18.py', 'y/c_r50.py', 'y/c_r50.py'] and found[1][2]['attack'] == 'ok'
+    results = list(coverage.results(tmp_path))
+    assert calls == ['x/a_r18.py', 'y/c_r50.py', 'y/c_r50.py'] and results[1][2]['attack'] == 'ok'
     died = {'gradient': '-', 'attack': 'not tried', 'reason': 'the process died', 'notes': []}
     (tmp_path / 'families' / '002.json').write_text(json.dumps(died))
-    found = list(coverage.results(tmp_path))
+    results = list(coverage.results(tmp_path))
     assert len(calls) == 3
-    page = coverage.page(found)
+    page = coverage.page(results)
     assert 'Of 2 combinations' in page and '| A / B | x/a_r18 | ok | ok |  |' in page
     assert '| C / D | y/c_r50 | - | not tried | the process died |' in page

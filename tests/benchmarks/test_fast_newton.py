@@ -2,10 +2,10 @@
 
 import json
 
+import experiments
 import fast_newton
 import fast_newton_report
 import pytest
-import studies
 import tiny_project
 import torch
 import training_record
@@ -35,8 +35,8 @@ TRAINED_WITH = {
 
 @pytest.mark.parametrize('method', fast_newton.METHODS)
 def test_methods_differ_by_their_attack_alone(method):
-    config = Config.fromfile(studies.ROOT / fast_newton.METHODS[method])
-    start = Config.fromfile(studies.ROOT / fast_newton.START)
+    config = Config.fromfile(experiments.ROOT / fast_newton.METHODS[method])
+    start = Config.fromfile(experiments.ROOT / fast_newton.START)
     assert (start.train_cfg.max_iters, start.train_dataloader.batch_size) == (1500, 16)
     assert config.load_from == 'work_dirs/fast_newton/start/iter_1500.pth'
     assert (config.train_cfg.max_iters, config.train_dataloader.batch_size) == (500, 8)
@@ -66,7 +66,7 @@ def write(path, content):
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """The runs of two seeds, of which some have ended: their files are there."""
-    monkeypatch.setattr(studies, 'RESULTS', tmp_path / 'results')
+    monkeypatch.setattr(experiments, 'RESULTS', tmp_path / 'results')
     runs = fast_newton.plan(tmp_path / 'work', (0, 1))
     for item in runs:
         robust = ROBUST.get(item.facts['method'], [])

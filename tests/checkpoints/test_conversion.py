@@ -78,13 +78,13 @@ def test_revisiting_at_prefixes(prefix, normalizer):
     assert conversion.architecture == 'convnext_t_convstem'
     assert conversion.input_convention == ('imagenet' if normalizer else 'unit')
     classifier = {f'{prefix}head.{name}' for name in ('norm.weight', 'norm.bias', 'fc.weight', 'fc.bias')}
-    dropped = {key for key, why in conversion.account.dropped.items() if why == 'classifier head'}
+    dropped = {key for key, why in conversion.report.dropped.items() if why == 'classifier head'}
     assert dropped == classifier
-    assert len(conversion.account.dropped) - len(dropped) == (2 if normalizer else 0)
-    kept = set(model.state_dict()) - {key.removeprefix(prefix) for key in classifier}
-    assert set(conversion.account.weights) == kept
-    assert {'stem.stem.0.weight', 'stem.stem.4.bias', 'stages.0.blocks.0.gamma'} <= kept
-    assert len(conversion.account.renamed) == (len(kept) if prefix else 0)
+    assert len(conversion.report.dropped) - len(dropped) == (2 if normalizer else 0)
+    expected = set(model.state_dict()) - {key.removeprefix(prefix) for key in classifier}
+    assert set(conversion.report.weights) == expected
+    assert {'stem.stem.0.weight', 'stem.stem.4.bias', 'stages.0.blocks.0.gamma'} <= expected
+    assert len(conversion.report.renamed) == (len(expected) if prefix else 0)
 
 
 @pytest.mark.parametrize('name', SOURCES['revisiting-at'].architectures)
@@ -93,8 +93,8 @@ def test_every_revisiting_at_architecture_is_recognised(name):
         model = public_files.timm_model(name)
     conversion = convert(public_files.revisiting_at(model), SOURCES['revisiting-at'])
     assert conversion.architecture == name
-    assert conversion.account.gaps == 0
-    assert len(conversion.account.weights) + len(conversion.account.dropped) == len(model.state_dict())
+    assert conversion.report.gaps == 0
+    assert len(conversion.report.weights) + len(conversion.report.dropped) == len(model.state_dict())
 
 
 @pytest.mark.parametrize('source', ['salman', 'madry', 'robustbench-salman', 'torchvision'])
@@ -110,13 +110,13 @@ def test_resnet50_of_every_source(source, save, tmp_path):
     conversion = convert(weights, SOURCES[source])
     assert conversion.architecture == 'resnet50'
     assert conversion.input_convention == 'imagenet'
-    assert set(conversion.account.weights) == set(shapes) - {'fc.weight', 'fc.bias'}
-    reasons = list(conversion.account.dropped.values())
+    assert set(conversion.report.weights) == set(shapes) - {'fc.weight', 'fc.bias'}
+    reasons = list(conversion.report.dropped.values())
     assert reasons.count('classifier head') == 2
     assert sum('normalizer' in reason for reason in reasons) == (0 if source == 'torchvision' else 2)
     attacked = len(shapes) + 2 if source in ('salman', 'madry') else 0
     assert sum('attacker' in reason for reason in reasons) == attacked
-    assert len(reasons) + len(conversion.account.weights) == len(weights)
+    assert len(reasons) + len(conversion.report.weights) == len(weights)
 
 
 def test_timm_resnet_v2_is_recognised():
@@ -175,14 +175,14 @@ def test_position_embedding_is_resized_with_a_message(save, caplog):
     expected = timm.layers.resample_abs_pos_embed(model.pos_embed, new_size=[2, 4])
     torch.testing.assert_close(backbone.pos_embed, expected)
     assert not torch.equal(backbone.pos_embed, torch.zeros(1, 9, 384))
-    account = match(
+    report = match(
         public_files.revisiting_at(model),
         SOURCES['revisiting-at'].map_key,
         {key: value.shape for key, value in backbone.state_dict().items()},
         grid=(2, 4),
     )
-    assert account.resized == {'pos_embed': 'from 14x14 to 2x4 patches'}
-    assert 'resized: pos_embed from 14x14 to 2x4 patches' in account.summary()
+    assert report.resized == {'pos_embed': 'from 14x14 to 2x4 patches'}
+    assert 'resized: pos_embed from 14x14 to 2x4 patches' in report.summary()
 
 
 def test_gaps_name_their_keys():

@@ -54,7 +54,7 @@ def published(request):
 def test_logits_are_those_of_the_published_code(published):
     name, weights = published
     model = empty(f'clean/{name}_r50v1c_voc.py').double().eval()
-    model.load_state_dict(convert(weights, SOURCES[SOURCE]).account.weights, strict=True)
+    model.load_state_dict(convert(weights, SOURCES[SOURCE]).report.weights, strict=True)
     images = torch.from_numpy(np.random.RandomState(0).rand(2, 3, *SIZE))[:1]
     with torch.no_grad():
         logits = model.encode_decode(images, [dict(img_shape=SIZE, ori_shape=SIZE, pad_shape=SIZE)])
@@ -68,7 +68,7 @@ def test_losses_of_a_training_step_are_those_of_the_published_code(published):
     _, weights = published
     step, model = published_files.stored_step(), empty('ddc_at/pspnet_r50v1c_voc.py').double()
     weights = weights | {f'{branch}.4.bias': torch.from_numpy(step[branch]) for branch in ('cls1', 'cls2', 'mask1')}
-    model.load_state_dict(convert(weights, SOURCES[SOURCE]).account.weights, strict=True)
+    model.load_state_dict(convert(weights, SOURCES[SOURCE]).report.weights, strict=True)
     for branch, prefix in (('second', 'cls2'), ('mask', 'mask1')):
         parts = {'0.': 'block.conv.', '1.': 'block.bn.', '4.': 'conv_seg.'}
         own = {parts[key[:2]] + key[2:]: weights[f'{prefix}.{key}'] for key in keys_of(weights, prefix)}
@@ -104,14 +104,14 @@ def test_architecture_and_classes_are_recognised_and_every_key_accounted_for(net
     conversion = convert(weights, SOURCES[SOURCE])
     assert (conversion.architecture, conversion.num_classes) == (f'{network}_resnet50_v1c', classes)
     assert conversion.input_convention == 'imagenet'
-    account = conversion.account
-    assert account.gaps == 0 and not account.fresh
+    report = conversion.report
+    assert report.gaps == 0 and not report.fresh
     dropped = [key for key in weights if key.split('.')[1] in ('cls2', 'mask1')]
-    assert list(account.dropped) == dropped and len(dropped) == (0 if rival else 16)
-    assert len(account.weights) + len(dropped) == len(weights)
+    assert list(report.dropped) == dropped and len(dropped) == (0 if rival else 16)
+    assert len(report.weights) + len(dropped) == len(weights)
     data = {21: 'voc', 19: 'cityscapes'}[classes]
     own = build(f'clean/{network}_r50v1c_{data}.py').state_dict()
-    assert {key: value.shape for key, value in account.weights.items()} == {
+    assert {key: value.shape for key, value in report.weights.items()} == {
         key: value.shape for key, value in own.items()
     }
 
@@ -147,8 +147,8 @@ def test_heads_with_different_numbers_of_classes_are_a_gap():
 def test_backbone_that_the_authors_start_from_fits_theirs():
     conversion = convert(published_files.semseg_backbone(), SOURCES['semseg'])
     assert (conversion.architecture, conversion.input_convention) == ('resnet50_v1c', 'imagenet')
-    assert list(conversion.account.dropped) == ['fc.weight', 'fc.bias'] and not conversion.account.gaps
+    assert list(conversion.report.dropped) == ['fc.weight', 'fc.bias'] and not conversion.report.gaps
     own = build('clean/pspnet_r50v1c_voc.py').backbone.state_dict()
-    assert {key: value.shape for key, value in conversion.account.weights.items()} == {
+    assert {key: value.shape for key, value in conversion.report.weights.items()} == {
         key: value.shape for key, value in own.items()
     }

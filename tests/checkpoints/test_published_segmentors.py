@@ -109,12 +109,12 @@ def test_architecture_and_classes_are_recognised_and_every_key_accounted_for(nam
     conversion = convert(weights, SOURCES[SOURCE])
     assert (conversion.architecture, conversion.num_classes) == (architecture, classes)
     assert conversion.input_convention == 'unit'
-    account = conversion.account
-    assert account.gaps == 0 and not account.fresh
+    report = conversion.report
+    assert report.gaps == 0 and not report.fresh
     head = [f'{prefix}encoder.head.weight', f'{prefix}encoder.head.bias'] if 'segmenter' in name else []
-    assert list(account.dropped) == head
-    assert len(account.weights) + len(head) == len(weights)
-    assert conversion.summary().startswith(f'{architecture} with {classes} classes: {len(account.weights)} weights')
+    assert list(report.dropped) == head
+    assert len(report.weights) + len(head) == len(weights)
+    assert conversion.summary().startswith(f'{architecture} with {classes} classes: {len(report.weights)} weights')
 
 
 @pytest.mark.parametrize('name', ['upernet_convnext_s_ade20k', 'segmenter_vit_s_ade20k'])
@@ -122,7 +122,7 @@ def test_every_weight_of_the_published_config_is_in_the_file(name):
     changed = None if 'segmenter' in name else 151
     weights = convert(content(name.replace('s_ade20k', 's_voc') if changed else name, changed), SOURCES[SOURCE])
     own = {key: value.shape for key, value in build(name).state_dict().items()}
-    assert {key: value.shape for key, value in weights.account.weights.items()} == own
+    assert {key: value.shape for key, value in weights.report.weights.items()} == own
 
 
 def test_number_of_classes_that_nobody_published_is_taken():

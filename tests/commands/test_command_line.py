@@ -33,8 +33,8 @@ def test_sentence_of_a_worker_process():
     ],
 )
 def test_sentences(error, sentence):
-    found = user_sentence(error)
-    assert found is None if sentence is None else sentence in found
+    actual = user_sentence(error)
+    assert actual is None if sentence is None else sentence in actual
 
 
 def test_status_and_stderr(capsys, monkeypatch):

@@ -175,8 +175,8 @@ def names(sentence, command, name, value):
     action = ACTIONS[command, name]
     words = plain(sentence)
     option = any(plain(called) in words for called in (name, str(action.metavar or name), ALIASES.get(name, name)))
-    found = printable(value)[:20] in sentence if value.strip() else f"'{value}'" in sentence
-    return option and found
+    actual = printable(value)[:20] in sentence if value.strip() else f"'{value}'" in sentence
+    return option and actual
 
 
 def problems(command, name, capsys, root):
@@ -253,8 +253,8 @@ def top_level_values():
 
 def test_settings_of_the_wrong_kind(stopped, capsys):
     """All commands load their config in one place; training reads the most of it."""
-    found = {}
+    actual = {}
     for word in top_level_values():
-        found[word] = outcome('train', [*RIGHT_ARGUMENTS['train'], '--cfg-options', word], capsys, stopped)
-    wrong = {word: got for word, got in found.items() if not got.startswith('error: config config.py: ')}
+        actual[word] = outcome('train', [*RIGHT_ARGUMENTS['train'], '--cfg-options', word], capsys, stopped)
+    wrong = {word: got for word, got in actual.items() if not got.startswith('error: config config.py: ')}
     assert wrong == {}

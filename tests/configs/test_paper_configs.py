@@ -293,9 +293,9 @@ def test_missing_checkpoints_are_named_and_documented(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     documented = (ROOT / 'docs' / 'configs.md').read_text(encoding='utf-8')
     initialisers = [load(leaf).model.backbone.get('init_cfg') for leaf in TRAINED]
-    found = {(config.checkpoint, config.source) for config in initialisers if config}
-    assert len(found) == 13
-    for checkpoint, source in found:
+    checkpoints = {(config.checkpoint, config.source) for config in initialisers if config}
+    assert len(checkpoints) == 13
+    for checkpoint, source in checkpoints:
         assert f'`{checkpoint}`' in documented
         with pytest.raises(UserError, match=f'{checkpoint}'):
             RobustPretrained(checkpoint, source)(torch.nn.Identity())

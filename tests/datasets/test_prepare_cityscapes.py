@@ -39,11 +39,11 @@ def test_counts_then_resumes(root):
         'the complete split has 500',
     ]
     removed = root / 'gtFine/train/aachen/aachen_000000_000019_gtFine_labelTrainIds.png'
-    kept = root / 'gtFine/train/aachen/aachen_000001_000019_gtFine_labelTrainIds.png'
-    content, time = removed.read_bytes(), kept.stat().st_mtime_ns
+    unchanged = root / 'gtFine/train/aachen/aachen_000001_000019_gtFine_labelTrainIds.png'
+    content, time = removed.read_bytes(), unchanged.stat().st_mtime_ns
     removed.unlink()
     assert '(1 written, 1 there already)' in prepare_cityscapes(root)[0]
-    assert (removed.read_bytes(), kept.stat().st_mtime_ns) == (content, time)
+    assert (removed.read_bytes(), unchanged.stat().st_mtime_ns) == (content, time)
 
 
 def test_missing_annotation_is_told(root):

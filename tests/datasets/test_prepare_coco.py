@@ -63,13 +63,13 @@ def test_lists_and_counts(root):
 
 def test_resumes_and_never_overwrites(root):
     prepare_coco(root)
-    kept, removed = (root / 'annotations/voc21/train2017' / f'{number:012d}.png' for number in (9, 25))
-    time, content = kept.stat().st_mtime_ns, removed.read_bytes()
+    unchanged, removed = (root / 'annotations/voc21/train2017' / f'{number:012d}.png' for number in (9, 25))
+    time, content = unchanged.stat().st_mtime_ns, removed.read_bytes()
     removed.unlink()
     removed.with_name(f'.{removed.name}.part').write_bytes(b'half')  # of an interrupted run
     assert '(1 written, 1 there already)' in prepare_coco(root)[0]
-    assert (kept.stat().st_mtime_ns, removed.read_bytes()) == (time, content)
-    assert sorted(path.name for path in removed.parent.iterdir()) == [kept.name, removed.name]
+    assert (unchanged.stat().st_mtime_ns, removed.read_bytes()) == (time, content)
+    assert sorted(path.name for path in removed.parent.iterdir()) == [unchanged.name, removed.name]
 
 
 def test_missing_image_is_told(root):

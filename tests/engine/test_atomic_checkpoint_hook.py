@@ -129,24 +129,24 @@ def training_killed_at(step):
             tick()
             Path(path).write_bytes(content)
 
-        def opened(*arguments):
+        def open_and_record(*arguments):
             file = builtins.open(*arguments)  # noqa: SIM115
             tick()
             return file
 
         LocalBackend.put = put
-        stock.open = opened
+        stock.open = open_and_record
         os.fsync, os.replace, Path.unlink = map(around, (os.fsync, os.replace, Path.unlink))
         return train(*words)
 
     return main
 
 
-def assert_same(found, expected, keys=('state_dict', 'ema_state_dict')):
-    found, expected = load_checkpoint_file(found), load_checkpoint_file(expected)
+def assert_same(actual, expected, keys=('state_dict', 'ema_state_dict')):
+    actual, expected = load_checkpoint_file(actual), load_checkpoint_file(expected)
     for key in keys:
-        assert found[key].keys() == expected[key].keys()
-        assert all(torch.equal(found[key][name], value) for name, value in expected[key].items())
+        assert actual[key].keys() == expected[key].keys()
+        assert all(torch.equal(actual[key][name], value) for name, value in expected[key].items())
 
 
 def test_killed_while_writing_it_ends_as_if_it_had_not_been(folder):

@@ -139,10 +139,10 @@ class WeightsKeeper(Hook):
     """Keeps the weights after every iteration."""
 
     priority = 'LOWEST'
-    kept = []
+    saved_weights = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.kept.append({name: value.clone() for name, value in runner.model.state_dict().items()})
+        self.saved_weights.append({name: value.clone() for name, value in runner.model.state_dict().items()})
 
 
 def scripted(action, **changes):
@@ -150,28 +150,28 @@ def scripted(action, **changes):
 
 
 @pytest.fixture
-def kept():
-    WeightsKeeper.kept.clear()
-    return WeightsKeeper.kept
+def saved_weights():
+    WeightsKeeper.saved_weights.clear()
+    return WeightsKeeper.saved_weights
 
 
 @pytest.mark.parametrize(('action', 'iterations'), [('warn', 3), ('stop', 2)])
-def test_a_gap_is_warned_of_and_may_stop_the_training(build_runner, kept, action, iterations):
+def test_a_gap_is_warned_of_and_may_stop_the_training(build_runner, saved_weights, action, iterations):
     hooks = [scripted(action), dict(type='WeightsKeeper')]
     runner = build_runner(**{'custom_hooks': hooks, 'train_cfg.max_iters': 3, 'train_cfg.val_interval': 9})
     warnings = []
     runner.logger.warning = lambda text, *rest: warnings.append(text)
     runner.train()
-    assert runner.iter == len(kept) == iterations
-    found = [text for text in warnings if 'catastrophic overfitting' in text]
-    assert found[0] == (
+    assert runner.iter == len(saved_weights) == iterations
+    gap_warnings = [text for text in warnings if 'catastrophic overfitting' in text]
+    assert gap_warnings[0] == (
         'catastrophic overfitting at iteration 2: accuracy 0.900 under the training attack, 0.100 under the strong '
         'one; the gap of 0.800 is above 0.5'
     )
-    assert len(found) == iterations - 1
+    assert len(gap_warnings) == iterations - 1
 
 
-def test_rolls_back_to_the_best_weights_with_a_fresh_optimiser(build_runner, kept, tmp_path):
+def test_rolls_back_to_the_best_weights_with_a_fresh_optimiser(build_runner, saved_weights, tmp_path):
     runner = build_runner(
         **{
             'custom_hooks': [scripted('rollback'), dict(type='WeightsKeeper')],
@@ -182,7 +182,7 @@ def test_rolls_back_to_the_best_weights_with_a_fresh_optimiser(build_runner, kep
         }
     )
     runner.train()
-    before, after = kept
+    before, after = saved_weights
     assert all(torch.equal(after[name], value) for name, value in before.items())
     optimizer = runner.optim_wrapper.optimizer
     assert not optimizer.state
@@ -190,11 +190,13 @@ def test_rolls_back_to_the_best_weights_with_a_fresh_optimiser(build_runner, kep
     assert optimizer.param_groups[0]['lr'] == pytest.approx(0.01)
 
 
-def test_training_goes_on_where_there_is_nothing_to_roll_back_to(build_runner, kept):
+def test_training_goes_on_where_there_is_nothing_to_roll_back_to(build_runner, saved_weights):
     options = {'default_hooks.checkpoint.save_best': 'mIoU', 'train_cfg.max_iters': 2, 'train_cfg.val_interval': 9}
     runner = build_runner(custom_hooks=[scripted('rollback'), dict(type='WeightsKeeper')], **options)
     runner.train()
-    assert not torch.equal(kept[0]['decode_head.conv_seg.weight'], kept[1]['decode_head.conv_seg.weight'])
+    assert not torch.equal(
+        saved_weights[0]['decode_head.conv_seg.weight'], saved_weights[1]['decode_head.conv_seg.weight']
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,9 +246,9 @@ def test_loop_refuses_arguments_that_make_no_sense(build_runner, loop, message):
 def test_hooks_numbers_do_not_depend_on_batches(build_runner):
     runner = build_runner(custom_hooks=[HOOK])
     attack = PGD(threat=Linf(radius='8/255'), steps=2)
-    found = []
+    accuracies = []
     for batch_size in (1, 4):
         hook = CatastrophicOverfittingHook(STRONG, images=4, batch_size=batch_size)
         hook.before_train(runner)
-        found.append(hook.accuracy(runner, attack))
-    assert found[0] == pytest.approx(found[1], abs=1e-3) and 0 < found[0] < 1
+        accuracies.append(hook.accuracy(runner, attack))
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=1e-3) and 0 < accuracies[0] < 1

@@ -10,7 +10,7 @@ from tiny_project import write_config
 
 from mmadv.commands.command_line import load_config
 from mmadv.engine import cost_sampler
-from mmadv.engine.cost_sampler import dealt, image_costs
+from mmadv.engine.cost_sampler import image_costs, split_by_cost
 from mmadv.engine.data import Selection, build_dataset
 from mmadv.engine.image_space import attack_image_files
 from mmadv.engine.progress import Progress
@@ -20,7 +20,7 @@ SIZES = [(8, 8), (320, 8), (8, 8), (160, 16), (16, 16), (8, 24), (8, 8), (64, 40
 
 @given(st.lists(st.integers(1, 1000), max_size=40), st.integers(1, 5))
 def test_every_image_once_and_no_process_above_its_share_and_one_image(costs, number):
-    shares = dealt(costs, number)
+    shares = split_by_cost(costs, number)
     assert len(shares) == number and sorted(i for share in shares for i in share) == list(range(len(costs)))
     assert all(share == sorted(share) for share in shares)
     loads = [sum(costs[i] for i in share) for share in shares]
@@ -29,7 +29,7 @@ def test_every_image_once_and_no_process_above_its_share_and_one_image(costs, nu
 
 @given(st.integers(0, 30), st.integers(1, 4))
 def test_equal_costs_are_dealt_in_turn(images, number):
-    assert dealt([7] * images, number) == [list(range(images))[rank::number] for rank in range(number)]
+    assert split_by_cost([7] * images, number) == [list(range(images))[rank::number] for rank in range(number)]
 
 
 def selection(root, resize='', indexes=None):

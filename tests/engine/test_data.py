@@ -32,8 +32,8 @@ def test_samples_carry_index_and_name(tiny):
     selection = Selection(both, [1, 8])
     assert len(selection) == 2
     assert selection.metainfo['classes'] == ('ground', 'box', 'disc')
-    found = [selection[i]['data_samples'].metainfo for i in range(2)]
-    assert [(meta['sample_idx'], meta['image_name']) for meta in found] == [(1, '1.png'), (8, '2.png')]
+    actual = [selection[i]['data_samples'].metainfo for i in range(2)]
+    assert [(meta['sample_idx'], meta['image_name']) for meta in actual] == [(1, '1.png'), (8, '2.png')]
 
 
 def test_named_errors_pass_other_errors_on(tiny):

@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS, MODELS
 from mmadv.checkpoints.loading import load_checkpoint_file, load_weights
 from mmadv.commands.training import run_train
 from mmadv.engine import PAGTargetHook
-from mmadv.engine.pag_bank import kept_bank, raw_pictures, shared_bank
+from mmadv.engine.pag_bank import cached_bank, raw_pictures, shared_bank
 from mmadv.engine.pag_target_hook import BANK_FILE
 from mmadv.errors import UserError
 from mmadv.models import PAGEncoderDecoder
@@ -151,12 +151,12 @@ def test_a_bank_is_kept_under_its_key_and_made_anew_where_its_file_is_damaged(tm
     banks = [ClassBank(torch.full((2, 1, 3, 4, 4), n, dtype=torch.uint8), torch.tensor([1, 1])) for n in range(4)]
     path, left = tmp_path / 'folder' / 'bank.pth', list(reversed(banks))
 
-    def kept(key):
-        return int(kept_bank(path, key, left.pop).examples.max())
+    def cached(key):
+        return int(cached_bank(path, key, left.pop).examples.max())
 
-    assert [kept('a'), kept('a'), kept('b')] == [0, 0, 1]
+    assert [cached('a'), cached('a'), cached('b')] == [0, 0, 1]
     path.write_bytes(path.read_bytes()[:100])
-    assert [kept('b'), kept('b')] == [2, 2]
+    assert [cached('b'), cached('b')] == [2, 2]
     assert [file.name for file in path.parent.iterdir()] == ['bank.pth']
 
 

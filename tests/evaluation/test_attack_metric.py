@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmadv.errors import UserError
-from mmadv.evaluation import AttackMetric, SEAMetric
+from mmadv.evaluation import AttackMetric, EnsembleMetric
 from mmadv.evaluation.image_record import FailedRecord, ImageRecord, Records, image_record
 from mmadv.report.evaluation import Evaluation
 from mmadv.robustness import Counts
@@ -63,7 +63,7 @@ def test_single_attack():
 
 def test_ensemble_reports_members_and_the_worst_of_each_image():
     metric, scalars = evaluate(
-        SEAMetric,
+        EnsembleMetric,
         [
             sample(0, [0, 0, 1, 1], {'x': [0, 0, 0, 0], 'y': [1, 1, 1, 0]}),  # 2 correct, 1 correct
             sample(1, [0, 0, 1, 1], {'x': [1, 1, 0, 0], 'y': [0, 0, 1, 1]}),  # 0 correct, 4 correct
@@ -141,7 +141,7 @@ def test_what_is_computed_over_all_images_is_not_computed_for_each(monkeypatch):
 
     def number(images):
         calls.clear()
-        evaluate(SEAMetric, [sample(n, [0, 0, 1, 1], {'x': [0] * 4, 'y': [1] * 4}) for n in range(images)])
+        evaluate(EnsembleMetric, [sample(n, [0, 0, 1, 1], {'x': [0] * 4, 'y': [1] * 4}) for n in range(images)])
         return len(calls)
 
     assert number(3) == number(12) > 0
@@ -154,7 +154,7 @@ def test_class_that_never_occurs_is_none():
 
 
 def test_refused():
-    with pytest.raises(UserError, match='found the members x, y; use SEAMetric'):
+    with pytest.raises(UserError, match='found the members x, y; use EnsembleMetric'):
         evaluate(AttackMetric, [sample(0, [0] * 4, {'x': [0] * 4, 'y': [0] * 4})])
     with pytest.raises(UserError, match='none of the 1 images has a labelled pixel'):
         evaluate(AttackMetric, [sample(0, [0] * 4, {'attack': [0] * 4}, torch.full((1, 1, 4), 255))])
@@ -167,7 +167,7 @@ def test_refused():
 def _process(rank, port, queue):
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
-    metric = SEAMetric(collect_device='gpu')
+    metric = EnsembleMetric(collect_device='gpu')
     metric.dataset_meta = META
     # Three images on two processes: the sampler repeats the first one on the second process.
     for index in ([0, 2], [1, 0])[rank]:
@@ -184,7 +184,7 @@ def test_two_processes_count_no_image_twice(unused_port):
     processes = [context.Process(target=_process, args=(rank, unused_port, queue)) for rank in range(2)]
     for process in processes:
         process.start()
-    found = {rank: (scalars, evaluation) for rank, scalars, evaluation in (queue.get(timeout=120) for _ in range(2))}
+    results = {rank: (scalars, evaluation) for rank, scalars, evaluation in (queue.get(timeout=120) for _ in range(2))}
     for process in processes:
         process.join()
         assert process.exitcode == 0
@@ -192,6 +192,6 @@ def test_two_processes_count_no_image_twice(unused_port):
     for index in range(3):
         values = np.random.default_rng(index).integers(0, 2, (3, 4)).tolist()
         samples.append(sample(index, values[0], {'x': values[1], 'y': values[2]}))
-    metric, scalars = evaluate(SEAMetric, samples)
-    assert found[0] == (scalars, metric.evaluation)
-    assert found[1] == (scalars, None)
+    metric, scalars = evaluate(EnsembleMetric, samples)
+    assert results[0] == (scalars, metric.evaluation)
+    assert results[1] == (scalars, None)

@@ -157,7 +157,11 @@ def test_stores_of_wrong_content_give_one_sentence(tmp_path):
         ResultStore(tmp_path, {}).read()
     path.unlink()
     os.mkfifo(path)
-    for read in (ResultStore(tmp_path, {}).read, lambda: ResultStore(tmp_path, {}).begun, lambda: read_records(path)):
+    for read in (
+        ResultStore(tmp_path, {}).read,
+        lambda: ResultStore(tmp_path, {}).has_results,
+        lambda: read_records(path),
+    ):
         with pytest.raises(UserError, match='is a named pipe'):
             read()
     path.unlink()

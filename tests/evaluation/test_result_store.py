@@ -47,10 +47,10 @@ def test_what_is_appended_is_read_in_order(tmp_path):
     assert not (tmp_path / 'none').exists()
     filled(tmp_path / 's', [4, 1])
     store = filled(tmp_path / 's', [3])
-    assert store.begun and store.read() == {index: record(index) for index in (1, 3, 4)}
+    assert store.has_results and store.read() == {index: record(index) for index in (1, 3, 4)}
     assert list(store.read()) == [1, 3, 4]
     store.remove()
-    assert not store.begun and not (tmp_path / 's').exists()
+    assert not store.has_results and not (tmp_path / 's').exists()
 
 
 def test_a_file_cut_at_any_byte_gives_the_whole_lines_before_it(tmp_path):
@@ -64,7 +64,7 @@ def test_a_file_cut_at_any_byte_gives_the_whole_lines_before_it(tmp_path):
         whole = sum(end <= length for end in ends)
         assert store.read() == {index: record(index) for index in range(max(whole - 1, 0))}
         assert store.damaged == 0
-        assert store.begun == (whole > 1)
+        assert store.has_results == (whole > 1)
     path.write_bytes(data[:-5])
     filled(tmp_path, [3])  # the next session writes a file of its own
     assert ResultStore(tmp_path, SETTINGS).read() == {index: record(index) for index in range(4)}
@@ -81,10 +81,10 @@ def test_a_damaged_byte_never_gives_a_wrong_result_and_is_counted(tmp_path):
         changed[position] ^= generator.randrange(1, 256)
         path.write_bytes(changed)
         store = ResultStore(tmp_path, SETTINGS)
-        found = store.read()
-        assert all(found[index] == record(index) for index in found)
+        actual = store.read()
+        assert all(actual[index] == record(index) for index in actual)
         # A line break that is lost joins two lines; the last one leaves a line that looks unfinished.
-        assert len(found) >= 2 if position >= header else not found
+        assert len(actual) >= 2 if position >= header else not actual
         assert store.damaged or position == len(data) - 1
 
 
@@ -158,8 +158,8 @@ def test_arrays_are_whole_or_missing(tmp_path, capsys):
     store.save_arrays('example', arrays)
     path = tmp_path / 's' / 'example.npz'
     assert [item.name for item in path.parent.iterdir()] == ['example.npz']
-    found = store.load_arrays('example')
-    assert list(found) == list(arrays) and all((found[name] == arrays[name]).all() for name in arrays)
+    actual = store.load_arrays('example')
+    assert list(actual) == list(arrays) and all((actual[name] == arrays[name]).all() for name in arrays)
     assert store.load_arrays('other') is None
     assert capsys.readouterr().err == ''
     data = path.read_bytes()
@@ -169,7 +169,7 @@ def test_arrays_are_whole_or_missing(tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith(f'{path} cannot be read (') and said[0].endswith('; what is lost is computed again')
-    assert not store.begun
+    assert not store.has_results
 
 
 def test_results_of_a_complete_run_are_gone_on_with_unless_an_unfinished_one_is_of_other_settings(tmp_path):

@@ -151,8 +151,8 @@ def test_attacks_models_with_activation_checkpointing(build_model, make_batch, c
     else:
         turn_on_activation_checkpointing(model, ['backbone.layer1', 'decode_head'])
     forward = model.backbone.layer1.forward
-    found = attack(SegmentorAdapter(model, batch['data_samples']), images, labels, seeds=[3]).images
-    assert torch.equal(found, expected)
+    actual = attack(SegmentorAdapter(model, batch['data_samples']), images, labels, seeds=[3]).images
+    assert torch.equal(actual, expected)
     assert model.backbone.layer1.forward == forward
     assert all(block.with_cp == (checkpointing == 'with_cp') for block in blocks)
 

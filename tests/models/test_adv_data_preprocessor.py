@@ -64,9 +64,9 @@ def pixels(model, normalised):
 def test_clean_samples_are_mmsegs_bit_for_bit(build_model, make_batch, padding):
     model = build_model('fcn', adversarial(prob=0.0, **padding))
     batch = make_batch([(40, 40), (37, 45)] if padding.get('size_divisor') else [(40, 40), (40, 40)])
-    expected, found = stock(model, batch), run(model, batch)
-    assert torch.equal(found['inputs'], expected['inputs'])
-    for ours, theirs in zip(found['data_samples'], expected['data_samples'], strict=True):
+    expected, actual = stock(model, batch), run(model, batch)
+    assert torch.equal(actual['inputs'], expected['inputs'])
+    for ours, theirs in zip(actual['data_samples'], expected['data_samples'], strict=True):
         assert torch.equal(ours.gt_sem_seg.data, theirs.gt_sem_seg.data)
         assert ours.metainfo == theirs.metainfo
 
@@ -87,9 +87,9 @@ def test_images_scaled_in_the_pipeline_are_refused(build_model, make_batch, kind
 def test_testing_is_mmsegs_bit_for_bit(build_model, make_batch):
     model = build_model('fcn', adversarial(test_cfg=dict(size_divisor=32)))
     batch = make_batch([(37, 45)] * 2)
-    found = model.data_preprocessor(copy.deepcopy(batch), False)
-    assert torch.equal(found['inputs'], stock(model, batch, training=False)['inputs'])
-    assert found['data_samples'][0].img_padding_size == (0, 19, 0, 27)
+    actual = model.data_preprocessor(copy.deepcopy(batch), False)
+    assert torch.equal(actual['inputs'], stock(model, batch, training=False)['inputs'])
+    assert actual['data_samples'][0].img_padding_size == (0, 19, 0, 27)
 
 
 def test_unchosen_samples_stay_and_chosen_ones_change(build_model, make_batch):
@@ -111,12 +111,12 @@ def test_perturbation_is_in_the_budget_and_padding_is_not_touched(build_model, m
     model = build_model('uper', adversarial(**padding))
     sizes = [(37, 45), (40, 40), (37, 45)] if padding.get('size_divisor') != 1 else [(40, 40)] * 3
     batch = make_batch(sizes)
-    clean, found = stock(model, batch), run(model, batch)
-    difference = pixels(model, found['inputs']) - pixels(model, clean['inputs'])
+    clean, actual = stock(model, batch), run(model, batch)
+    difference = pixels(model, actual['inputs']) - pixels(model, clean['inputs'])
     for (height, width), perturbation in zip(sizes, difference, strict=True):
         assert 0.9 * RADIUS < perturbation[:, :height, :width].abs().max() < RADIUS + 1e-5
         assert not perturbation[:, height:].any() and not perturbation[:, :, width:].any()
-    for ours, theirs in zip(found['data_samples'], clean['data_samples'], strict=True):
+    for ours, theirs in zip(actual['data_samples'], clean['data_samples'], strict=True):
         assert torch.equal(ours.gt_sem_seg.data, theirs.gt_sem_seg.data)
         assert ours.metainfo == theirs.metainfo
 
@@ -220,8 +220,8 @@ def test_processes_draw_what_one_process_draws_for_the_whole_batch(build_model, 
         run(model, {name: part[rank::2] for name, part in batch.items()})
     (whole, *parts), (whole_seeds, *part_seeds) = chosen, seeds
     assert 0 < len(whole) < 6
-    found = {name: seed for part in zip(parts, part_seeds, strict=True) for name, seed in zip(*part, strict=True)}
-    assert found == dict(zip(whole, whole_seeds, strict=True))
+    actual = {name: seed for part in zip(parts, part_seeds, strict=True) for name, seed in zip(*part, strict=True)}
+    assert actual == dict(zip(whole, whole_seeds, strict=True))
 
 
 def test_noise_does_not_repeat_within_an_iteration_or_without_a_runner(build_model, make_batch, own_hub):
@@ -246,8 +246,8 @@ def test_autocast_does_not_reach_the_attack(build_model, make_batch, own_hub):
     at_iteration(own_hub, 0)
     expected = run(build_model('fcn', adversarial()), batch)['inputs']
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        found = run(build_model('fcn', adversarial()), batch)['inputs']
-    assert torch.equal(found, expected)
+        actual = run(build_model('fcn', adversarial()), batch)['inputs']
+    assert torch.equal(actual, expected)
 
 
 def test_with_cp(build_model, make_batch, own_hub):

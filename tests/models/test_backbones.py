@@ -46,9 +46,9 @@ def randomise(module, seed=0):
 def load(backbone, reference, source):
     """Fills a backbone with a reference network's weights, key by key."""
     weights = reference.state_dict()
-    account = match(weights, SOURCES[source].map_key, shapes_of(backbone), fresh=fresh_parameters(backbone))
-    account.require_complete('the reference', type(backbone).__name__)
-    backbone.load_state_dict(account.weights, strict=not fresh_parameters(backbone))
+    report = match(weights, SOURCES[source].map_key, shapes_of(backbone), fresh=fresh_parameters(backbone))
+    report.require_complete('the reference', type(backbone).__name__)
+    backbone.load_state_dict(report.weights, strict=not fresh_parameters(backbone))
     return backbone.eval()
 
 
@@ -95,8 +95,8 @@ def test_convnext_features_are_timms(stem):
     images = pixels(64, 96)
     with torch.no_grad():
         expected = reference.forward_intermediates(images, intermediates_only=True)
-        found = backbone(images)
-    for stage, (own, theirs) in enumerate(zip(found, expected, strict=True)):
+        features = backbone(images)
+    for stage, (own, theirs) in enumerate(zip(features, expected, strict=True)):
         theirs = F.layer_norm(theirs.permute(0, 2, 3, 1), theirs.shape[1:2], eps=1e-6).permute(0, 3, 1, 2)
         assert own.shape == (2, 96 * 2**stage, 16 >> stage, 24 >> stage)
         torch.testing.assert_close(own, theirs, atol=2e-5, rtol=1e-4)
@@ -113,9 +113,9 @@ def test_vit_features_are_timms(stem):
     with torch.no_grad():
         first = reference.forward_intermediates(pixels(64, 64), indices=[0], intermediates_only=True)[0]
         last = reference.forward_features(pixels(64, 64))[:, 1:].transpose(1, 2).reshape(2, 384, 4, 4)
-        found = backbone(pixels(64, 64))
-    torch.testing.assert_close(found[0], first, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found[1], last, atol=1e-5, rtol=1e-5)
+        features = backbone(pixels(64, 64))
+    torch.testing.assert_close(features[0], first, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(features[1], last, atol=1e-5, rtol=1e-5)
 
 
 def test_vit_resizes_its_position_embedding_as_timm():
@@ -147,8 +147,8 @@ def test_plain_resnet_features_are_torchvisions(stride):
         for stage in (reference.layer1, reference.layer2, reference.layer3, reference.layer4):
             features = stage(features)
             expected.append(features)
-        found = backbone(pixels(64, 96))
-    for index, (own, theirs) in enumerate(zip(found, expected, strict=True)):
+        maps = backbone(pixels(64, 96))
+    for index, (own, theirs) in enumerate(zip(maps, expected, strict=True)):
         reduction = min(4 << index, stride)
         assert own.shape == (2, 256 << index, 64 // reduction, 96 // reduction)
         torch.testing.assert_close(own, theirs, atol=1e-4 * float(theirs.abs().max()), rtol=1e-4)
@@ -162,8 +162,8 @@ def test_resnet_v2_features_are_timms(stride):
     with torch.no_grad():
         expected = reference.forward_intermediates(pixels(64, 96), indices=[1, 2, 3, 4], intermediates_only=True)
         expected = [*expected[:3], reference.forward_features(pixels(64, 96))]
-        found = backbone(pixels(64, 96))
-    for index, (own, theirs) in enumerate(zip(found, expected, strict=True)):
+        features = backbone(pixels(64, 96))
+    for index, (own, theirs) in enumerate(zip(features, expected, strict=True)):
         reduction = min(4 << index, stride)
         assert own.shape == (2, 256 << index, 64 // reduction, 96 // reduction)
         torch.testing.assert_close(own, theirs, atol=1e-4 * float(theirs.abs().max()), rtol=1e-4)
@@ -242,8 +242,8 @@ def test_segmentors_have_the_published_size(name, millions):
     config = Config.fromfile(CONFIGS / f'{name}.py').model
     with torch.device('cpu' if name.startswith('segmenter') else 'meta'):
         model = MODELS.build(config)
-    found = sum(value.numel() for value in model.parameters()) / 1e6
-    assert found == pytest.approx(millions, abs=5e-7 if millions != round(millions, 1) else 0.05)
+    size = sum(value.numel() for value in model.parameters()) / 1e6
+    assert size == pytest.approx(millions, abs=5e-7 if millions != round(millions, 1) else 0.05)
 
 
 @pytest.mark.parametrize(('name', 'rate'), [('upernet_convnext_t', 0.4), ('upernet_convnext_s', 0.3)])

@@ -78,9 +78,9 @@ def test_three_lines_of_the_readme_normalise_as_the_stock_config(tmp_path, make_
     mine.data_preprocessor.prob = 0.0
     for training in (False, True):
         expected = stock.data_preprocessor(make_batch([(32, 40), (32, 40)]), training)
-        found = mine.data_preprocessor(make_batch([(32, 40), (32, 40)]), training)
+        actual = mine.data_preprocessor(make_batch([(32, 40), (32, 40)]), training)
         assert expected['inputs'].std() < 3  # normalised
-        assert torch.equal(found['inputs'], expected['inputs'])
+        assert torch.equal(actual['inputs'], expected['inputs'])
 
 
 @pytest.mark.parametrize(

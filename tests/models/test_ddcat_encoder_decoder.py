@@ -47,10 +47,10 @@ def test_every_pixel_has_the_logits_of_the_branch_that_the_mask_head_says(seed, 
     random = np.random.default_rng(seed)
     main, second = (random.standard_normal((2, 3, 4, 5)) for _ in range(2))
     mask = random.integers(0, levels, (2, 2, 4, 5)).astype(float)
-    found = divided(*map(torch.from_numpy, (main, second, mask))).numpy()
+    actual = divided(*map(torch.from_numpy, (main, second, mask))).numpy()
     for n, h, w in np.ndindex(2, 4, 5):
         expected = second if mask[n, 1, h, w] > mask[n, 0, h, w] else main
-        assert (found[n, :, h, w] == expected[n, :, h, w]).all()
+        assert (actual[n, :, h, w] == expected[n, :, h, w]).all()
 
 
 def test_no_gradient_flows_through_the_choice():
@@ -127,7 +127,7 @@ def test_loss_and_gradient_are_those_of_the_naive_version(ddcat, make_batch, ima
     parameters = dict(model.named_parameters())
 
     losses = model.loss(torch.cat([clean, adversarial]), data['data_samples'])
-    found = torch.autograd.grad(losses['decode.loss_ce'] + losses['mask.loss_ce'], parameters.values())
+    actual = torch.autograd.grad(losses['decode.loss_ce'] + losses['mask.loss_ce'], parameters.values())
     for key, value in model.named_buffers():
         value.copy_(start[key])
     classes, marks, target = naive_loss(model, clean, adversarial, labels)
@@ -137,7 +137,7 @@ def test_loss_and_gradient_are_those_of_the_naive_version(ddcat, make_batch, ima
     torch.testing.assert_close(losses['mask.loss_ce'], marks)
     assert float(losses['mask.boundary']) == pytest.approx(target[: images // 2].mean())
     assert target.any() and 0 < losses['mask.second'] < 1
-    for key, one, other in zip(parameters, found, expected, strict=True):
+    for key, one, other in zip(parameters, actual, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-6, msg=key)
 
 

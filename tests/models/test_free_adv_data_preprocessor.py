@@ -45,10 +45,10 @@ def test_one_backward_pass_moves_weights_and_perturbation(build_model, make_batc
             perturbation = (perturbation + STEP_SIZE * by_noise.sign()).clamp(-RADIUS, RADIUS)
     for ours, theirs in zip(model.parameters(), naive.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
-    found = model.data_preprocessor.perturbations[0]
+    actual = model.data_preprocessor.perturbations[0]
     # The sign of a gradient near zero is rounding's.
-    assert (found != perturbation).double().mean() < 1e-3
-    assert found.abs().max() == pytest.approx(RADIUS)
+    assert (actual != perturbation).double().mean() < 1e-3
+    assert actual.abs().max() == pytest.approx(RADIUS)
 
 
 def test_padding_is_not_perturbed_and_a_batch_of_another_shape_starts_afresh(build_model, make_batch):
@@ -80,16 +80,16 @@ def test_overflowing_gradients_leave_the_perturbation(build_model, make_batch):
     weights = torch.ones_like(data['inputs'])
     weights[0], weights[1, 0] = float('inf'), float('nan')
     (data['inputs'] * weights).sum().backward()
-    found = model.data_preprocessor.perturbations[0]
-    assert found.isfinite().all() and found.abs().max() == pytest.approx(STEP_SIZE)
+    actual = model.data_preprocessor.perturbations[0]
+    assert actual.isfinite().all() and actual.abs().max() == pytest.approx(STEP_SIZE)
 
 
 def test_testing_is_mmsegs_and_the_checkpoint_the_stock_models(build_model, make_batch):
     model, stock = free_model(build_model, 'fcn').eval(), build_model('fcn', seed=1)
     stock.load_state_dict(model.state_dict(), strict=True)
     batch = make_batch([(24, 24)] * 2)
-    found, expected = (part.data_preprocessor(copy.deepcopy(batch), False)['inputs'] for part in (model, stock))
-    assert torch.equal(found, expected)
+    actual, expected = (part.data_preprocessor(copy.deepcopy(batch), False)['inputs'] for part in (model, stock))
+    assert torch.equal(actual, expected)
     SegmentorAdapter(model, batch['data_samples'])
     assert copy.deepcopy(model).data_preprocessor._segmentor() is not model
 

@@ -40,8 +40,8 @@ def test_js_is_the_mean_divergence_over_the_pixels_that_count():
     weighted = (weights[labels[labels != 255]] * expected).mean()
     torch.testing.assert_close(JensenShannonLoss(class_weight=weights.tolist())(logits, labels), weighted)
     sampled = (labels == 1).double()
-    kept = (expected * (labels[labels != 255] == 1)).mean()
-    torch.testing.assert_close(JensenShannonLoss()(logits, labels, weight=sampled), kept)
+    counted = (expected * (labels[labels != 255] == 1)).mean()
+    torch.testing.assert_close(JensenShannonLoss()(logits, labels, weight=sampled), counted)
 
 
 def test_js_is_bounded_and_its_gradient_finite():

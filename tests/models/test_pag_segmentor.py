@@ -76,7 +76,7 @@ def test_the_loss_is_the_naive_one_of_the_stock_model_in_eval_mode(build_model, 
     stock = trained(build_model('fcn')).eval()
     for sample in batch['data_samples']:
         sample.gt_sem_seg.data[:, :3] = 255
-    found = losses_of(model, copied(batch))
+    actual = losses_of(model, copied(batch))
     (target,) = model._pag_target
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
     sums, cosines = [], []
@@ -93,9 +93,9 @@ def test_the_loss_is_the_naive_one_of_the_stock_model_in_eval_mode(build_model, 
             row.append(float(nn.functional.cosine_similarity(gradient.flatten(), wanted.flatten(), dim=0)))
         sums.append(sum(1 - cosine for cosine in row))
         cosines += row
-    assert float(found['loss_pag'].detach()) == pytest.approx(0.3 * sum(sums) / 2, rel=1e-4)
-    assert float(found['pag_cosine']) == pytest.approx(sum(cosines) / len(cosines), abs=1e-5)
-    assert 0 < float(found['pag_high_frequency']) < 1
+    assert float(actual['loss_pag'].detach()) == pytest.approx(0.3 * sum(sums) / 2, rel=1e-4)
+    assert float(actual['pag_cosine']) == pytest.approx(sum(cosines) / len(cosines), abs=1e-5)
+    assert 0 < float(actual['pag_high_frequency']) < 1
 
 
 @pytest.mark.parametrize(('name', 'training'), [('fcn', True), ('psp', False), ('uper', False), ('segmenter', True)])
@@ -110,11 +110,11 @@ def test_second_order_gradients_agree_with_finite_differences(name, training, bu
             for parameter, towards in zip(parameters, direction, strict=True):
                 parameter.add_(step * towards)
             values = [parameter.clone() for parameter in parameters]
-        found = pag_loss(model, copied(batch))
+        actual = pag_loss(model, copied(batch))
         with torch.no_grad():
             for parameter, value, towards in zip(parameters, values, direction, strict=True):
                 parameter.copy_(value - step * towards)
-        return float(found.detach())
+        return float(actual.detach())
 
     pag_loss(model, copied(batch)).backward()
     slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, direction, strict=True) if p.grad is not None)
@@ -135,11 +135,11 @@ def test_a_step_is_the_stock_segmentor_s_with_frozen_norms(build_model, build_pa
             module.eval()
     batch = make_batch([(16, 16)] * 2)
     expected = stock.loss(**stock.data_preprocessor(copied(batch), training=True))
-    found = losses_of(model, copied(batch))
-    assert set(found) - set(expected) == {'loss_pag', 'pag_cosine', 'pag_high_frequency'}
+    actual = losses_of(model, copied(batch))
+    assert set(actual) - set(expected) == {'loss_pag', 'pag_cosine', 'pag_high_frequency'}
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value)
-    model.parse_losses(found)[0].backward()
+        torch.testing.assert_close(actual[key], value)
+    model.parse_losses(actual)[0].backward()
     assert [module.training for module in model.modules()] == modes
     assert list(model.state_dict()) == list(stock.state_dict())
     torch.testing.assert_close(dict(model.named_buffers()), buffers, rtol=0, atol=0)

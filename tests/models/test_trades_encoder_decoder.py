@@ -73,8 +73,8 @@ def test_attack_maximises_the_divergence_in_eval_mode(trades, make_batch):
     images, labels = stack_images(batch['inputs']), stack_labels(batch['data_samples'])
     expected = attack.perturb(TrainingAdapter(model, (24, 24)), images, labels, seeds=seeds)
     own = model.data_preprocessor
-    found = ((data['inputs'][2:] * own.std + own.mean) / 255)[:, [2, 1, 0]]
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    actual = ((data['inputs'][2:] * own.std + own.mean) / 255)[:, [2, 1, 0]]
+    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=0)
 
 
 def test_clean_and_adversarial_images_have_batch_statistics_of_their_own(trades, build_model, make_batch):

@@ -116,11 +116,11 @@ def train(build_model, make_batch, tmp_path, monkeypatch):
 def test_resumed_run_is_the_run_that_was_not_interrupted(train):
     straight, expected, _ = train('straight', 4)
     first, _, checkpoint = train('first', 2)
-    resumed, found, _ = train('resumed', 4, load_from=str(checkpoint), resume=True)
+    resumed, weights, _ = train('resumed', 4, load_from=str(checkpoint), resume=True)
     assert straight == [(3, iteration, 0) for iteration in range(4)]
     assert first + resumed == straight
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, msg=key)
+        torch.testing.assert_close(weights[key], value, msg=key)
 
 
 @pytest.mark.parametrize('preprocessor', [ADVERSARIAL, None], ids=['adversarial', 'clean'])
@@ -128,8 +128,8 @@ def test_resumed_run_with_dropout_is_the_run_that_was_not_interrupted(train, pre
     options = dict(custom_hooks=[dict(type='IterationSeedHook')], dropout=0.5)
     _, expected, _ = train('straight', 4, preprocessor, **options)
     _, _, checkpoint = train('first', 2, preprocessor, **options)
-    _, found, _ = train('resumed', 4, preprocessor, load_from=str(checkpoint), resume=True, **options)
-    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    _, weights, _ = train('resumed', 4, preprocessor, load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
 
 
 def test_trains_as_the_stock_preprocessor_does_except_for_the_attack(train):
@@ -144,8 +144,8 @@ def test_resumed_trades_is_the_run_that_was_not_interrupted(train):
     options = dict(kind='TRADESEncoderDecoder', custom_hooks=[dict(type='EMAHook')])
     _, expected, whole = train('straight', 3, METHODS['trades'], **options)
     _, _, checkpoint = train('first', 1, METHODS['trades'], **options)
-    _, found, resumed = train('resumed', 3, METHODS['trades'], load_from=str(checkpoint), resume=True, **options)
-    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    _, weights, resumed = train('resumed', 3, METHODS['trades'], load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
     averages = [torch.load(path, weights_only=False)['state_dict'] for path in (whole, resumed)]
     assert all(torch.equal(averages[1][key], value) for key, value in averages[0].items())
 
@@ -156,8 +156,8 @@ def test_resumed_ddcat_is_the_run_that_was_not_interrupted(train, build_model):
     options['preprocessor'] = METHODS['ddcat']
     _, expected, whole = train('straight', 4, **options)
     _, _, checkpoint = train('first', 2, **options)
-    _, found, resumed = train('resumed', 4, load_from=str(checkpoint), resume=True, **options)
-    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    _, weights, resumed = train('resumed', 4, load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
     files = [torch.load(path, weights_only=False) for path in (whole, resumed)]
     branches = [file['message_hub']['runtime_info']['ddcat_branches']['weights'] for file in files]
     assert branches[0] and branches[0].keys() == branches[1].keys()
@@ -171,12 +171,12 @@ def test_resumed_free_training_is_the_run_that_was_not_interrupted(train):
     options = dict(train_cfg=dict(type='FreeTrainLoop', replays=2), custom_hooks=[dict(type='EMAHook')])
     _, expected, _ = train('straight', 4, METHODS['free'], **options)
     _, _, checkpoint = train('first', 3, METHODS['free'], **options)
-    _, found, _ = train('resumed', 4, METHODS['free'], load_from=str(checkpoint), resume=True, **options)
-    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    _, weights, _ = train('resumed', 4, METHODS['free'], load_from=str(checkpoint), resume=True, **options)
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
     hub = torch.load(checkpoint, weights_only=False)['message_hub']['runtime_info']
     (perturbation,) = hub['free_perturbations'].values()
     assert perturbation.shape == (2, 3, 24, 24) and perturbation.abs().max() == pytest.approx(8 / 255)
-    assert not any('perturbation' in key for key in found)
+    assert not any('perturbation' in key for key in weights)
 
 
 def test_ema_and_accumulation(train, build_model):
@@ -191,9 +191,9 @@ def test_ema_and_accumulation(train, build_model):
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        return found.getsockname()[1]
+    with socket.socket() as connection:
+        connection.bind(('127.0.0.1', 0))
+        return connection.getsockname()[1]
 
 
 def start(rank, world_size, port):
@@ -314,9 +314,9 @@ def test_compiled_model_has_the_same_gradients(build_method, make_batch, own_hub
 
     # What mmengine does for ``compile=dict(...)`` in a config.
     model.forward = torch.compile(model.forward, backend=backend)
-    found = step(model, batch)
+    weights = step(model, batch)
     assert graphs
-    for key, gradient in found.items():
+    for key, gradient in weights.items():
         torch.testing.assert_close(gradient, expected[key], atol=1e-6, rtol=1e-4, msg=key)
 
 

@@ -126,8 +126,8 @@ def test_inputs_are_bgr_normalised_and_divided_by_255(naive):
     image = torch.randint(0, 256, (3, 24, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean = torch.tensor([107.99726, 106.4418, 103.064316]).view(3, 1, 1)
     std = torch.tensor([77.28294, 78.539116, 77.21147]).view(3, 1, 1)
-    given = model.data_preprocessor({'inputs': [image], 'data_samples': [SegDataSample()]})['inputs']
-    torch.testing.assert_close(given[0], (image - mean) / std / 255, rtol=0, atol=1e-7)
+    inputs = model.data_preprocessor({'inputs': [image], 'data_samples': [SegDataSample()]})['inputs']
+    torch.testing.assert_close(inputs[0], (image - mean) / std / 255, rtol=0, atol=1e-7)
 
 
 def test_files_of_other_networks_are_refused_and_nothing_is_written(naive, tmp_path, capsys, monkeypatch):

@@ -273,9 +273,9 @@ def test_a_page_shows_measured_gradients(tmp_path):
         'per_image': [{'image': 'a.png', 'cosine': 0.1, 'high_frequency': 0.5}] * 3,
         'sheet': {'file': 'gradients.png', 'images': ['a.png'], 'classes': ['a'], 'attack': SHEET_ATTACK},
     }
-    for name, found in (('with', gradients), ('without', None)):
+    for name, measured in (('with', gradients), ('without', None)):
         (tmp_path / name / 'pictures').mkdir(parents=True)
-        RunResults.from_json({**content(), 'gradients': found, 'pictures': []}).write(tmp_path / name)
+        RunResults.from_json({**content(), 'gradients': measured, 'pictures': []}).write(tmp_path / name)
     Image.new('RGB', (4, 4)).save(tmp_path / 'with' / 'gradients.png')
     runs = {name: tmp_path / name for name in ('with', 'without')}
     page = write_report(runs, tmp_path / 'page.html').read_text()

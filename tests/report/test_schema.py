@@ -99,10 +99,10 @@ def test_results_that_do_not_fit_are_refused(tmp_path):
 
 
 def _all_schemas(schema):
-    found = [schema]
-    for one in found:
-        found += [inner for inner in dict.fromkeys(inner_schemas(one)) if inner not in found]
-    return found
+    schemas = [schema]
+    for one in schemas:
+        schemas += [inner for inner in dict.fromkeys(inner_schemas(one)) if inner not in schemas]
+    return schemas
 
 
 SCHEMAS = [one for kind in (RunResults, ImageRecord) for one in _all_schemas(kind)]

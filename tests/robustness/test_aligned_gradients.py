@@ -37,7 +37,7 @@ def test_a_linear_model_has_its_weights_as_gradients_and_a_known_loss():
     targets = random(4, 3, 5, seed=2)
     scores = images @ weights.T
     torch.testing.assert_close(input_gradients(scores, images), weights.expand(4, 3, 5))
-    found = PAGLoss(weight=0.5)(scores, images, targets)
+    actual = PAGLoss(weight=0.5)(scores, images, targets)
     cosines = torch.tensor(
         [
             [float(w @ g) / math.sqrt(float(w @ w) * float(g @ g)) for w, g in zip(weights, row, strict=True)]
@@ -45,8 +45,8 @@ def test_a_linear_model_has_its_weights_as_gradients_and_a_known_loss():
         ],
         dtype=torch.float64,
     )
-    torch.testing.assert_close(found.cosines, cosines)
-    torch.testing.assert_close(found.loss.detach(), 0.5 * (1 - cosines).sum(1))
+    torch.testing.assert_close(actual.cosines, cosines)
+    torch.testing.assert_close(actual.loss.detach(), 0.5 * (1 - cosines).sum(1))
 
 
 def test_what_is_measured_of_a_linear_segmentor_is_known():
@@ -117,9 +117,9 @@ def test_a_zero_gradient_costs_one_and_stays_finite():
     images = random(2, 3).requires_grad_()
     model = nn.Linear(3, 1).double()
     nn.init.zeros_(model.weight)
-    found = PAGLoss(weight=1)(model(images), images, random(2, 1, 3))
-    assert found.loss.tolist() == [1, 1]
-    found.loss.sum().backward()
+    actual = PAGLoss(weight=1)(model(images), images, random(2, 1, 3))
+    assert actual.loss.tolist() == [1, 1]
+    actual.loss.sum().backward()
     assert bool(torch.isfinite(model.weight.grad).all())
 
 
@@ -138,9 +138,9 @@ def test_masked_pixels_count_neither_in_the_gradient_nor_in_the_target():
     targets = random(2, 3, 6, seed=2)
     mask = torch.tensor([True, True, False, True, False, True]).expand(2, 6)
     masked = PAGLoss(weight=1)(images @ weights.T, images, targets, mask).loss
-    kept = mask[0]
-    part = images.detach()[:, kept].requires_grad_()
-    expected = PAGLoss(weight=1)(part @ weights[:, kept].T, part, targets[:, :, kept]).loss
+    selected = mask[0]
+    part = images.detach()[:, selected].requires_grad_()
+    expected = PAGLoss(weight=1)(part @ weights[:, selected].T, part, targets[:, :, selected]).loss
     torch.testing.assert_close(masked, expected)
 
 
@@ -181,12 +181,12 @@ def test_fixed_representatives_point_from_the_image_to_the_first_or_the_mean_exa
 def test_nearest_neighbours_agree_with_a_naive_search(seed):
     bank = ClassBank(random(3, 5, 2, 3, seed=seed), torch.tensor([5, 1, 3]))
     images = torch.cat([random(3, 2, 3, seed=seed + 1), bank.examples[0, 2:3]])  # the last is in the bank itself
-    found = NearestNeighbour(bank)(images, everything(4, 3))
+    actual = NearestNeighbour(bank)(images, everything(4, 3))
     for n, image in enumerate(images):
         for k in range(3):
             own = [example for example in bank.examples[k, : int(bank.counts[k])] if not torch.equal(example, image)]
             nearest = min(own, key=lambda example: float((example - image).square().sum()))
-            torch.testing.assert_close(found[n, k], nearest - image)
+            torch.testing.assert_close(actual[n, k], nearest - image)
 
 
 def test_an_image_that_is_the_only_example_has_no_direction_to_it():
@@ -198,8 +198,8 @@ def test_bytes_stand_for_images_in_the_unit_interval():
     examples = torch.tensor([[[0, 255]], [[51, 102]]], dtype=torch.uint8)
     images = torch.zeros(1, 2)
     for target in (OneImage, ClassMean, NearestNeighbour):
-        found = target(ClassBank(examples, torch.tensor([1, 1])))(images, everything(1, 2))
-        torch.testing.assert_close(found, torch.tensor([[[0.0, 1.0], [0.2, 0.4]]]))
+        actual = target(ClassBank(examples, torch.tensor([1, 1])))(images, everything(1, 2))
+        torch.testing.assert_close(actual, torch.tensor([[[0.0, 1.0], [0.2, 0.4]]]))
 
 
 def test_a_drawn_bank_holds_distinct_images_of_each_class_and_depends_on_its_seed():
@@ -215,18 +215,18 @@ def test_a_drawn_bank_holds_distinct_images_of_each_class_and_depends_on_its_see
 def test_distillation_gives_the_gradient_of_the_teacher_and_leaves_no_trace_in_it():
     teacher = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).double().train()
     target = Distillation(teacher, 3).train()
-    found = target(random(2, 4), everything(2, 3))
-    torch.testing.assert_close(found, teacher[0].weight.detach().expand(2, 3, 4))
-    assert not found.requires_grad and teacher[0].weight.grad is None and not teacher.training
+    actual = target(random(2, 4), everything(2, 3))
+    torch.testing.assert_close(actual, teacher[0].weight.detach().expand(2, 3, 4))
+    assert not actual.requires_grad and teacher[0].weight.grad is None and not teacher.training
 
 
 def test_distillation_takes_the_score_over_the_same_pixels_as_the_student():
     teacher = nn.Conv2d(1, 2, 1, bias=False).double()
     labels = torch.tensor([[[0, 1], [1, 255]]])
-    found = Distillation(teacher, 2)(random(1, 1, 2, 2), everything(1, 2), labels)
+    actual = Distillation(teacher, 2)(random(1, 1, 2, 2), everything(1, 2), labels)
     for k in range(2):
         expected = float(teacher.weight[k, 0, 0, 0]) / 3 * (labels[0] != 255).double()
-        torch.testing.assert_close(found[0, k, 0], expected)
+        torch.testing.assert_close(actual[0, k, 0], expected)
 
 
 def test_energy_is_split_by_frequency():

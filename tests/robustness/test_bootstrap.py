@@ -20,10 +20,10 @@ def some_counts(images=7, classes=4, seed=0, void=False):
 def test_resampled_metrics_are_those_of_the_drawn_images():
     counts = some_counts()
     weights = np.random.default_rng(1).multinomial(7, np.full(7, 1 / 7), size=20)
-    found = _resampled(counts, weights)
+    actual = _resampled(counts, weights)
     for n, weight in enumerate(weights):
         plain = metrics(counts.select(np.repeat(np.arange(7), weight)))
-        for name, values in found.items():
+        for name, values in actual.items():
             assert values[n] == pytest.approx(plain[name], abs=1e-12)
 
 

@@ -98,10 +98,10 @@ def naive_holm(p_values, alpha):
 @SETTINGS
 def test_holm_is_the_step_down_procedure_and_contains_bonferroni(p_values, alpha):
     values = np.array(p_values)
-    found = holm(values, alpha)
-    assert found.tolist() == naive_holm(p_values, alpha)
-    assert not (bonferroni(values, alpha) & ~found).any()
-    np.testing.assert_array_equal(holm(values[None], alpha)[0], found)
+    actual = holm(values, alpha)
+    assert actual.tolist() == naive_holm(p_values, alpha)
+    assert not (bonferroni(values, alpha) & ~actual).any()
+    np.testing.assert_array_equal(holm(values[None], alpha)[0], actual)
 
 
 @pytest.mark.parametrize('correction', [bonferroni, holm])

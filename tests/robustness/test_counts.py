@@ -84,10 +84,10 @@ def test_counts_agree_with_a_naive_loop(batch):
 @SETTINGS
 def test_metrics_agree_with_a_naive_loop(batch):
     labels, (predictions,) = batch
-    found, naive = metrics(count(predictions, labels, CLASSES)), naive_metrics(predictions, labels, CLASSES)
+    actual, naive = metrics(count(predictions, labels, CLASSES)), naive_metrics(predictions, labels, CLASSES)
     for name, value in naive.items():
         expected = np.array([math.nan if item is None else item for item in np.atleast_1d(np.array(value))], float)
-        np.testing.assert_allclose(np.atleast_1d(found[name]), expected, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(np.atleast_1d(actual[name]), expected, rtol=1e-12, err_msg=name)
 
 
 @given(batches())
@@ -173,16 +173,16 @@ def test_image_without_valid_pixels_is_in_no_count():
     counts = count(torch.tensor([[[0, 0]], [[1, 1]]]), labels, 2)
     assert counts.valid.tolist() == [2, 0]
     np.testing.assert_array_equal(counts.accuracy, [0.5, np.nan])
-    found = metrics(counts)
-    assert (found['aAcc'], found['aAcc_image_mean'], found['images'], found['pixels']) == (0.5, 0.5, 1, 2)
+    actual = metrics(counts)
+    assert (actual['aAcc'], actual['aAcc_image_mean'], actual['images'], actual['pixels']) == (0.5, 0.5, 1, 2)
 
 
 def test_image_mean_and_pixel_accuracy_differ():
     labels = np.array([[[0, 0, 0, 255]], [[0, 255, 255, 255]]])
     predictions = np.array([[[0, 0, 0, 0]], [[1, 1, 1, 1]]])
-    found = metrics(count(predictions, labels, 2))
-    assert found['aAcc'] == 0.75
-    assert found['aAcc_image_mean'] == 0.5
+    actual = metrics(count(predictions, labels, 2))
+    assert actual['aAcc'] == 0.75
+    assert actual['aAcc_image_mean'] == 0.5
 
 
 @pytest.mark.parametrize(

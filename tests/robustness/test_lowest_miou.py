@@ -22,11 +22,11 @@ def ensembles(draw):
     labels = rng.integers(0, draw(st.integers(1, classes)), (images, 3, 4))
     labels[rng.random(labels.shape) < draw(st.sampled_from([0.0, 0.3]))] = 255
     noise = draw(st.sampled_from([0.3, 1.0]))
-    found = {}
+    counts = {}
     for member in range(members):
         predictions = np.where(rng.random(labels.shape) < noise, rng.integers(0, classes, labels.shape), labels)
-        found[str(member)] = count(np.where(predictions == 255, 0, predictions), labels, classes)
-    return found
+        counts[str(member)] = count(np.where(predictions == 255, 0, predictions), labels, classes)
+    return counts
 
 
 def miou_of(members, choice):
@@ -49,16 +49,16 @@ def naive_greedy(members, choice):
 @given(ensembles())
 @SETTINGS
 def test_lies_between_the_bound_and_every_start_and_no_choice_is_below_the_bound(members):
-    found = lowest_miou(members)
+    lowest = lowest_miou(members)
     if not next(iter(members.values())).valid.any():
-        assert math.isnan(found.value) and found.to_dict()['value'] is None
+        assert math.isnan(lowest.value) and lowest.to_dict()['value'] is None
         return
     images = len(next(iter(members.values())))
     least = min(miou_of(members, choice) for choice in itertools.product(range(len(members)), repeat=images))
-    assert 0 <= found.lower_bound <= least + 1e-12
-    assert least - 1e-12 <= found.value == min(found.starts.values())
-    assert found.value == miou_of(members, found.choice) == metrics(found.counts)['mIoU']
-    assert set(found.starts) == {'worst_case', *members, *(f'random {n}' for n in range(1, 5)), 'bound'}
+    assert 0 <= lowest.lower_bound <= least + 1e-12
+    assert least - 1e-12 <= lowest.value == min(lowest.starts.values())
+    assert lowest.value == miou_of(members, lowest.choice) == metrics(lowest.counts)['mIoU']
+    assert set(lowest.starts) == {'worst_case', *members, *(f'random {n}' for n in range(1, 5)), 'bound'}
 
 
 @given(ensembles())
@@ -109,10 +109,10 @@ def test_another_start_finds_a_lower_value_than_the_worst_accuracy():
     for name in 'abc':
         predictions = np.where(rng.random(labels.shape) < 0.6, rng.integers(0, 3, (4, 1, 1)), labels)
         members[name] = count(predictions, labels, 3)
-    found = lowest_miou(members)
+    lowest = lowest_miou(members)
     least = min(miou_of(members, choice) for choice in itertools.product(range(3), repeat=4))
-    assert found.value == pytest.approx(least) and found.starts['worst_case'] > least + 0.02
-    assert least - 0.01 < found.lower_bound <= least
+    assert lowest.value == pytest.approx(least) and lowest.starts['worst_case'] > least + 0.02
+    assert least - 0.01 < lowest.lower_bound <= least
 
 
 def test_the_bound_sees_that_classes_cannot_be_ruined_together():
@@ -120,18 +120,18 @@ def test_the_bound_sees_that_classes_cannot_be_ruined_together():
     label = rows([10, 10], [10, 10])
     a = Counts(rows([0, 10], [0, 10]), rows([0, 20], [0, 20]), label)
     b = Counts(rows([10, 0], [10, 0]), rows([20, 0], [20, 0]), label)
-    found = lowest_miou({'a': a, 'b': b})
-    assert found.value == pytest.approx(0.25)  # (0 + 20 / 40) / 2
+    lowest = lowest_miou({'a': a, 'b': b})
+    assert lowest.value == pytest.approx(0.25)  # (0 + 20 / 40) / 2
     assert miou_of({'a': a, 'b': b}, [0, 1]) == pytest.approx(1 / 3)  # 10 / 30 each
-    assert found.lower_bound == pytest.approx(0.25)  # the lowest ratios of each class alone are 0 and 0
+    assert lowest.lower_bound == pytest.approx(0.25)  # the lowest ratios of each class alone are 0 and 0
 
 
 def test_the_bound_is_reached_where_one_member_is_the_worst_for_every_class():
     label = rows([8, 8], [8, 8])
     weak = Counts(rows([8, 8], [8, 8]), label, label)
     strong = Counts(rows([2, 2], [4, 4]), label, label)
-    found = lowest_miou({'weak': weak, 'strong': strong})
-    assert found.choice.tolist() == [1, 1]
-    assert found.value == pytest.approx(6 / 26)
-    assert found.lower_bound == pytest.approx(found.value, abs=1e-9)
-    assert found.to_dict()['spread'] == pytest.approx(0)
+    lowest = lowest_miou({'weak': weak, 'strong': strong})
+    assert lowest.choice.tolist() == [1, 1]
+    assert lowest.value == pytest.approx(6 / 26)
+    assert lowest.lower_bound == pytest.approx(lowest.value, abs=1e-9)
+    assert lowest.to_dict()['spread'] == pytest.approx(0)

@@ -23,7 +23,7 @@ def label_maps(draw):
 def flood_fill(label):
     """Sets of pixels, one for each object."""
     left = {(y, x) for y, x in np.ndindex(label.shape) if label[y, x] != 255}
-    found = []
+    regions = []
     while left:
         stack = [left.pop()]
         region = set(stack)
@@ -34,8 +34,8 @@ def flood_fill(label):
             left -= same
             region |= same
             stack += same
-        found.append(frozenset(region))
-    return found
+        regions.append(frozenset(region))
+    return regions
 
 
 @given(label_maps())
@@ -43,8 +43,8 @@ def flood_fill(label):
 def test_regions_are_those_of_a_flood_fill(maps):
     label, _ = maps
     regions, number = label_regions(label)
-    found = [frozenset(zip(*np.nonzero(regions == n), strict=True)) for n in range(1, number + 1)]
-    assert {frozenset((int(y), int(x)) for y, x in region) for region in found} == set(flood_fill(label))
+    own = [frozenset(zip(*np.nonzero(regions == n), strict=True)) for n in range(1, number + 1)]
+    assert {frozenset((int(y), int(x)) for y, x in region) for region in own} == set(flood_fill(label))
     assert ((regions == 0) == (label == 255)).all()
 
 

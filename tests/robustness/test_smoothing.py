@@ -47,14 +47,14 @@ def test_the_soft_output_is_the_logarithm_of_the_mean_probability():
     model, images = conv(), torch.rand(2, 1, 5, 6)
     smoothed = SmoothedModel(model, sigma=0.3, samples=4, noise='fixed')
     seen = []
-    model.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
-    found = smoothed(images)
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    actual = smoothed(images)
     model._forward_pre_hooks.clear()
     expected = torch.stack([model(noisy).softmax(1) for noisy in seen]).mean(0).log()
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(found.exp().sum(1), torch.ones(2, 5, 6))
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(actual.exp().sum(1), torch.ones(2, 5, 6))
     together = SmoothedModel(model, sigma=0.3, samples=4, noise='fixed', draws_per_pass=3)(images)
-    torch.testing.assert_close(together, found)
+    torch.testing.assert_close(together, actual)
 
 
 def test_underflowing_probabilities_stay_finite():
@@ -62,8 +62,8 @@ def test_underflowing_probabilities_stay_finite():
     nn.init.constant_(model.weight, 1000.0)
     with torch.no_grad():
         model.weight[1] = -1000.0
-    found = SmoothedModel(model, sigma=0.1, samples=3)(torch.full((1, 1, 2, 2), 0.9))
-    assert bool(torch.isfinite(found).all()) and float(found.detach().min()) < -100
+    actual = SmoothedModel(model, sigma=0.1, samples=3)(torch.full((1, 1, 2, 2), 0.9))
+    assert bool(torch.isfinite(actual).all()) and float(actual.detach().min()) < -100
 
 
 def test_votes_estimate_the_probability_of_a_class():
@@ -95,14 +95,14 @@ def test_the_gradient_of_the_cross_entropy_is_the_plug_in_estimator():
     model, images = conv().double(), torch.rand(1, 1, 4, 4).double().requires_grad_()
     smoothed = SmoothedModel(model, sigma=0.2, samples=3, noise='fixed')
     labels = torch.randint(0, 3, (1, 4, 4))
-    (found,) = torch.autograd.grad(nn.functional.cross_entropy(smoothed(images), labels), images)
+    (actual,) = torch.autograd.grad(nn.functional.cross_entropy(smoothed(images), labels), images)
     seen = []
-    model.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach() - images.detach()))
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach() - images.detach()))
     smoothed(images)
     model._forward_pre_hooks.clear()
     mean = sum(model(images + noise).softmax(1) for noise in seen) / 3
     loss = -mean.gather(1, labels[:, None]).log().mean()
-    torch.testing.assert_close(found, torch.autograd.grad(loss, images)[0])
+    torch.testing.assert_close(actual, torch.autograd.grad(loss, images)[0])
 
 
 @pytest.mark.parametrize('noise', ['fresh', 'fixed'])
@@ -181,13 +181,13 @@ def test_smooth_adv_is_the_inner_attack_and_noise_on_top():
     labels = torch.ones(3, 4, 4, dtype=torch.int64)
     inner = PGD(threat=Linf(radius=0.05), steps=2, step_size=0.04)
     attack = SmoothAdv(attack=inner, sigma=0.02, samples=3)
-    found = attack(model, images, labels, seeds=[1, 2, 3])
-    noise = found.images - (images - 0.05 * weights.sign().view(2, 1, 1))
+    result = attack(model, images, labels, seeds=[1, 2, 3])
+    noise = result.images - (images - 0.05 * weights.sign().view(2, 1, 1))
     assert float(noise.std()) == pytest.approx(0.02, rel=0.2) and float(noise.mean()) == pytest.approx(0, abs=0.006)
-    assert found.forward_passes.tolist() == [2 * 3 + 1] * 3  # and one to evaluate
+    assert result.forward_passes.tolist() == [2 * 3 + 1] * 3  # and one to evaluate
     alone = attack(model, images[1:2], labels[1:2], seeds=[2])
-    torch.testing.assert_close(alone.images[0], found.images[1])
-    assert not torch.equal(attack(model, images, labels, seeds=[1, 2, 4]).images[2], found.images[2])
+    torch.testing.assert_close(alone.images[0], result.images[1])
+    assert not torch.equal(attack(model, images, labels, seeds=[1, 2, 4]).images[2], result.images[2])
     assert build(attack.describe(), ATTACKS) == attack and attack.with_radius(0.1).attack.threat.radius == 0.1
 
 
@@ -195,11 +195,11 @@ def test_smooth_adv_follows_the_gradient_of_the_smoothed_model():
     model, images = conv().double(), 0.3 + 0.4 * torch.rand(1, 1, 5, 5, dtype=torch.float64)
     labels = torch.randint(0, 3, (1, 5, 5))
     attack = SmoothAdv(attack=PGD(threat=L2(radius=0.1), steps=1, random_start=False), sigma=1e-4, samples=2)
-    found = attack(model, images, labels, seeds=[7]).images
+    actual = attack(model, images, labels, seeds=[7]).images
     smoothed = SmoothedModel(model, sigma=1e-4, samples=2, noise='fixed', image_seeds=[7])
     inputs = images.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(smoothed(inputs), labels), inputs)
-    torch.testing.assert_close(found, images + 0.1 * gradient / gradient.norm(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(actual, images + 0.1 * gradient / gradient.norm(), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

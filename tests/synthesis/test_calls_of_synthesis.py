@@ -21,7 +21,7 @@ def loss(images, logits):
     return logits.flatten(1).sum(1)
 
 
-def watch(step, images, losses):
+def callback(step, images, losses):
     assert step == 0
 
 
@@ -31,23 +31,23 @@ CALLS = {
     'ClassGaussian.fit': lambda: (ClassGaussian.fit, dict(images=IMAGES)),
     'ClassGaussian.sample': lambda: (GAUSSIAN.sample, dict(seeds=[1, 2])),
     'Descent': lambda: (Descent, dict(steps=2, step_size='8/255', threat=Linf(radius='16/255'))),
-    'Descent.__call__': lambda: (STEP, dict(model=MODEL, loss=loss, start=IMAGES, centre=IMAGES, watch=watch)),
+    'Descent.__call__': lambda: (STEP, dict(model=MODEL, loss=loss, start=IMAGES, centre=IMAGES, callback=callback)),
     'ball': lambda: (synthesis.ball, dict(norm='L2', radius='4/255')),
     'corrupt': lambda: (synthesis.corrupt, dict(images=IMAGES, mask=MASK)),
     'generate': lambda: (
         synthesis.generate,
         dict(model=MODEL, means=IMAGES.mean((2, 3)), labels=LABELS, size=(7, 8), descent=STEP, ignore_index=255)
-        | dict(watch=watch),
+        | dict(callback=callback),
     ),
     'inpaint': lambda: (
         synthesis.inpaint,
         dict(model=MODEL, images=IMAGES, labels=LABELS, mask=MASK, descent=STEP, penalty=1.0, ignore_index=255)
-        | dict(watch=watch),
+        | dict(callback=callback),
     ),
     'target': lambda: (
-        synthesis.target,
+        synthesis.move_to_class,
         dict(model=MODEL, images=IMAGES, classes=torch.tensor([0, 1, 2]), descent=STEP, objective='mean_logit')
-        | dict(watch=watch),
+        | dict(callback=callback),
     ),
     'psnr': lambda: (synthesis.psnr, QUALITY),
     'mean_absolute_error': lambda: (synthesis.mean_absolute_error, QUALITY),

@@ -17,9 +17,9 @@ from mmadv.synthesis import (
     generate,
     inpaint,
     mean_absolute_error,
+    move_to_class,
     psnr,
     ssim,
-    target,
 )
 
 
@@ -44,11 +44,11 @@ def box(n=1, size=(8, 8), where=(slice(2, 6), slice(1, 5))):
 
 def test_corrupted_pixels_have_the_mean_of_their_channel():
     images, mask = torch.rand(2, 3, 8, 8), box(2)
-    found = corrupt(images, mask)
-    assert torch.equal(found[:, :, ~mask[0, 0]], images[:, :, ~mask[0, 0]])
+    actual = corrupt(images, mask)
+    assert torch.equal(actual[:, :, ~mask[0, 0]], images[:, :, ~mask[0, 0]])
     for n in range(2):
         for c in range(3):
-            assert float((found[n, c][mask[n, 0]] - images[n, c].mean()).abs().max()) < 1e-6
+            assert float((actual[n, c][mask[n, 0]] - images[n, c].mean()).abs().max()) < 1e-6
 
 
 def test_inpainting_paints_the_box_as_labelled_and_the_penalty_keeps_the_rest():
@@ -65,7 +65,7 @@ def test_inpainting_paints_the_box_as_labelled_and_the_penalty_keeps_the_rest():
         mask,
         descent=Descent(steps=60, step_size=0.2),
         penalty=1.0,
-        watch=lambda step, images, losses: seen.append((step, float(losses))),
+        callback=lambda step, images, losses: seen.append((step, float(losses))),
     )
     inside = painted[0].mean(0)[mask[0, 0]]
     assert float(inside.min()) > 0.55  # the labels of the whole box are class 1
@@ -84,11 +84,11 @@ def test_the_loss_of_inpainting_is_equation_6():
     labels[0, 0] = 255
     losses, iterates = [], []
 
-    def watch(step, images, loss):
+    def callback(step, images, loss):
         iterates.append(images)
         losses.append(float(loss))
 
-    inpaint(model, images, labels, mask, descent=Descent(steps=3, step_size=0.3), penalty=0.7, watch=watch)
+    inpaint(model, images, labels, mask, descent=Descent(steps=3, step_size=0.3), penalty=0.7, callback=callback)
     for iterate, loss in zip(iterates, losses, strict=True):
         logits = model(iterate)[0].permute(1, 2, 0)[labels[0] != 255]
         entropy = nn.functional.cross_entropy(logits, labels[0][labels[0] != 255])
@@ -106,7 +106,7 @@ def test_generation_starts_from_plain_colours_and_ends_at_the_labels():
         labels,
         (8, 8),
         descent=Descent(steps=80, step_size=0.3),
-        watch=lambda step, images, losses: first.append(images),
+        callback=lambda step, images, losses: first.append(images),
     )
     assert torch.equal(first[0], torch.tensor([0.2, 0.5, 0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 8))
     assert torch.equal(Brightness().eval()(made).argmax(1), labels)
@@ -118,7 +118,7 @@ def test_targets_are_reached_as_far_as_the_ball_lets(objective, threat):
     images = torch.full((2, 3, 4, 4), 0.45)
     classes = torch.tensor([1, 0])
     step = 0.1 * threat.radius
-    made = target(
+    made = move_to_class(
         Brightness(),
         images,
         classes,
@@ -134,7 +134,7 @@ def test_targets_are_reached_as_far_as_the_ball_lets(objective, threat):
 def test_smoothed_models_are_synthesised_with_too():
     images = torch.full((1, 3, 6, 6), 0.3)
     smoothed = SmoothedModel(Brightness(), sigma=0.3, samples=5, output='mean_logits')
-    made = target(smoothed, images, torch.tensor([1]), descent=Descent(steps=10, step_size=0.5))
+    made = move_to_class(smoothed, images, torch.tensor([1]), descent=Descent(steps=10, step_size=0.5))
     assert float(made.mean()) > 0.5
 
 
@@ -159,7 +159,7 @@ def naive_ssim(image, other, mask):
         y, x = abs(y), abs(x)
         return float(values[min(y, 2 * height - 2 - y), min(x, 2 * width - 2 - x)])
 
-    found = []
+    windows = []
     for y, x in mask.nonzero().tolist():
         window = [
             (weights[i + 5][j + 5] / total, at(image, y + i, x + j), at(other, y + i, x + j))
@@ -170,8 +170,8 @@ def naive_ssim(image, other, mask):
         aa = sum(w * (p - a) ** 2 for w, p, _ in window)
         bb = sum(w * (q - b) ** 2 for w, _, q in window)
         ab = sum(w * (p - a) * (q - b) for w, p, q in window)
-        found.append((2 * a * b + 1e-4) * (2 * ab + 9e-4) / ((a * a + b * b + 1e-4) * (aa + bb + 9e-4)))
-    return sum(found) / len(found)
+        windows.append((2 * a * b + 1e-4) * (2 * ab + 9e-4) / ((a * a + b * b + 1e-4) * (aa + bb + 9e-4)))
+    return sum(windows) / len(windows)
 
 
 def test_quality_agrees_with_naive_loops():
@@ -211,11 +211,15 @@ def test_quality_agrees_with_naive_loops():
             'penalty must be a finite number at least 0; found -1',
         ),
         (
-            lambda: target(Brightness(), torch.rand(1, 3, 4, 4), torch.tensor([1]), descent=Descent(), objective='ce'),
+            lambda: move_to_class(
+                Brightness(), torch.rand(1, 3, 4, 4), torch.tensor([1]), descent=Descent(), objective='ce'
+            ),
             "'mean_logit' or 'cross_entropy'; found 'ce'",
         ),
         (
-            lambda: target(lambda images: images / 0, torch.rand(1, 3, 4, 4), torch.tensor([1]), descent=Descent()),
+            lambda: move_to_class(
+                lambda images: images / 0, torch.rand(1, 3, 4, 4), torch.tensor([1]), descent=Descent()
+            ),
             'not finite at step 0',
         ),
     ],

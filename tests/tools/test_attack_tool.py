@@ -61,7 +61,11 @@ def test_sea(attack_tool, project, capsys):
     assert page.count('<img') == len(drawn) and 'report: out/report.html' in table.out
     for radius in ('4/255', '16/255'):
         wins = evaluation['attacked'][radius]['wins']
-        assert sum(found['alone'] for found in wins.values()) <= 5 <= sum(found['worst'] for found in wins.values())
+        assert (
+            sum(content['alone'] for content in wins.values())
+            <= 5
+            <= sum(content['worst'] for content in wins.values())
+        )
 
 
 @pytest.mark.parametrize('name', ['none', 'fgsm', 'bim', 'pgd', 'segpgd', 'cospgd', 'apgd', 'sea-eccv', 'ama', 'auto'])
@@ -110,11 +114,11 @@ def test_attack_file_with_and_without_eps(attack_tool, project, capsys):
     assert attack_tool([*argv, '--out', 'own']) == 0
     assert [radius['value'] for radius in load_results('own')['radii']] == [0.5]
     assert attack_tool([*argv, '--out', 'given', '--eps', '0.25', '--iterations', '3']) == 0
-    given = load_results('given')
-    assert list(given['evaluation']['attacked']) == ['0.25']
-    assert given['attack']['parameters']['steps'] == 3
-    assert given['attack']['parameters']['threat']['type'] == 'L2'
-    scaled, short = given['caveats']
+    results = load_results('given')
+    assert list(results['evaluation']['attacked']) == ['0.25']
+    assert results['attack']['parameters']['steps'] == 3
+    assert results['attack']['parameters']['threat']['type'] == 'L2'
+    scaled, short = results['caveats']
     assert scaled == 'PGD: step_size 0.2 was chosen for radius 0.5, and is scaled with the radius: 0.1 at 0.25'
     assert short.startswith('PGD: 3 steps lead 0.3 far, too short to cross the ball from a random start at radius 0.25')
     assert f'note: {scaled}' in capsys.readouterr().err

@@ -16,7 +16,7 @@ def test_labels_outside_the_classes(attack_tool, train_tool, project, capsys):
     label = np.array(Image.open(project / 'data/labels/2.png'))
     label[5, 5] = 17
     Image.fromarray(label).save(project / 'data/labels/2.png')
-    sentence = refused(attack_tool, attacked(), project, capsys, kept=2)
+    sentence = refused(attack_tool, attacked(), project, capsys, done=2)
     assert '2.png' in sentence and 'found 17' in sentence
 
 
@@ -32,7 +32,7 @@ def test_labels_outside_the_classes_in_training(train_tool, project, capsys):
 
 def test_label_and_image_sizes_differ(attack_tool, project, capsys):
     Image.fromarray(np.zeros((20, 32), np.uint8)).save(project / 'data/labels/2.png')
-    sentence = refused(attack_tool, attacked(), project, capsys, kept=2)
+    sentence = refused(attack_tool, attacked(), project, capsys, done=2)
     assert '2.png' in sentence and '20x32' in sentence and '32x32' in sentence
 
 
@@ -42,7 +42,7 @@ def test_labels_that_are_missing(attack_tool, project, capsys):
 
 
 @pytest.mark.parametrize(
-    ('file', 'content', 'message', 'workers', 'kept'),
+    ('file', 'content', 'message', 'workers', 'done'),
     [
         ('images/2.png', b'', 'is empty', 1, None),  # known before the first attack
         ('images/2.png', None, 'does not exist', 0, None),
@@ -51,7 +51,7 @@ def test_labels_that_are_missing(attack_tool, project, capsys):
         ('labels/2.png', None, 'does not exist', 1, None),
     ],
 )
-def test_unreadable_files(attack_tool, project, capsys, file, content, message, workers, kept):
+def test_unreadable_files(attack_tool, project, capsys, file, content, message, workers, done):
     path = project / 'data' / file
     data = path.read_bytes()
     config = project / 'config.py'
@@ -63,7 +63,7 @@ def test_unreadable_files(attack_tool, project, capsys, file, content, message, 
         path.write_bytes(data[: len(data) // 2] if content == 'half' else content)
     assert config.exists()
     sentence = refused(
-        attack_tool, attacked('--cfg-options', f'test_dataloader.num_workers={workers}'), project, capsys, kept=kept
+        attack_tool, attacked('--cfg-options', f'test_dataloader.num_workers={workers}'), project, capsys, done=done
     )
     assert str(path) in sentence and message in sentence
 

@@ -49,8 +49,8 @@ def by_hand(project, certifier, seed, index):
 
 def test_certified_accuracy_falls_with_the_radius_and_is_the_same_for_every_batch_size(project, certify_tool, capsys):
     options = ['--n0', '4', '--n', '100', '--alpha', '0.05', '--tau', '0.9', '0.6', '0.8', '--seed', '3']
-    found = results(project, certify(certify_tool, *options))
-    rows = found['certified']
+    content = results(project, certify(certify_tool, *options))
+    rows = content['certified']
     assert [row['tau'] for row in rows] == [0.6, 0.8, 0.9]
     assert rows[0]['radius'] < rows[1]['radius'] < rows[2]['radius']
     for key in ('certified_accuracy', 'certified_mIoU', 'guaranteed_mIoU'):
@@ -58,8 +58,8 @@ def test_certified_accuracy_falls_with_the_radius_and_is_the_same_for_every_batc
         assert values == sorted(values, reverse=True) and 0.2 < values[0] <= 1
     assert [row['abstained'] for row in rows] == sorted(row['abstained'] for row in rows)
     for row in rows:
-        assert row['guaranteed_mIoU'] <= row['certified_mIoU'] <= found['smoothed']['mIoU'] + 1e-12
-        assert row['certified_accuracy'] <= found['smoothed']['aAcc']
+        assert row['guaranteed_mIoU'] <= row['certified_mIoU'] <= content['smoothed']['mIoU'] + 1e-12
+        assert row['certified_accuracy'] <= content['smoothed']['aAcc']
     printed = capsys.readouterr().out
     assert f'{100 * rows[0]["certified_accuracy"]:.2f}' in printed and 'clopper-pearson, holm' in printed
     images = per_image(project, 'out')
@@ -70,7 +70,7 @@ def test_certified_accuracy_falls_with_the_radius_and_is_the_same_for_every_batc
     assert float(images[1]['smoothed']) == (right & valid).sum() / valid.sum()
     for tau, where in zip(certifier.taus, certificate.certified, strict=True):
         assert float(images[1][f'certified {tau:g}']) == (right & where & valid).sum() / valid.sum()
-    (picture,) = found['pictures']
+    (picture,) = content['pictures']
     assert (project / 'out' / picture['file']).stat().st_size > 1000
     certify(certify_tool, *options, '--batch-size', '50', '--limit', '2', out='again')
     assert per_image(project, 'again') == [images[0], images[3]]
@@ -91,23 +91,23 @@ def test_a_run_that_was_ended_goes_on_in_three_processes(project, certify_tool, 
             os.kill(os.getpid(), signal.SIGTERM)
         return certifier(self, model, image, seed=seed)
 
-    given = ['config.py', 'trained.pth', '--sigma', '0.05', *options, '--out', 'cut']
+    argv = ['config.py', 'trained.pth', '--sigma', '0.05', *options, '--out', 'cut']
     with monkeypatch.context() as patch:
         patch.setattr(Certifier, '__call__', ended)
-        assert certify_tool(given) == 128 + signal.SIGTERM
+        assert certify_tool(argv) == 128 + signal.SIGTERM
     error = capsys.readouterr().err
-    assert '2 images are done and kept; go on with' in error and f'mmadv certify {" ".join(given)} --resume' in error
-    assert certify_tool(given) == 2
+    assert '2 images are done and kept; go on with' in error and f'mmadv certify {" ".join(argv)} --resume' in error
+    assert certify_tool(argv) == 2
     assert 'holds the results of an unfinished run' in capsys.readouterr().err
-    assert certify_tool([*given, '--resume', '--alpha', '0.1']) == 2
+    assert certify_tool([*argv, '--resume', '--alpha', '0.1']) == 2
     assert 'differs in measurements.certificates.alpha' in capsys.readouterr().err
-    run_together(certify_tool, [*given, '--resume'], 3, unused_port, project)
+    run_together(certify_tool, [*argv, '--resume'], 3, unused_port, project)
     whole, resumed = RunResults.load(project / 'whole'), RunResults.load(project / 'cut')
     assert resumed.hardware['processes'] == 3 and resumed.evaluation == whole.evaluation
     for name in ('certificates.csv', 'certificates/00003.png', 'pictures/00003.png'):
         assert (project / 'cut' / name).read_bytes() == (project / 'whole' / name).read_bytes()
     assert not (project / 'cut' / 'unfinished').exists()
-    assert certify_tool([*given, '--resume']) == 0
+    assert certify_tool([*argv, '--resume']) == 0
     assert 'nothing is left to do; results: cut' in capsys.readouterr().out
 
 
@@ -122,7 +122,7 @@ def test_an_image_that_fails_is_listed_and_the_report_takes_the_others(
         return certifier(self, model, image, seed=seed)
 
     monkeypatch.setattr(Certifier, '__call__', fails)
-    given = [
+    argv = [
         'config.py',
         'trained.pth',
         '--sigma',
@@ -136,7 +136,7 @@ def test_an_image_that_fails_is_listed_and_the_report_takes_the_others(
         '--limit',
         '3',
     ]
-    assert certify_tool([*given, '--out', 'new']) == 1
+    assert certify_tool([*argv, '--out', 'new']) == 1
     assert 'failed: 2.png: 2.png: the model returns NaN or infinite logits for noisy images' in capsys.readouterr().err
     assert [row['image'] for row in per_image(project, 'new')] == ['0.png', '4.png']
     assert len(results(project, 'new')['pictures']) == 2
@@ -169,7 +169,7 @@ def test_soft_smoothing_and_bonferroni_are_to_be_had(project, certify_tool):
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(arguments, sentence, project, certify_tool, capsys):
-    given = ['config.py', 'trained.pth', '--sigma', '0.1', '--limit', '1', '--out', 'out', *arguments]
-    assert certify_tool(given) == 2
+    argv = ['config.py', 'trained.pth', '--sigma', '0.1', '--limit', '1', '--out', 'out', *arguments]
+    assert certify_tool(argv) == 2
     assert re.search(sentence, capsys.readouterr().err)
     assert not (project / 'out').exists()

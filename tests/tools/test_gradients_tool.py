@@ -18,18 +18,22 @@ custom_hooks = [dict(type='PAGTargetHook', target=dict({target}))]
 def test_other_test_images_stand_for_the_classes_of_a_stock_config(attack_tool, project, capsys):
     assert attack_tool([*ARGV, '--gradients', '3', '--show', '2']) == 0
     results = load_results('out')
-    found = results['gradients']
-    assert [row['image'] for row in found['per_image']] == ['0.png', '2.png', '4.png']
-    assert found['target'] == {'type': 'NearestNeighbour', 'per_class': 8, 'of': 'other test images'}
-    assert (found['over'], found['classes'], found['without_example']) == ('valid', ['ground', 'box', 'disc'], [])
+    measured = results['gradients']
+    assert [row['image'] for row in measured['per_image']] == ['0.png', '2.png', '4.png']
+    assert measured['target'] == {'type': 'NearestNeighbour', 'per_class': 8, 'of': 'other test images'}
+    assert (measured['over'], measured['classes'], measured['without_example']) == (
+        'valid',
+        ['ground', 'box', 'disc'],
+        [],
+    )
     for name in ('cosine', 'high_frequency'):
-        assert found[name] == pytest.approx(np.mean([row[name] for row in found['per_image']]))
-    assert -1 < found['cosine'] < 1 and 0 < found['image_high_frequency'] < found['high_frequency'] < 1
-    assert found['cosine_present'] == pytest.approx(found['cosine']) and found['cosine_absent'] is None
-    assert found['sheet']['images'] == ['0.png', '2.png'] and found['sheet']['classes'] == ['box', 'disc']
-    assert found['sheet']['attack']['last_radius'] == pytest.approx(0.1 * np.sqrt(3 * 32 * 32))
-    assert Image.open(project / 'out' / found['sheet']['file']).width > 500
-    assert f'cosine to g           {found["cosine"]:.3f}' in capsys.readouterr().out
+        assert measured[name] == pytest.approx(np.mean([row[name] for row in measured['per_image']]))
+    assert -1 < measured['cosine'] < 1 and 0 < measured['image_high_frequency'] < measured['high_frequency'] < 1
+    assert measured['cosine_present'] == pytest.approx(measured['cosine']) and measured['cosine_absent'] is None
+    assert measured['sheet']['images'] == ['0.png', '2.png'] and measured['sheet']['classes'] == ['box', 'disc']
+    assert measured['sheet']['attack']['last_radius'] == pytest.approx(0.1 * np.sqrt(3 * 32 * 32))
+    assert Image.open(project / 'out' / measured['sheet']['file']).width > 500
+    assert f'cosine to g           {measured["cosine"]:.3f}' in capsys.readouterr().out
 
 
 def test_gradients_are_those_of_a_teacher_with_the_same_weights(attack_tool, project):
@@ -37,18 +41,18 @@ def test_gradients_are_those_of_a_teacher_with_the_same_weights(attack_tool, pro
     target = "type='Distillation', config='teacher.py', checkpoint='trained.pth'"
     configure(project, ALIGNED.format(target=target))
     assert attack_tool([*ARGV, '--gradients', '4', '--show', '0']) == 0
-    found = load_results('out')['gradients']
-    assert found['cosine'] == pytest.approx(1, abs=1e-4)
-    assert (found['over'], found['classes'], found['sheet']) == ('class', ['box', 'disc'], None)
+    measured = load_results('out')['gradients']
+    assert measured['cosine'] == pytest.approx(1, abs=1e-4)
+    assert (measured['over'], measured['classes'], measured['sheet']) == ('class', ['box', 'disc'], None)
     assert not (project / 'out' / 'gradients.png').exists()
 
 
 def test_targets_of_training_are_taken_where_the_config_has_them(attack_tool, project):
     configure(project, ALIGNED.format(target="type='ClassMean', per_class=2"))
     assert attack_tool([*ARGV, '--gradients', '6', '--show', '0']) == 0
-    found = load_results('out')['gradients']
-    assert found['target'] == {'type': 'ClassMean', 'per_class': 2, 'of': 'training images'}
-    assert len(found['per_image']) == 5 and -1 < found['cosine'] < 1  # without the one that is void throughout
+    measured = load_results('out')['gradients']
+    assert measured['target'] == {'type': 'ClassMean', 'per_class': 2, 'of': 'training images'}
+    assert len(measured['per_image']) == 5 and -1 < measured['cosine'] < 1  # without the one that is void throughout
 
 
 def test_what_cannot_be_measured_is_refused(attack_tool, project, capsys):

@@ -56,8 +56,8 @@ def test_clean_numbers(attack_tool, project, capsys, extra):
     configure(project, extra)
     expected = numbers(of_mmseg(project))
     results, _ = of_mmadv(project, attack_tool, capsys)
-    found = [100 * value for value in numbers(results['evaluation']['clean'])]
-    np.testing.assert_allclose(found, expected, atol=0.006)  # mmseg rounds to two places
+    actual = [100 * value for value in numbers(results['evaluation']['clean'])]
+    np.testing.assert_allclose(actual, expected, atol=0.006)  # mmseg rounds to two places
     assert expected[2] < 99  # a model that errs, so that what is left out matters
 
 

@@ -21,28 +21,28 @@ def picture(project, name):
 
 def test_inpainting_measures_the_box_of_every_model(project, synthesize_tool, capsys):
     other = ['--model', 'config.py', 'trained.pth', '--frames', '2']
-    found = synthesize(synthesize_tool, project, 'inpaint', '0', '2', '--box', '4', '5', '12', '9', *other)
-    assert [model['title'] for model in found['models']] == ['config', 'config (2)']
-    assert found['quality']['config'] == found['quality']['config (2)']
+    results = synthesize(synthesize_tool, project, 'inpaint', '0', '2', '--box', '4', '5', '12', '9', *other)
+    assert [model['title'] for model in results['models']] == ['config', 'config (2)']
+    assert results['quality']['config'] == results['quality']['config (2)']
     original = np.asarray(Image.open(project / 'data' / 'images' / '2.png')) / 255
     painted = picture(project, 'model0_image1.png') / 255
     box = (slice(4, 16), slice(5, 14))
     error = np.abs(painted - original)[box].mean()
-    assert found['quality']['config'][1]['mae'] == pytest.approx(error, abs=2e-3)
-    assert found['quality']['config'][1]['psnr'] == pytest.approx(
+    assert results['quality']['config'][1]['mae'] == pytest.approx(error, abs=2e-3)
+    assert results['quality']['config'][1]['psnr'] == pytest.approx(
         -10 * np.log10(((painted - original)[box] ** 2).mean()), abs=0.1
     )
     assert Image.open(project / 'out' / 'frames' / 'model1_image0.gif').n_frames == 3
     assert (project / 'out' / 'sheet.png').stat().st_size > 5000
-    assert f'PSNR {found["quality"]["config"][1]["psnr"]:.2f} dB' in capsys.readouterr().out
+    assert f'PSNR {results["quality"]["config"][1]["psnr"]:.2f} dB' in capsys.readouterr().out
 
 
 def test_generation_follows_labels_or_a_class(project, synthesize_tool):
     whole = synthesize(synthesize_tool, project, 'generate', '0')
     assert whole['images'] == ['0.png'] and whole['quality'] == {}
-    found = synthesize(synthesize_tool, project, 'generate', 'disc', '--count', '2', '--seed', '1')
-    assert found['settings']['class'] == 'disc' and found['settings']['gaussian_images'] == 5
-    assert len(found['images']) == 2
+    results = synthesize(synthesize_tool, project, 'generate', 'disc', '--count', '2', '--seed', '1')
+    assert results['settings']['class'] == 'disc' and results['settings']['gaussian_images'] == 5
+    assert len(results['images']) == 2
     first, second = picture(project, 'model0_image0.png'), picture(project, 'model0_image1.png')
     assert (first != second).any()
 
@@ -58,8 +58,8 @@ def test_a_target_stays_in_the_ball_smoothed_or_not(project, synthesize_tool):
 @pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
 def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthesize_tool):
     models = ['--model', *MODEL, '0.1', '--model', *MODEL, '--samples', '2']
-    found = synthesize(synthesize_tool, project, 'target', 'box', *models)
-    assert [(model['title'], model['sigma']) for model in found['models']] == [
+    results = synthesize(synthesize_tool, project, 'target', 'box', *models)
+    assert [(model['title'], model['sigma']) for model in results['models']] == [
         ('config', None),
         ('config, σ = 0.1', 0.1),
         ('config (2)', None),

@@ -166,13 +166,13 @@ def place(
     """Returns the job of a frame after its image is in the layout of the configs, copied unchanged."""
     if make is None:
         return Job(image, root / 'annotations' / split / f'{name}.png')
-    target = root / 'images' / split / image.name
-    other = target.with_suffix('.jpg')
-    if other != target and other.exists():
+    output = root / 'images' / split / image.name
+    other = output.with_suffix('.jpg')
+    if other != output and other.exists():
         raise UserError(f"'{other}' is there already and '{image}' is the same frame; remove it or choose another root")
-    if not target.exists():
-        write_whole(target, image.read_bytes())
-    return Job(target, root / 'annotations' / split / f'{name}.png', make, original)
+    if not output.exists():
+        write_whole(output, image.read_bytes())
+    return Job(output, root / 'annotations' / split / f'{name}.png', make, original)
 
 
 def from_segnet(path: Path) -> np.ndarray:

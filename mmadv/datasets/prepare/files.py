@@ -25,20 +25,20 @@ class Job:
 
     Args:
         image: path of the image that it belongs to.
-        target: path of the label map.
+        output: path of the label map.
         make: returns the label map, (H, W) uint8; None where the file must be there already.
         original: the file that ``make`` reads, where it is one.
     """
 
     image: Path
-    target: Path
+    output: Path
     make: Callable[[], np.ndarray] | None = None
     original: Path | None = None
 
     @property
     def needed(self) -> Path | None:
         """Returns the file without which there is no label map."""
-        return self.target if self.make is None or self.target.exists() else self.original
+        return self.output if self.make is None or self.output.exists() else self.original
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Count:
     classes: int
     expected: int | None = None
     written: int = 0
-    found: int = 0
+    existing: int = 0
     pixels: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,12 +64,12 @@ class Count:
     @property
     def images(self) -> int:
         """Returns the number of label maps that are there now."""
-        return self.written + self.found
+        return self.written + self.existing
 
     def describe(self) -> str:
         """Returns one line for a reader.
 
-        >>> count = Count('val', classes=2, expected=500, written=3, found=1)
+        >>> count = Count('val', classes=2, expected=500, written=3, existing=1)
         >>> count.pixels[[0, 255]] = 30, 10
         >>> count.describe()
         'val: 4 images with label maps (3 written, 1 there already), 1 of 2 classes occur, 25.00 % void; \
@@ -78,8 +78,8 @@ the complete split has 500'
         total = max(int(self.pixels.sum()), 1)
         present = int((self.pixels[: self.classes] > 0).sum())
         line = (
-            f'{self.name}: {self.images} images with label maps ({self.written} written, {self.found} there already), '
-            f'{present} of {self.classes} classes occur, {100 * self.pixels[VOID] / total:.2f} % void'
+            f'{self.name}: {self.images} images with label maps ({self.written} written, {self.existing} there '
+            f'already), {present} of {self.classes} classes occur, {100 * self.pixels[VOID] / total:.2f} % void'
         )
         if self.expected is not None and self.expected != self.images:
             line += f'; the complete split has {self.expected}'
@@ -104,13 +104,13 @@ def prepare_label_maps(jobs: Sequence[Job], count: Count, palette: Sequence[Sequ
     check_pairs((str(job.image), str(job.needed) if job.needed else None) for job in jobs)
     for job in tqdm(jobs, desc=count.name, unit='image', file=sys.stderr, dynamic_ncols=True):
         size = image_size(job.image)
-        if job.target.exists():
-            count.pixels += count_values(read_label_map(job.target), job.target, size, count.classes)
-            count.found += 1
+        if job.output.exists():
+            count.pixels += count_values(read_label_map(job.output), job.output, size, count.classes)
+            count.existing += 1
         else:
             labels = job.make()
-            count.pixels += count_values(labels, job.original or job.target, size, count.classes)
-            write_whole(job.target, encode_label_map(labels, palette))
+            count.pixels += count_values(labels, job.original or job.output, size, count.classes)
+            write_whole(job.output, encode_label_map(labels, palette))
             count.written += 1
     return count
 

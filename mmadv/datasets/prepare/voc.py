@@ -92,11 +92,11 @@ def find_sbd(root: Path, source: Path | None) -> Path:
 def voc_job(voc: Path, sbd: Path | None, folder: str, name: str) -> Job:
     """Returns the job of one image: SBD's .mat to convert, or VOC's own label map to check."""
     image = voc / 'JPEGImages' / f'{name}.jpg'
-    target = voc / folder / f'{name}.png'
+    output = voc / folder / f'{name}.png'
     if sbd is None:
-        return Job(image, target)
+        return Job(image, output)
     original = sbd / 'cls' / f'{name}.mat'
-    return Job(image, target, partial(read_sbd, original), original)
+    return Job(image, output, partial(read_sbd, original), original)
 
 
 def read_sbd(path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmadv.attacks import derive_seed
 from mmadv.engine.data import evenly_spaced
-from mmadv.engine.examples import displayed
+from mmadv.engine.example_collector import displayed
 from mmadv.engine.predictor import ImageFailed
 from mmadv.errors import UserError
 from mmadv.evaluation.attack_metric import number

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
-from mmadv.engine.examples import displayed
+from mmadv.engine.example_collector import displayed
 from mmadv.engine.pag_bank import raw_pictures
 from mmadv.engine.pag_target_hook import BANK_TARGETS, PAGTargetHook
 from mmadv.errors import UserError
@@ -29,7 +29,7 @@ from mmadv.report.sheet import draw_sheet
 from mmadv.report.table import Table
 from mmadv.robustness import Distillation, GradientTarget, class_scores, high_frequency_share, input_gradients
 from mmadv.robustness import measure_gradients as measure
-from mmadv.synthesis import Descent, ball, target
+from mmadv.synthesis import Descent, ball, move_to_class
 
 SHEET = 'gradients.png'
 # Pixels of a class' score, as in ``class_scores``.
@@ -203,14 +203,14 @@ class InputGradients(Measurement):
             missing |= set(without)
             classes = [k for k in self._source.classes if k not in without]
             name = data['data_samples'].metainfo['image_name']
-            found = _measured(model, images, labels, classes, goal.to(images.device), self._source.over)
-            rows.append({'image': name, **found})
+            values = _measured(model, images, labels, classes, goal.to(images.device), self._source.over)
+            rows.append({'image': name, **values})
             shown.append((model, images, labels, name))
         names = context.selection.metainfo['classes']
-        kept = [k for k in self._source.classes if k not in missing]
-        summary = _summary(rows, names, kept, sorted(missing), self._source)
+        present = [k for k in self._source.classes if k not in missing]
+        summary = _summary(rows, names, present, sorted(missing), self._source)
         if shown[: context.show]:
-            summary = replace(summary, sheet=self._paint(shown[: context.show], kept, names, context.rgb))
+            summary = replace(summary, sheet=self._paint(shown[: context.show], present, names, context.rgb))
         return summary
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: GradientsSummary) -> GradientsSummary:
@@ -247,7 +247,7 @@ class InputGradients(Measurement):
                     pixels: dict[str, Any] = {'over': self._source.over, 'ignore_index': model.ignore_index}
                     gradient = input_gradients(class_scores(model(inputs), wanted[:, None], labels, **pixels), inputs)
                 columns[f'gradient: {names[k]}'].append(displayed(_around_grey(gradient[0, 0]), rgb))
-                moved = target(model, images, wanted, descent=descent)
+                moved = move_to_class(model, images, wanted, descent=descent)
                 columns[f'towards {names[k]}'].append(displayed(moved[0], rgb))
         self._columns = columns
         attack = SheetAttack('L2', root_mean_square=ROOT_MEAN_SQUARE, last_radius=radius, steps=STEPS)
@@ -299,8 +299,8 @@ def _measured(
 ) -> dict[str, Any]:
     """Returns cosines and shares of the classes of one image, and which of them it holds."""
     wanted = torch.tensor([classes], device=images.device)
-    found = measure(model, images, labels, wanted, goal, over=over, ignore_index=model.ignore_index)
-    cosines, shares = (values[0].double().cpu().numpy() for values in found)
+    result = measure(model, images, labels, wanted, goal, over=over, ignore_index=model.ignore_index)
+    cosines, shares = (values[0].double().cpu().numpy() for values in result)
     if not (np.isfinite(cosines).all() and np.isfinite(shares).all()):
         raise UserError('--gradients: a gradient of the model is not finite; check the checkpoint')
     held = set(labels.unique().tolist())
@@ -376,14 +376,14 @@ def _bank_maker(
     settings: Mapping[str, Any],
     pictures: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]],
 ) -> Callable[[tuple[int, int]], tuple[GradientTarget, list[int]]]:
-    given = {key: value for key, value in settings.items() if key != 'per_class'}
+    target_settings = {key: value for key, value in settings.items() if key != 'per_class'}
 
     def make(size: tuple[int, int]) -> tuple[GradientTarget, list[int]]:
         bank = collect_bank(pictures(), BankRequest(classes, number_of_classes, settings['per_class'], size))
         without = [k for k in range(number_of_classes) if int(bank.counts[k]) == 0]
         if len(without) == number_of_classes:
             raise UserError('--gradients: no image holds enough pixels of any class to stand for it')
-        return build_bank_target(given, bank, without), [k for k in without if k in classes]
+        return build_bank_target(target_settings, bank, without), [k for k in without if k in classes]
 
     return make
 
@@ -408,7 +408,7 @@ def _test_pictures(
 
 def _chosen(labels: Sequence[Tensor], classes: list[int]) -> list[int]:
     """Returns the classes of the sheet, without that of most pixels: mostly a background, of which others tell more."""
-    most = int(torch.cat([found.flatten().cpu() for found in labels]).bincount().argmax())
+    most = int(torch.cat([label.flatten().cpu() for label in labels]).bincount().argmax())
     candidates = [k for k in classes if k != most] or classes
     return [candidates[i] for i in evenly_spaced(len(candidates), CLASSES_SHOWN)]
 

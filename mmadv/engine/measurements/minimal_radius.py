@@ -183,8 +183,8 @@ class MinimalRadius(Measurement):
                 rows = [n for n in left if wanted[n] == radius]
                 self._attack(context, group, rows, radius, brackets)
         return [
-            [found.low, found.high, found.forward, found.backward] if int(pixels) else [None, None, 0, 0]
-            for found, pixels in zip(brackets, valid, strict=True)
+            [bracket.low, bracket.high, bracket.forward, bracket.backward] if int(pixels) else [None, None, 0, 0]
+            for bracket, pixels in zip(brackets, valid, strict=True)
         ]
 
     def _next(self, bracket: Bracket) -> float | None:
@@ -209,7 +209,7 @@ class MinimalRadius(Measurement):
             position = rows[error.index]
             raise ImageFailed(
                 position,
-                f'{error.finding} for the image {group.names[position]} at iteration '
+                f'{error.description} for the image {group.names[position]} at iteration '
                 f'{error.iteration} of the bisection at radius {radius:g}; check the checkpoint and the precision',
             ) from error
         for n, row in enumerate(rows):
@@ -235,16 +235,16 @@ class MinimalRadius(Measurement):
     def summarise(self, context: Any, outcome: Outcome) -> RadiiSummary:
         """Returns the share of images that are not broken within each radius, and what the radii are like."""
         values = [record.measurements[self.key] for record in outcome.records]
-        found = [value for value in values if value[0] is not None]
-        radii = sorted(high for _, high, _, _ in found if high is not None)
-        highs = np.array([np.inf if high is None else high for _, high, _, _ in found])
-        middle = float(np.median(highs)) if len(radii) * 2 > len(found) else None
+        measured = [value for value in values if value[0] is not None]
+        radii = sorted(high for _, high, _, _ in measured if high is not None)
+        highs = np.array([np.inf if high is None else high for _, high, _, _ in measured])
+        middle = float(np.median(highs)) if len(radii) * 2 > len(measured) else None
         rounding = 1 + 1e-12
         return RadiiSummary(
             share=self.share,
             upper=NamedRadius(self.upper, self._upper),
             tolerance=NamedRadius(self.tolerance, self._tolerance),
-            images=len(found),
+            images=len(measured),
             broken=len(radii),
             median=middle,
             not_broken={
@@ -254,7 +254,10 @@ class MinimalRadius(Measurement):
             not_broken_at_upper=float((highs > self._upper * rounding).mean()),
             radii=tuple(radii),
             passes=Passes(
-                *(PassCount(int(passes.sum()), float(passes.mean())) for passes in np.array(found, dtype=object).T[2:])
+                *(
+                    PassCount(int(passes.sum()), float(passes.mean()))
+                    for passes in np.array(measured, dtype=object).T[2:]
+                )
             ),
         )
 

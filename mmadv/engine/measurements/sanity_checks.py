@@ -14,7 +14,7 @@ from mmadv.errors import UserError
 from mmadv.fields import Positive
 from mmadv.report.measurement import Measurement, Option, Outcome, register_measurement
 from mmadv.report.schema import Schema
-from mmadv.robustness.trust import judge, measure
+from mmadv.robustness.sanity_checks import judge, measure
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ class SanityChecks(Measurement):
         numbers: dict[str, list[float]] = {}
         names, chosen = [], self.chosen(context)
         for record in outcome.records:
-            found = record.measurements.get(self.key) if record.index in chosen else None
-            if found:
+            measured = record.measurements.get(self.key) if record.index in chosen else None
+            if measured:
                 names.append(record.image)
-                for name, values in found.items():
+                for name, values in measured.items():
                     numbers.setdefault(name, []).extend(values)
         radius, _ = first_attack(context.predictor.attacks)
         findings = judge(numbers) if names else []
-        return ChecksSummary(tuple(names), radius, tuple(Check(**finding.to_dict()) for finding in findings))
+        return ChecksSummary(tuple(names), radius, tuple(Check(**result.to_dict()) for result in findings))
 
     @classmethod
     def warnings(cls, summary: ChecksSummary) -> list[str]:

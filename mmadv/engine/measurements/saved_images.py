@@ -95,7 +95,7 @@ class SavedImages(Measurement):
 
     def measure(self, context: Any, group: Any) -> list[Any]:
         """Returns radius -> areas of the prediction for the rounded worst-case image; radius 0 has none."""
-        found: list[dict[str, Any]] = [{} for _ in group.names]
+        areas: list[dict[str, Any]] = [{} for _ in group.names]
         for radius, attacked in group.attacked.items():
             if attacked.images is None:
                 continue
@@ -111,8 +111,8 @@ class SavedImages(Measurement):
                     group.ignore_index,
                     group.void,
                 )
-                found[n][radius] = to_areas(counts)
-        return found
+                areas[n][radius] = to_areas(counts)
+        return areas
 
     def holds(self, context: Any, record: Any) -> bool:
         radii = record.measurements.get(self.key, {})

@@ -71,8 +71,8 @@ class UniversalPerturbation(Measurement):
 
     def check(self, spec: Any) -> None:
         refused = {'--check': SanityChecks, '--minimal-radius': MinimalRadius}
-        given = [flag for flag, kind in refused.items() if any(isinstance(one, kind) for one in spec.measurements)]
-        for flag in [*given, *(['--target'] if spec.target else [])]:
+        flags = [flag for flag, kind in refused.items() if any(isinstance(one, kind) for one in spec.measurements)]
+        for flag in [*flags, *(['--target'] if spec.target else [])]:
             raise UserError(
                 f'{flag} needs an attack on each image by itself; leave it out, or name another attack than the '
                 'universal one'
@@ -151,7 +151,7 @@ class UniversalPerturbation(Measurement):
         except NonFinite as error:
             names = ', '.join(name for part in self._names for name in part)
             raise UserError(
-                f'{error.finding} while a universal perturbation is trained on {names}; '
+                f'{error.description} while a universal perturbation is trained on {names}; '
                 'check the checkpoint and the precision'
             ) from error
         assert trained.perturbation is not None

@@ -18,7 +18,7 @@ from mmadv.checkpoints.contents import RECORD, convention_of, record_of, weights
 from mmadv.checkpoints.conventions import convention
 from mmadv.checkpoints.families import SOURCES, Source, source
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file
-from mmadv.checkpoints.matching import Account, is_position_embedding, match
+from mmadv.checkpoints.matching import MatchReport, is_position_embedding, match
 from mmadv.checkpoints.trusted import load_trusted_file
 from mmadv.errors import UserError, nearest
 from mmadv.models.backbones.architectures import (
@@ -40,14 +40,14 @@ class Conversion:
         architecture: name in ARCHITECTURES or SEGMENTORS.
         input_convention: what the weights were trained with; None where nothing says it.
         who: who says so.
-        account: what became of every key.
+        report: what became of every key.
         num_classes: of a whole segmentor; None for a backbone.
     """
 
     architecture: str
     input_convention: str | None
     who: str
-    account: Account
+    report: MatchReport
     num_classes: int | None = None
 
     def summary(self) -> str:
@@ -56,7 +56,7 @@ class Conversion:
             f"'{self.input_convention}', {self.who}" if self.input_convention else 'not known; state it in the backbone'
         )
         classes = '' if self.num_classes is None else f' with {self.num_classes} classes'
-        return f'{self.architecture}{classes}: {self.account.summary()}\ninput convention: {inputs}'
+        return f'{self.architecture}{classes}: {self.report.summary()}\ninput convention: {inputs}'
 
 
 def convert_file(
@@ -109,7 +109,7 @@ def convert_file(
     )
     if conversion.num_classes is not None:
         record['num_classes'] = conversion.num_classes
-    write({'state_dict': conversion.account.weights, 'meta': {RECORD: record}}, out)
+    write({'state_dict': conversion.report.weights, 'meta': {RECORD: record}}, out)
     return conversion
 
 
@@ -143,29 +143,29 @@ def convert(
     """
     name, who = convention_of(weights, family, stated, file)
     candidates = [architecture] if architecture is not None else family.architectures
-    best, account = _best(weights, family, candidates, image_size)
-    if account.gaps and architecture is None:
+    best, report = _best(weights, family, candidates, image_size)
+    if report.gaps and architecture is None:
         _refuse_other_family(weights, family, image_size, file)
     if image_size is not None and 'vit' not in best.split('_'):
         raise UserError(f'an image size resizes the position embedding of a ViT, and {best} has none; leave it out')
-    account.require_complete(file, best if architecture is not None else f'the nearest architecture, {best}')
+    report.require_complete(file, best if architecture is not None else f'the nearest architecture, {best}')
     # Those are the segmentor's, and start anew.
-    account.fresh = {key: why for key, why in account.fresh.items() if key.endswith('num_batches_tracked')}
-    account.weights = {key: value.detach().clone() for key, value in account.weights.items()}
+    report.fresh = {key: why for key, why in report.fresh.items() if key.endswith('num_batches_tracked')}
+    report.weights = {key: value.detach().clone() for key, value in report.weights.items()}
     return Conversion(
         architecture=best,
         input_convention=name,
         who=who,
-        account=account,
+        report=report,
         num_classes=_num_classes(weights, family) if best in SEGMENTORS else None,
     )
 
 
 def _best(
     weights: Mapping[str, Tensor], family: Source, candidates: Iterable[str], image_size: tuple[int, int] | None
-) -> tuple[str, Account]:
+) -> tuple[str, MatchReport]:
     """Returns the candidate with the fewest gaps, and its account."""
-    return min(_accounts(weights, family, candidates, image_size), key=lambda pair: pair[1].gaps)
+    return min(_reports(weights, family, candidates, image_size), key=lambda pair: pair[1].gaps)
 
 
 def _refuse_other_family(
@@ -187,9 +187,9 @@ def _refuse_other_family(
         )
 
 
-def _accounts(
+def _reports(
     weights: Mapping[str, Tensor], family: Source, candidates: Iterable[str], image_size: tuple[int, int] | None
-) -> Iterator[tuple[str, Account]]:
+) -> Iterator[tuple[str, MatchReport]]:
     """Yields each candidate with its account, and stops after one without gaps."""
     embedding = next((value for key, value in weights.items() if is_position_embedding(family.map_key(key))), None)
     num_classes = _num_classes(weights, family)
@@ -201,9 +201,9 @@ def _accounts(
         if sized is None and embedding is not None and embedding.ndim == 3 and position is not None:
             # Keeps the file's grid; RobustPretrained resizes it to the config's.
             shapes[position] = (1, embedding.shape[1], shapes[position][2])
-        account = match(weights, family.map_key, shapes, fresh=layout.fresh, grid=layout.grid if sized else None)
-        yield name, account
-        if not account.gaps:
+        report = match(weights, family.map_key, shapes, fresh=layout.fresh, grid=layout.grid if sized else None)
+        yield name, report
+        if not report.gaps:
             return
 
 

@@ -73,16 +73,16 @@ def check_preprocessor(preprocessor: nn.Module, name: str, because: str) -> None
         mean, std = (
             [value / 255 for value in getattr(preprocessor, key).flatten().tolist()] for key in ('mean', 'std')
         )
-        found = 'mean=[{}], std=[{}]'.format(
+        statistics = 'mean=[{}], std=[{}]'.format(
             *(', '.join(f'{round(255 * value, 3):g}' for value in values) for values in (mean, std))
         )
         if len(mean) == 3 and wanted.agrees(mean, std):
             return
     else:
-        found = 'no mean and std, so images in [0, 255]'
+        statistics = 'no mean and std, so images in [0, 255]'
     raise UserError(
-        f'model.data_preprocessor has {found}, but {because}: it needs {wanted.settings()}; weights fed otherwise are '
-        'not robust'
+        f'model.data_preprocessor has {statistics}, but {because}: it needs {wanted.settings()}; weights fed otherwise '
+        'are not robust'
     )
 
 

@@ -16,7 +16,7 @@ from mmadv.checkpoints.contents import convention_of, record_of, weights_of
 from mmadv.checkpoints.conventions import convention
 from mmadv.checkpoints.families import SOURCES, Source, converted
 from mmadv.checkpoints.families import source as find_source
-from mmadv.checkpoints.matching import Account, match
+from mmadv.checkpoints.matching import MatchReport, match
 from mmadv.errors import UserError
 from mmadv.fields import checked
 from mmadv.models.backbones.architectures import fresh_parameters, shapes_of
@@ -64,16 +64,16 @@ class RobustPretrained:
         else:
             name, who = convention_of(weights, family, self.input_convention, self.checkpoint)
         self._check_convention(module, name, who)
-        account = match(
+        report = match(
             weights,
             family.map_key,
             shapes_of(module),
             fresh=fresh_parameters(module),
             grid=getattr(_backbone_of(module), 'grid_size', None),
         )
-        account.require_complete(self.checkpoint, type(module).__name__)
-        _fill(module, account)
-        print_log(f'{type(module).__name__} initialised from {self.checkpoint}: {account.summary()}', logger='current')
+        report.require_complete(self.checkpoint, type(module).__name__)
+        _fill(module, report)
+        print_log(f'{type(module).__name__} initialised from {self.checkpoint}: {report.summary()}', logger='current')
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'RobustPretrained: load from {self.checkpoint}')
 
@@ -128,10 +128,10 @@ def _backbone_of(module: nn.Module) -> nn.Module:
     return getattr(module, 'backbone', module)
 
 
-def _fill(module: nn.Module, account: Account) -> None:
+def _fill(module: nn.Module, report: MatchReport) -> None:
     own = module.state_dict()
     with torch.no_grad():
-        for key, value in account.weights.items():
+        for key, value in report.weights.items():
             own[key].copy_(value)
     # mmengine initialises submodules after this: they are initialised.
     for child in module.modules():

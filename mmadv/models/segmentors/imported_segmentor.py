@@ -68,7 +68,10 @@ class ImportedSegmentor(EncoderDecoder):
 
     Attributes:
         class_names: of the outputs.
+        reduces_labels: whether the network was trained on labels minus 1, where 0 is void.
     """
+
+    reduces_labels = False
 
     def __init__(
         self,

@@ -70,10 +70,11 @@ class TorchvisionSegmentor(ImportedSegmentor):
             raise UserError(
                 f'model.num_classes is {num_classes}, but there are names of {count} classes; leave one out'
             )
+        state = None if stated is None else state_dict_of(stated)
         auxiliary = {} if model.startswith('lraspp') else {'aux_loss': True}
         network = get_model(model, weights=None, weights_backbone=None, num_classes=count, **auxiliary)
-        if stated is not None:
-            network.load_state_dict(state_dict_of(stated))
+        if state is not None:
+            network.load_state_dict(state)
         elif weights is not None:
             load_weights(network, weights)
         preset = stated.transforms() if stated is not None else None

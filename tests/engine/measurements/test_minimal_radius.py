@@ -48,20 +48,20 @@ def measure(measurement, group):
 def test_finds_the_radii_that_are_known():
     values = [0.4, 0.5 + 3 / 255, 0.5 + 7.3 / 255, 0.5 + 40 / 255, 0.9]
     measurement = MinimalRadius(upper='32/255', share=0.99, tolerance='0.25/255')
-    found = measure(measurement, group_of(values, void=[4]))
-    assert found[0] == [0.0, 0.0, 0, 0]  # wrong as it is
-    for value, (low, high, forward, backward) in zip(values[1:3], found[1:3], strict=True):
+    result = measure(measurement, group_of(values, void=[4]))
+    assert result[0] == [0.0, 0.0, 0, 0]  # wrong as it is
+    for value, (low, high, forward, backward) in zip(values[1:3], result[1:3], strict=True):
         assert low < value - 0.5 <= high + 1e-12 and high - low <= 0.25 / 255 + 1e-12
         assert forward >= backward > 0
-    assert found[3][:2] == [32 / 255, None]
-    assert found[4] == [None, None, 0, 0]  # nothing labelled
+    assert result[3][:2] == [32 / 255, None]
+    assert result[4] == [None, None, 0, 0]  # nothing labelled
     evaluation = SimpleNamespace(attacked={'4/255': None, '16/255': None})
-    records = [SimpleNamespace(measurements={'minimal_radius': one}) for one in found]
+    records = [SimpleNamespace(measurements={'minimal_radius': one}) for one in result]
     summary = measurement.summarise(None, Outcome(evaluation, (), records))
     assert summary.not_broken == {'4/255': 0.5, '16/255': 0.25} and summary.not_broken_at_upper == 0.25
     assert (summary.images, summary.broken, len(summary.radii)) == (4, 3, 3)
-    assert summary.median == pytest.approx((found[1][1] + found[2][1]) / 2)
-    assert summary.passes.backward.total == sum(one[3] for one in found)
+    assert summary.median == pytest.approx((result[1][1] + result[2][1]) / 2)
+    assert summary.passes.backward.total == sum(one[3] for one in result)
     assert '50.00 % within 4/255, 25.00 % within 16/255, 25.00 % within 32/255' in MinimalRadius.text(summary)
     assert curve_points(summary.radii, summary.images)[1] == [100, 75, 50, 25]
 
@@ -93,8 +93,8 @@ def test_a_share_of_the_pixels_is_enough():
     images[0, 0, 0, :2] = 1.0
     group = group_from(images, torch.ones(1, 10, 10, dtype=torch.int64))
     for share, broken in ((0.98, True), (0.99, False)):
-        found = measure(MinimalRadius(upper='16/255', share=share, tolerance='1/255'), group)
-        assert (found[0][1] is not None) == broken
+        result = measure(MinimalRadius(upper='16/255', share=share, tolerance='1/255'), group)
+        assert (result[0][1] is not None) == broken
 
 
 def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, capsys):
@@ -122,14 +122,14 @@ def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, 
     ours, theirs = load_results(cut), load_results(whole)
     assert json.dumps(ours['evaluation']) == json.dumps(theirs['evaluation'])
     assert (cut / 'minimal_radii.csv').read_bytes() == (whole / 'minimal_radii.csv').read_bytes()
-    found = ours['evaluation']['minimal_radius']
+    result = ours['evaluation']['minimal_radius']
     with open(cut / 'minimal_radii.csv', newline='') as stream:
         rows = list(csv.DictReader(stream))
     radii = sorted(float(row['broken at']) for row in rows if row['broken at'])
-    assert radii == found['radii'] and 0 < len(radii) == found['broken'] and rows[5]['broken at'] == ''
+    assert radii == result['radii'] and 0 < len(radii) == result['broken'] and rows[5]['broken at'] == ''
     worst = ours['evaluation']['attacked']['8/255']
-    assert found['not_broken']['8/255'] == sum(radius > 8 / 255 for radius in radii) / 5 + (5 - len(radii)) / 5
-    assert worst['worst_case']['images'] == found['images'] == 5
+    assert result['not_broken']['8/255'] == sum(radius > 8 / 255 for radius in radii) / 5 + (5 - len(radii)) / 5
+    assert worst['worst_case']['images'] == result['images'] == 5
     (svg,) = MinimalRadius.curves({'': RunResults.load(cut).summary(MinimalRadius)})
     assert svg.startswith('<svg') and 'images not broken' in svg
     assert 'Minimal radii' in (cut / 'report.html').read_text()

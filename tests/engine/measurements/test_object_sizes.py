@@ -36,11 +36,11 @@ def measured():
 
 
 def test_each_images_worst_member_counts():
-    found = ObjectSizes().summarise(None, measured())
-    assert (found.objects, found.pixels) == ((0, 0, 0, 4), (0, 0, 0, 8))
-    assert found.clean.to_json() == {'aAcc': [None, None, None, 7 / 8], 'object_mean': [None, None, None, 3.5 / 4]}
-    assert found.attacked['4/255'].pixels[3] == 1 / 8
-    assert found.attacked['4/255'].objects[3] == 0.5 / 4
+    result = ObjectSizes().summarise(None, measured())
+    assert (result.objects, result.pixels) == ((0, 0, 0, 4), (0, 0, 0, 8))
+    assert result.clean.to_json() == {'aAcc': [None, None, None, 7 / 8], 'object_mean': [None, None, None, 3.5 / 4]}
+    assert result.attacked['4/255'].pixels[3] == 1 / 8
+    assert result.attacked['4/255'].objects[3] == 0.5 / 4
 
 
 def test_records_of_an_earlier_version_have_no_sizes():

@@ -116,13 +116,13 @@ def with_loader(tiny, folder, loader):
 
 
 def test_files_of_a_pipeline_that_loads_rgb_score_what_the_report_says(tiny, tmp_path):
-    given = [str(with_loader(tiny, tmp_path, 'LoadRGB')), str(tiny / 'trained.pth')]
-    assert run_test([*given, *ATTACK, '--out', str(tmp_path / 'out')]) == 0
+    argv = [str(with_loader(tiny, tmp_path, 'LoadRGB')), str(tiny / 'trained.pth')]
+    assert run_test([*argv, *ATTACK, '--out', str(tmp_path / 'out')]) == 0
     ours = np.array(Image.open(tmp_path / 'out/adversarial/8_255/0.png')).astype(int)
     assert np.abs(ours - np.array(Image.open(tiny / 'data/images/0.png'))).max() <= 8
     option = f'test_dataloader.dataset.data_prefix.img_path={tmp_path / "out/adversarial/8_255"}'
     again = ['--attack', 'none', *COMMON, '--out', str(tmp_path / 'again'), '--cfg-options', option]
-    assert run_test([*given, *again]) == 0
+    assert run_test([*argv, *again]) == 0
     again = load_results(tmp_path / 'again')['evaluation']['clean']
     rounded = load_results(tmp_path / 'out')['evaluation']['rounded']['8/255']
     assert {name: rounded[name] for name in again} == again

@@ -77,7 +77,7 @@ def test_refused(tiny, words, tmp_path, capsys):
         return capsys.readouterr().err
 
     plain = [str(tiny / 'config.py'), str(tiny / 'trained.pth')]
-    found = sentence([*plain, *ATTACK])
-    assert 'a universal perturbation needs images of one size' in found and '.png is 32x' in found
+    result = sentence([*plain, *ATTACK])
+    assert 'a universal perturbation needs images of one size' in result and '.png is 32x' in result
     assert '--check needs an attack on each image by itself' in sentence([*plain, *ATTACK, '--check'])
     assert "no 'train_dataloader'" in sentence([*words, *ATTACK, '--cfg-options', 'train_dataloader=None'])

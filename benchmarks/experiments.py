@@ -163,11 +163,11 @@ def allocated_peak(step: Callable[[], Any], device: str) -> int:
     return max(itertools.accumulate((change for _, change in changes), initial=0))
 
 
-def store(study: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1, **more: Any) -> Path:
+def store(experiment: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1, **more: Any) -> Path:
     """Writes ``benchmarks/results/STUDY.json``: the records, and what they were made with; returns its path."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     content = {
-        'schema': f'mmadv/benchmark/{study}',
+        'schema': f'mmadv/benchmark/{experiment}',
         'schema_version': 1,
         'date': datetime.date.today().isoformat(),
         'command': shlex.join(['python', *sys.argv]),
@@ -176,21 +176,23 @@ def store(study: str, records: Sequence[Mapping[str, Any]], *, threads: int = 1,
         **more,
         'records': list(records),
     }
-    path = RESULTS / f'{study}.json'
+    path = RESULTS / f'{experiment}.json'
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     return path
 
 
-def comparison(study: str, records: Sequence[Mapping[str, Any]], names: Sequence[str], numbers: Sequence[str]) -> str:
+def comparison(
+    experiment: str, records: Sequence[Mapping[str, Any]], names: Sequence[str], numbers: Sequence[str]
+) -> str:
     """Returns a table of what was measured now beside what ``benchmarks/results/STUDY.json`` holds.
 
     Args:
-        study: of the stored file.
+        experiment: of the stored file.
         records: measured now.
         names: keys that tell records apart.
         numbers: keys of what is compared; a record without a stored counterpart has '-' there.
     """
-    path = RESULTS / f'{study}.json'
+    path = RESULTS / f'{experiment}.json'
     content = json.loads(path.read_text(encoding='utf-8'))
     stored = {tuple(record[name] for name in names): record for record in content['records']}
     lines = [f'now, beside {path.relative_to(ROOT)} of {content["date"]} ({content["hardware"]["processor"]}):']

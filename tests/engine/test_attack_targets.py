@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_project import runner_for_test
 
 from mmadv.attacks import PGD, FastNewton, Linf, RandomNoise, ama, auto, sea
-from mmadv.engine.targets import RemoveClass, ToClass, ToMasks, aimed, parse_target
+from mmadv.engine.attack_targets import RemoveClass, ToClass, ToMasks, parse_attack_target, with_targeted
 from mmadv.errors import UserError
 
 CLASSES = ('ground', 'box', 'disc')
@@ -21,19 +21,19 @@ PGD_CONFIG = {'type': 'PGD', 'threat': {'type': 'Linf', 'radius': '32/255'}, 'st
 
 def test_what_is_wanted_and_when_it_is_reached(tmp_path):
     predictions = torch.tensor([[[2, 2, 2], [1, 0, 2]]])
-    to_disc = parse_target('class:disc', CLASSES)
+    to_disc = parse_attack_target('class:disc', CLASSES)
     assert to_disc == ToClass(2) and to_disc.targeted
     wanted = to_disc.wanted(LABELS, ['a.jpg'], 255)
     assert wanted.tolist() == [[[2, 2, 2], [2, 2, 255]]]
     assert to_disc.reached(predictions, wanted, 255) == [[3, 5]]
-    no_box = parse_target('remove:box', CLASSES)
+    no_box = parse_attack_target('remove:box', CLASSES)
     assert no_box == RemoveClass(1) and not no_box.targeted
     wanted = no_box.wanted(LABELS, ['a.jpg'], 255)
     assert wanted.tolist() == [[[255, 1, 255], [1, 1, 255]]]
     assert no_box.reached(predictions, wanted, 255) == [[2, 3]]
     (tmp_path / 'sub').mkdir()
     Image.fromarray(np.array([[1, 0, 255], [2, 1, 0]], np.uint8)).save(tmp_path / 'sub' / 'a.png')
-    masks = parse_target(f'masks:{tmp_path}', CLASSES)
+    masks = parse_attack_target(f'masks:{tmp_path}', CLASSES)
     wanted = masks.wanted(LABELS, ['sub/a.jpg'], 255)
     assert wanted.tolist() == [[[1, 0, 255], [2, 1, 255]]]
     assert masks.reached(predictions, wanted, 255) == [[0, 4]]
@@ -55,20 +55,20 @@ def test_what_is_wanted_and_when_it_is_reached(tmp_path):
 )
 def test_refused_targets(text, message):
     with pytest.raises(UserError, match=message):
-        parse_target(text, CLASSES)
+        parse_attack_target(text, CLASSES)
 
 
 def test_every_objective_of_an_attack_is_aimed():
     threat = Linf(radius='4/255')
-    assert aimed(PGD(threat=threat), targeted=True).objective.targeted
-    assert not aimed(aimed(ama('4/255'), targeted=True), targeted=False).targeted
-    both = aimed(auto('4/255'), targeted=True)
+    assert with_targeted(PGD(threat=threat), targeted=True).objective.targeted
+    assert not with_targeted(with_targeted(ama('4/255'), targeted=True), targeted=False).targeted
+    both = with_targeted(auto('4/255'), targeted=True)
     assert both.targeted and both == auto('4/255', targeted=True)
     for attack in (RandomNoise(threat=threat), FastNewton()):
         with pytest.raises(UserError, match='follows no objective and cannot be aimed'):
-            aimed(attack, targeted=True)
+            with_targeted(attack, targeted=True)
     with pytest.raises(UserError, match='an ensemble has no worst case for it'):
-        aimed(sea('4/255', 9), targeted=True)
+        with_targeted(sea('4/255', 9), targeted=True)
 
 
 def evaluated(tiny, tmp_path, loop=None):
@@ -82,11 +82,11 @@ def evaluated(tiny, tmp_path, loop=None):
 
 def test_an_aimed_attack_reaches_what_it_is_aimed_at(tiny, tmp_path):
     targets = ('class:disc', 'remove:disc')
-    found = {target: evaluated(tiny, tmp_path / target[:2], {'target': target}) for target in targets}
-    for target, evaluation in found.items():
+    evaluations = {target: evaluated(tiny, tmp_path / target[:2], {'target': target}) for target in targets}
+    for target, evaluation in evaluations.items():
         assert evaluation.title == f'PGD, {target}'
-    reached, removed = (evaluation.attacked['32/255'].worst_case for evaluation in found.values())
-    clean = found['class:disc'].clean
+    reached, removed = (evaluation.attacked['32/255'].worst_case for evaluation in evaluations.values())
+    clean = evaluations['class:disc'].clean
     assert reached['target_rate'] > 0.5 and removed['target_rate'] > 0.9
     # Aimed at every pixel, the attack ruins all classes; aimed at one, it leaves most of the others.
     assert reached['aAcc'] < removed['aAcc'] < clean['aAcc']

@@ -1,4 +1,4 @@
-"""The worst case over the attacks of an ensemble, as SEA reports it."""
+"""Metrics of an ensemble of attacks: each member, and the worst case that SEA reports."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mmadv.fields import checked
 from mmadv.robustness import Counts, LowestMIoU, lowest_miou, worst_case
 
 
-@METRICS.register_module()
+@METRICS.register_module(name=['EnsembleMetric', 'SEAMetric'])
 @checked
-class SEAMetric(AttackMetric):
-    """Metrics of every member of an ensemble, and of the worst member of each image.
+class EnsembleMetric(AttackMetric):
+    """Metrics of every member of an ensemble, and of the worst member of each image. Configs may call it SEAMetric too.
 
     ``worst_case`` takes, per image, the prediction of the member with the lowest accuracy (ties: the first); its
     aAcc_image_mean is the ACC, and its mIoU the mIoU, of the paper's SEA. ``mIoU_greedy`` is the mIoU made

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks import FGSM, PGD, Attack, CrossEntropy, Linf, RandomNoise, Square, ama
+from mmadv.attacks.attack_context import Model
 from mmadv.attacks.checks import Images, Labels
 from mmadv.attacks.freezing import frozen
-from mmadv.attacks.problem import Model
 from mmadv.errors import UserError
 from mmadv.fields import IgnoreIndex, Positive, checked
 from mmadv.shapes import Seeds
@@ -34,7 +34,7 @@ ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One sign that was looked for.
 
     Attributes:
@@ -81,8 +81,8 @@ def measure(
     threat = attack.threat
 
     def accuracy(other: Attack) -> list[float]:
-        found = other(model, images, labels, seeds=seeds, ignore_index=ignore_index)
-        return found.accuracy.tolist()
+        result = other(model, images, labels, seeds=seeds, ignore_index=ignore_index)
+        return result.accuracy.tolist()
 
     numbers = {
         'difference': _difference(model, images),
@@ -106,18 +106,18 @@ def measure(
     return numbers
 
 
-def judge(numbers: dict[str, list[float]]) -> list[Finding]:
+def judge(numbers: dict[str, list[float]]) -> list[CheckResult]:
     """Returns a finding for each sign, from the numbers of all images together."""
     mean = {name: float(np.mean(values)) for name, values in numbers.items()}
     difference, zero = max(numbers['difference']), max(numbers['zero_share'])
     findings = [
-        Finding(
+        CheckResult(
             'the forward pass is deterministic',
             difference <= ROUNDING,
             f'two passes differ by {difference:.2g} of the largest logit',
             'fix the randomness, or attack the mean over several passes (expectation over transformation)',
         ),
-        Finding(
+        CheckResult(
             'gradients are not zero',
             zero <= ZERO_SHARE,
             f'the gradient of the cross-entropy is exactly zero at up to {100 * zero:.1f} % of an image',
@@ -157,7 +157,7 @@ def judge(numbers: dict[str, list[float]]) -> list[Finding]:
         )
     if 'large' in mean:
         findings.append(
-            Finding(
+            CheckResult(
                 'a large radius leaves no accuracy',
                 mean['large'] <= LEFT_AT_LARGE_RADIUS,
                 f'AMA at radius {LARGE_RADIUS:g} leaves {100 * mean["large"]:.1f} %',
@@ -167,8 +167,8 @@ def judge(numbers: dict[str, list[float]]) -> list[Finding]:
     return findings
 
 
-def _not_stronger(name: str, mean: dict[str, float], *, weaker: str, stronger: str, advice: str) -> Finding:
-    return Finding(
+def _not_stronger(name: str, mean: dict[str, float], *, weaker: str, stronger: str, advice: str) -> CheckResult:
+    return CheckResult(
         name,
         mean[weaker] >= mean[stronger] - MARGIN,
         f'{weaker} leaves {100 * mean[weaker]:.1f} %, {stronger} {100 * mean[stronger]:.1f} %',

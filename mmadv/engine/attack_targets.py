@@ -16,7 +16,7 @@ from mmadv.attacks import Attack, Objective, WorstCase
 from mmadv.errors import UserError, nearest
 
 
-class Target(ABC):
+class AttackTarget(ABC):
     """What a targeted attack is given as labels, and when a pixel counts as reached.
 
     Attributes:
@@ -43,7 +43,7 @@ class Target(ABC):
 
 
 @dataclass(frozen=True)
-class ToClass(Target):
+class ToClass(AttackTarget):
     """Every labelled pixel as one class."""
 
     index: int
@@ -53,7 +53,7 @@ class ToClass(Target):
 
 
 @dataclass(frozen=True)
-class RemoveClass(Target):
+class RemoveClass(AttackTarget):
     """The pixels of one class as any other; the other pixels are left to themselves."""
 
     index: int
@@ -64,7 +64,7 @@ class RemoveClass(Target):
 
 
 @dataclass(frozen=True)
-class ToMasks(Target):
+class ToMasks(AttackTarget):
     """Label maps from a folder: a PNG of class indexes for each image, of its path below the image folder."""
 
     folder: Path
@@ -81,17 +81,17 @@ class ToMasks(Target):
             raise UserError(f'--target masks: {path} is not there or no PNG of one channel; make one for each image')
         if mask.shape != size:
             raise UserError(f'--target masks: {path} is {mask.shape}, the label map {size} (height, width)')
-        found = torch.from_numpy(mask.astype('int64'))
-        wrong = (found >= self.num_classes) & (found != ignore_index)
+        labels = torch.from_numpy(mask.astype('int64'))
+        wrong = (labels >= self.num_classes) & (labels != ignore_index)
         if bool(wrong.any()):
             raise UserError(
-                f'--target masks: {path} holds {int(found[wrong][0])}, neither one of {self.num_classes} classes nor '
+                f'--target masks: {path} holds {int(labels[wrong][0])}, neither one of {self.num_classes} classes nor '
                 f'{ignore_index}'
             )
-        return found
+        return labels
 
 
-def parse_target(text: str, classes: Sequence[str]) -> Target:
+def parse_attack_target(text: str, classes: Sequence[str]) -> AttackTarget:
     """Returns the target that ``class:NAME``, ``remove:NAME`` or ``masks:DIR`` stands for.
 
     Raises:
@@ -110,7 +110,7 @@ def parse_target(text: str, classes: Sequence[str]) -> Target:
     return ToClass(index) if kind == 'class' else RemoveClass(index)
 
 
-def aimed(attack: Attack, *, targeted: bool) -> Attack:
+def with_targeted(attack: Attack, *, targeted: bool) -> Attack:
     """Returns an attack whose labels are the classes wanted, or those to leave.
 
     Raises:
@@ -124,9 +124,9 @@ def aimed(attack: Attack, *, targeted: bool) -> Attack:
         if isinstance(part, Objective):
             changes[item.name] = dataclasses.replace(part, targeted=targeted)
         elif isinstance(part, Attack):
-            changes[item.name] = aimed(part, targeted=targeted)
+            changes[item.name] = with_targeted(part, targeted=targeted)
         elif isinstance(part, Mapping):
-            changes[item.name] = {name: aimed(inner, targeted=targeted) for name, inner in part.items()}
+            changes[item.name] = {name: with_targeted(inner, targeted=targeted) for name, inner in part.items()}
     if not changes:
         raise UserError(f'--target: {type(attack).__name__} follows no objective and cannot be aimed')
     return dataclasses.replace(attack, **changes)

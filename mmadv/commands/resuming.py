@@ -38,14 +38,14 @@ def check_unfinished(arguments: Namespace, out: Path) -> None:
         raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
     if arguments.resume and not arguments.out:
         raise UserError('--resume needs --out, the folder of the run that is to go on')
-    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).begun:
+    if not (arguments.resume or arguments.restart) and ResultStore(out / UNFINISHED, {}).has_results:
         raise UserError(
             f'output folder {out} holds the results of an unfinished run; go on with --resume, discard them with '
             '--restart, or give another --out'
         )
 
 
-def opened(arguments: Namespace, out: Path) -> Config:
+def load_run(arguments: Namespace, out: Path) -> Config:
     """Returns the config of a command, whose output folder may be written and whose checkpoint can be read.
 
     Raises:
@@ -59,7 +59,8 @@ def opened(arguments: Namespace, out: Path) -> Config:
     config = load_config(arguments.config, arguments.cfg_options)
     require(config, arguments.config, ['model', 'test_dataloader'])
     use_safe_loading()
-    load_checkpoint_file(arguments.checkpoint)
+    if arguments.checkpoint is not None:
+        load_checkpoint_file(arguments.checkpoint)
     return config
 
 
@@ -72,7 +73,7 @@ def _check_replaced(options: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def sole_run(arguments: Namespace, out: Path) -> Iterator[None]:
+def exclusive_run(arguments: Namespace, out: Path) -> Iterator[None]:
     """Keeps other runs out of the output folder while the block lasts; to be called by all processes of a run.
 
     Raises:
@@ -93,7 +94,7 @@ def sole_run(arguments: Namespace, out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def kept(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -> Iterator[None]:
+def resume_hint(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -> Iterator[None]:
     """Says, whatever ends the run early, how many images are kept and how to go on.
 
     Args:

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import digit_classifiers
+import experiments
 import numpy as np
 import pir_at
 import pytest
-import studies
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
@@ -21,40 +21,40 @@ def fail(arguments):
 def test_run_skips_what_has_run_and_goes_on(tmp_path):
     first, second, third = (tmp_path / name for name in ('first', 'second', 'third'))
     first.write_text('as it was', encoding='utf-8')
-    stages = [studies.Stage(('write', str(path), 'written'), path) for path in (first, second, third)]
-    runs = [studies.Run('a', tuple(stages[:2])), studies.Run('b', tuple(stages[2:]))]
-    studies.run(runs, tmp_path / 'logs', 2, {'write': write})
+    stages = [experiments.Stage(('write', str(path), 'written'), path) for path in (first, second, third)]
+    runs = [experiments.Run('a', tuple(stages[:2])), experiments.Run('b', tuple(stages[2:]))]
+    experiments.run(runs, tmp_path / 'logs', 2, {'write': write})
     assert [path.read_text() for path in (first, second, third)] == ['as it was', 'written', 'written']
-    studies.run(runs, tmp_path / 'logs', 2, {'write': fail})
+    experiments.run(runs, tmp_path / 'logs', 2, {'write': fail})
 
 
 def test_failed_run_is_named_and_the_others_run(tmp_path):
     done = tmp_path / 'done'
     runs = [
-        studies.Run('broken', (studies.Stage(('fail',), tmp_path / 'never'),)),
-        studies.Run('whole', (studies.Stage(('write', str(done), 'x'), done),)),
+        experiments.Run('broken', (experiments.Stage(('fail',), tmp_path / 'never'),)),
+        experiments.Run('whole', (experiments.Stage(('write', str(done), 'x'), done),)),
     ]
     with pytest.raises(SystemExit, match='broken.log'):
-        studies.run(runs, tmp_path / 'logs', 1, {'write': write, 'fail': fail})
+        experiments.run(runs, tmp_path / 'logs', 1, {'write': write, 'fail': fail})
     assert done.is_file()
     assert 'this stage fails' in (tmp_path / 'logs' / 'broken.log').read_text()
 
 
 def test_mean_and_deviation_are_numpys():
     values = [0.31, 0.35, 0.42]
-    assert studies.mean_and_deviation(values) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
-    assert studies.text_of(values) == '36.0 ± 5.6'
+    assert experiments.mean_and_deviation(values) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert experiments.text_of(values) == '36.0 ± 5.6'
 
 
 def test_section_is_replaced_between_its_marks(tmp_path):
     path = tmp_path / 'x.md'
     path.write_text('a\n<!-- s: written by benchmarks/s.py -->\nold\n<!-- s: end -->\nb\n', encoding='utf-8')
     for text in ('new', 'newer'):
-        studies.write_section(path, 'benchmarks/s.py', text)
+        experiments.write_section(path, 'benchmarks/s.py', text)
     text = path.read_text(encoding='utf-8')
     assert text == 'a\n<!-- s: written by benchmarks/s.py -->\n\nnewer\n\n<!-- s: end -->\nb\n'
     with pytest.raises(SystemExit, match='no lines'):
-        studies.write_section(path, 'benchmarks/t.py', 'x')
+        experiments.write_section(path, 'benchmarks/t.py', 'x')
 
 
 def test_iterations_to_reach():
@@ -77,16 +77,16 @@ def test_crops_show_the_digit_that_they_are_labelled_with(monkeypatch):
     windows = [np.lib.stride_tricks.sliding_window_view(scene, (32, 32, 3))[:, :, 0] for scene, _ in scenes]
     for image, digit in zip(images, digits, strict=True):
         crop = (image.numpy().transpose(1, 2, 0)[..., ::-1] * 255).round().astype(np.uint8)
-        found = [np.argwhere((part == crop).all(axis=(2, 3, 4))) for part in windows]
-        (which,) = (index for index, places in enumerate(found) if len(places))
-        top, left = found[which][0]
+        places_of_crop = [np.argwhere((part == crop).all(axis=(2, 3, 4))) for part in windows]
+        (which,) = (index for index, places in enumerate(places_of_crop) if len(places))
+        top, left = places_of_crop[which][0]
         assert int(digit) + 1 in scenes[which][1][top : top + 32, left : left + 32]
 
 
-@pytest.mark.parametrize('study', ['fast_newton', 'pir_at'])
-def test_every_run_of_a_study_has_a_config_and_files_of_its_own(study, tmp_path):
-    module = __import__(study)
-    runs = module.plan(tmp_path, *([list(module.DATA)] if study == 'pir_at' else []))
+@pytest.mark.parametrize('experiment', ['fast_newton', 'pir_at'])
+def test_every_run_of_a_study_has_a_config_and_files_of_its_own(experiment, tmp_path):
+    module = __import__(experiment)
+    runs = module.plan(tmp_path, *([list(module.DATA)] if experiment == 'pir_at' else []))
     files = [stage.done for run in runs for stage in run.stages]
     assert len({run.name for run in runs}) == len(runs)
     assert len(set(files)) == len(files)
@@ -97,7 +97,7 @@ def test_every_run_of_a_study_has_a_config_and_files_of_its_own(study, tmp_path)
 
 @pytest.mark.parametrize(('sizes', 'expected'), [((3, 1, 2), 4), ((2, 5), 5), ((), 0)])
 def test_allocated_peak_is_that_of_what_is_alive_at_once(sizes, expected):
-    kept = torch.ones(7 * 2**18)  # what was there before does not count
+    alive_before = torch.ones(7 * 2**18)  # what was there before does not count
 
     def step():
         for size in sizes:
@@ -106,5 +106,5 @@ def test_allocated_peak_is_that_of_what_is_alive_at_once(sizes, expected):
             both = [torch.empty(2**19), torch.empty(2**19)]
             del both
 
-    assert studies.allocated_peak(step, 'cpu') == expected * 2**20
-    del kept
+    assert experiments.allocated_peak(step, 'cpu') == expected * 2**20
+    del alive_before

@@ -23,7 +23,7 @@ CLEAR_DIFFERENCE = 2.0
 COMPARED_IMAGES = 5
 
 
-class Examples:
+class ExampleCollector:
     """Arrays of the images that are to be drawn: a sample of all, and the least and the most robust ones.
 
     Args:
@@ -36,7 +36,7 @@ class Examples:
         self.sample = set(sample)
         self.extremes = Extremes(extremes)
         self.rgb = rgb
-        self.found: dict[int, Example] = {}
+        self.examples: dict[int, Example] = {}
 
     @property
     def kinds(self) -> dict[int, str]:
@@ -57,11 +57,11 @@ class Examples:
             self.extremes.offer(index, robustness_of_record(record))
         wanted = [index for index in self.kinds if index in records]
         arrays = {index: store.load_arrays(_name(index)) for index in wanted}
-        own = [(index, Example.from_arrays(found)) for index, found in arrays.items() if found is not None]
+        own = [(index, Example.from_arrays(saved)) for index, saved in arrays.items() if saved is not None]
         pairs = [pair for part in all_gather_object(own) for pair in part]
         # Arrays have the index of then: another image has it where some were taken out of the data.
-        self.found = {index: example for index, example in pairs if example.name == records[index].image}
-        return {index for index in wanted if index not in self.found}
+        self.examples = {index: example for index, example in pairs if example.name == records[index].image}
+        return {index for index in wanted if index not in self.examples}
 
     def start(self, samples: Sequence[Any], predicted: PredictedGroup) -> dict[int, Example]:
         """Returns the examples that are to be kept of a group, by position, with all but the attacks."""
@@ -72,7 +72,7 @@ class Examples:
         for i, sample in enumerate(samples):
             index = sample.metainfo['sample_idx']
             if self.extremes.offer(index, robustness((row[i] for row in right), valid[i])) or index in self.sample:
-                chosen[i] = self.found[index] = Example(
+                chosen[i] = self.examples[index] = Example(
                     index=index,
                     name=sample.metainfo['image_name'],
                     image=displayed(predicted.images[i], self.rgb),
@@ -84,11 +84,11 @@ class Examples:
     def keep(self, indexes: Iterable[int], store: ResultStore | None) -> None:
         """Forgets what is no extreme any more, and writes what there is of some images to the store."""
         kinds = self.kinds
-        self.found = {index: example for index, example in self.found.items() if index in kinds}
+        self.examples = {index: example for index, example in self.examples.items() if index in kinds}
         if store is None:
             return
-        for index in self.found.keys() & set(indexes):
-            store.save_arrays(_name(index), self.found[index].to_arrays())
+        for index in self.examples.keys() & set(indexes):
+            store.save_arrays(_name(index), self.examples[index].to_arrays())
 
     def gather(self) -> list[Example]:
         """Returns the examples of all processes, in order of the index; ``kinds`` are those of all images then."""
@@ -96,8 +96,8 @@ class Examples:
             for index, value in part.items():
                 self.extremes.offer(index, value)
         kinds = self.kinds
-        found = {index: example for part in all_gather_object(self.found) for index, example in part.items()}
-        return [found[index] for index in sorted(found) if index in kinds]
+        examples = {index: example for part in all_gather_object(self.examples) for index, example in part.items()}
+        return [examples[index] for index in sorted(examples) if index in kinds]
 
 
 def displayed(image: Tensor, rgb: bool) -> np.ndarray:
@@ -120,13 +120,13 @@ def loads_rgb(config: Any, dataset: Any) -> bool:
         if pixels is None:  # likewise
             continue
         try:
-            given = dataset[index]['inputs'].double().mean((1, 2)).numpy()
+            loaded = dataset[index]['inputs'].double().mean((1, 2)).numpy()
         except Exception:  # told when the image is attacked
             continue
-        if len(given) != 3:
+        if len(loaded) != 3:
             continue
         bgr = pixels.reshape(-1, 3).mean(0)
-        as_bgr, as_rgb = np.abs(given - bgr).sum(), np.abs(given - bgr[::-1]).sum()
+        as_bgr, as_rgb = np.abs(loaded - bgr).sum(), np.abs(loaded - bgr[::-1]).sum()
         if abs(as_bgr - as_rgb) > CLEAR_DIFFERENCE:
             return bool(as_rgb < as_bgr)
     preprocessor = (config.get('model') or {}).get('data_preprocessor') or config.get('data_preprocessor') or {}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmadv.attacks import APGD, FGSM, L2, PGD, FastNewton, Linf, RandomNoise, auto, sea
-from mmadv.robustness.trust import LARGE_RADIUS, judge, measure
+from mmadv.robustness.sanity_checks import LARGE_RADIUS, judge, measure
 
 IMAGES = torch.rand(2, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 THREAT = Linf(radius='16/255')
@@ -41,9 +41,9 @@ class Quantised(nn.Module):
 
 
 def test_masked_gradients_are_found():
-    found = failed(Quantised())
-    assert 'exactly zero at up to 100.0 %' in found['gradients are not zero']
-    assert 'the black-box attack is weaker than the attack' in found
+    actual = failed(Quantised())
+    assert 'exactly zero at up to 100.0 %' in actual['gradients are not zero']
+    assert 'the black-box attack is weaker than the attack' in actual
     assert failed(lambda images: Quantised()(images.detach()), RandomNoise(threat=THREAT)).keys() >= {
         'gradients are not zero'
     }
@@ -51,14 +51,14 @@ def test_masked_gradients_are_found():
 
 def test_a_random_forward_pass_is_found():
     inner = network()
-    found = failed(lambda images: inner(images) + 0.05 * torch.randn(2, 4, 10, 10))
-    assert 'the forward pass is deterministic' in found
+    actual = failed(lambda images: inner(images) + 0.05 * torch.randn(2, 4, 10, 10))
+    assert 'the forward pass is deterministic' in actual
 
 
 @pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
 def test_too_few_iterations_are_found():
-    found = failed(network(), PGD(threat=THREAT, steps=2, step_size='1/255', keep='lowest_accuracy'))
-    assert 'more iterations no longer help' in found
+    actual = failed(network(), PGD(threat=THREAT, steps=2, step_size='1/255', keep='lowest_accuracy'))
+    assert 'more iterations no longer help' in actual
     assert 'more iterations no longer help' in failed(network(), FGSM(threat=THREAT, step_size='1/255'))
 
 

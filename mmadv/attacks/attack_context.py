@@ -13,7 +13,7 @@ from mmadv.attacks.checks import warn_of_probabilities
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.pixel_scores import PixelScores, check_labels, extremes, largest_magnitude
 from mmadv.attacks.randomness import derive_seed
-from mmadv.attacks.result import Evaluation, Found
+from mmadv.attacks.result import AttackOutput, Evaluation
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 
@@ -40,15 +40,15 @@ class NonFinite(UserError):
         iteration: forward passes that the attack had made on it before.
 
     Attributes:
-        finding: what happened, for other messages.
+        description: what happened, for other messages.
     """
 
-    finding: str
+    description: str
     advice: str
 
     def __init__(self, index: int, iteration: int) -> None:
         super().__init__(
-            f'{self.finding} for image {index} of the batch at iteration {iteration} of the attack; {self.advice}'
+            f'{self.description} for image {index} of the batch at iteration {iteration} of the attack; {self.advice}'
         )
         self.index = index
         self.iteration = iteration
@@ -57,14 +57,14 @@ class NonFinite(UserError):
 class NonFiniteLogits(NonFinite):
     """The model returned NaN or infinite logits."""
 
-    finding = 'the model returns NaN or infinite logits'
+    description = 'the model returns NaN or infinite logits'
     advice = 'check the weights, the normalisation and the precision'
 
 
 class NonFiniteGradient(NonFinite):
     """The logits are finite, but their gradient with respect to the image is not."""
 
-    finding = 'the model has a NaN or infinite gradient'
+    description = 'the model has a NaN or infinite gradient'
     advice = (
         'no attack can follow it, and one that is not told looks harmless; look for roots, divisions and logarithms of '
         'zero in the model, and check the precision'
@@ -144,7 +144,7 @@ class Graph:
         return gradient
 
 
-class Problem:
+class AttackContext:
     """A model on a fixed set of images, with the passes counted.
 
     Args:
@@ -183,40 +183,40 @@ class Problem:
     def __len__(self) -> int:
         return len(self.images)
 
-    def restrict(self, keep: Tensor) -> Problem:
-        """Returns the problem of the images where ``keep`` (N,) is True; passes count towards this one too."""
+    def restrict(self, keep: Tensor) -> AttackContext:
+        """Returns the context of the images where ``keep`` (N,) is True; passes count towards this one too."""
         if bool(keep.all()):
             return self
-        part = Problem.__new__(Problem)
+        part = AttackContext.__new__(AttackContext)
         part.__dict__.update(self.__dict__)
         part.images, part.labels, part.valid_pixels = self.images[keep], self.labels[keep], self.valid_pixels[keep]
         part.rows, part.positions = self.rows[keep.cpu()], self.positions[keep.cpu()]
-        part.seeds = [seed for seed, kept in zip(self.seeds, keep.tolist(), strict=True) if kept]
+        part.seeds = [seed for seed, stays in zip(self.seeds, keep.tolist(), strict=True) if stays]
         part._clean_logits = None if self._clean_logits is None else self._clean_logits[keep]
         return part
 
-    def reseed(self, *keys: object) -> Problem:
-        """Returns the same problem with seeds derived from its own and ``keys``, and with counters at zero."""
-        return self._anew(self.labels, [derive_seed(seed, *keys) for seed in self.seeds])
+    def reseed(self, *keys: object) -> AttackContext:
+        """Returns the same context with seeds derived from its own and ``keys``, and with counters at zero."""
+        return self._replaced(self.labels, [derive_seed(seed, *keys) for seed in self.seeds])
 
-    def relabelled(self, labels: Tensor) -> Problem:
-        """Returns the same problem with other labels (N, H, W), and with counters at zero."""
-        return self._anew(labels, self.seeds)
+    def relabelled(self, labels: Tensor) -> AttackContext:
+        """Returns the same context with other labels (N, H, W), and with counters at zero."""
+        return self._replaced(labels, self.seeds)
 
-    def of_model(self, model: Model) -> Problem:
-        """Returns the same problem with another model, and with counters at zero."""
-        same = Problem(model, self.images, self.labels, self.seeds, self.ignore_index, self.positions)
+    def of_model(self, model: Model) -> AttackContext:
+        """Returns the same context with another model, and with counters at zero."""
+        same = AttackContext(model, self.images, self.labels, self.seeds, self.ignore_index, self.positions)
         same.gradients = self.gradients
         return same
 
-    def _anew(self, labels: Tensor, seeds: Sequence[int]) -> Problem:
-        same = Problem(self.model, self.images, labels, seeds, self.ignore_index, self.positions)
+    def _replaced(self, labels: Tensor, seeds: Sequence[int]) -> AttackContext:
+        same = AttackContext(self.model, self.images, labels, seeds, self.ignore_index, self.positions)
         same._clean_logits = self._clean_logits
         same.gradients = self.gradients
         return same
 
-    def count_passes_of(self, part: Problem, keep: Tensor | None = None) -> None:
-        """Adds the passes of a reseeded problem (of the images in ``keep``, if given) to this one's."""
+    def count_passes_of(self, part: AttackContext, keep: Tensor | None = None) -> None:
+        """Adds the passes of a reseeded context (of the images in ``keep``, if given) to this one's."""
         rows = self.rows if keep is None else self.rows[keep.cpu()]
         self.forward_passes[rows] += part.forward_passes
         self.backward_passes[rows] += part.backward_passes
@@ -231,7 +231,7 @@ class Problem:
         track: bool = True,
         scale: Tensor | None = None,
     ) -> Evaluation:
-        """Returns one pass over candidates for all images of the problem.
+        """Returns one pass over candidates for all images of the context.
 
         Args:
             candidates: (N, C, h, w).
@@ -400,29 +400,29 @@ class Best:
     """The strongest iterate seen of each image: fewest pixels as labelled (most, when targeted); ties: the later.
 
     Args:
-        problem: its images are the N rows.
+        context: its images are the N rows.
         targeted: whether the labels are the classes wanted.
     """
 
-    def __init__(self, problem: Problem, *, targeted: bool) -> None:
+    def __init__(self, context: AttackContext, *, targeted: bool) -> None:
         self.targeted = targeted
-        self.images = problem.images.clone()
-        self.predictions = torch.zeros_like(problem.labels)
-        self.remaining = torch.full((len(problem),), torch.iinfo(torch.int64).max, device=problem.images.device)
-        self.valid_pixels = problem.valid_pixels
+        self.images = context.images.clone()
+        self.predictions = torch.zeros_like(context.labels)
+        self.remaining = torch.full((len(context),), torch.iinfo(torch.int64).max, device=context.images.device)
+        self.valid_pixels = context.valid_pixels
 
     def update(self, rows: Tensor, candidates: Tensor, evaluation: Evaluation) -> Tensor:
         """Takes the rows' candidates where they are at least as strong; returns which rows are not yet solved."""
         remaining = self.remaining_pixels(evaluation.correct, self.valid_pixels[rows], self.targeted)
         # Everything is written back, better or not: choosing rows by a mask would wait for the device.
         better = remaining <= self.remaining[rows]
-        for kept, new in (
+        for stored, new in (
             (self.images, candidates),
             (self.predictions, evaluation.predictions),
             (self.remaining, remaining),
         ):
             chosen = better.view(-1, *(1,) * (new.ndim - 1))
-            kept.index_copy_(0, rows, torch.where(chosen, new, kept[rows]))
+            stored.index_copy_(0, rows, torch.where(chosen, new, stored[rows]))
         return self.remaining[rows] > 0
 
     @staticmethod
@@ -430,7 +430,7 @@ class Best:
         """Returns how many valid pixels the attack has yet to flip, (n,)."""
         return valid_pixels - correct if targeted else correct
 
-    def found(self) -> Found:
+    def output(self) -> AttackOutput:
         """Returns the kept iterates."""
         correct = self.remaining_pixels(self.remaining, self.valid_pixels, self.targeted)
-        return Found(self.images, correct, self.predictions)
+        return AttackOutput(self.images, correct, self.predictions)

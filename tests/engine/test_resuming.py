@@ -24,12 +24,12 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def begun(config, work_dir, store=None, double=True, loop=LOOP, **options):
+def make_runner(config, work_dir, store=None, double=True, loop=LOOP, **options):
     runner = runner_for_test(config, work_dir, loop, **options)
     if double:
         runner.model.double()
     if store is not None:
-        runner.test_loop.keep_results(store)
+        runner.test_loop.resume_from(store)
     return runner
 
 
@@ -49,7 +49,7 @@ def assert_same(one, other):
 @pytest.fixture(scope='module')
 def whole(tiny, tmp_path_factory):
     """What an uninterrupted run in float64 gives."""
-    return finish(begun(tiny / 'config.py', tmp_path_factory.mktemp('whole')))
+    return finish(make_runner(tiny / 'config.py', tmp_path_factory.mktemp('whole')))
 
 
 @pytest.mark.parametrize(
@@ -58,18 +58,18 @@ def whole(tiny, tmp_path_factory):
     ids=repr,
 )
 def test_batch_size_and_workers_change_no_pixel_in_float64(tiny, tmp_path, whole, options):
-    assert_same(finish(begun(tiny / 'config.py', tmp_path, **options)), whole)
+    assert_same(finish(make_runner(tiny / 'config.py', tmp_path, **options)), whole)
 
 
 def test_order_changes_no_pixel(tiny, tmp_path, whole):
-    runner = begun(tiny / 'config.py', tmp_path)
+    runner = make_runner(tiny / 'config.py', tmp_path)
     runner.test_loop.dataloader.dataset.indexes = [3, 5, 0, 2, 1, 4]
     assert_same(finish(runner), whole)
 
 
 def test_batch_size_in_float32_moves_few_pixels(tiny, tmp_path):
     one, eight = (
-        finish(begun(tiny / 'config.py', tmp_path / str(n), double=False, **{'test_dataloader.batch_size': n}))
+        finish(make_runner(tiny / 'config.py', tmp_path / str(n), double=False, **{'test_dataloader.batch_size': n}))
         for n in (1, 8)
     )
     for first, second in zip(one[1], eight[1], strict=True):
@@ -99,7 +99,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(tiny, tmp_path, whole,
             append(self, record)
 
         size = {'test_dataloader.batch_size': 1 + session}
-        runner = begun(tiny / 'config.py', tmp_path / f'{session}', store, **size)
+        runner = make_runner(tiny / 'config.py', tmp_path / f'{session}', store, **size)
         assert runner.test_loop.done <= done
         with monkeypatch.context() as patch:
             patch.setattr(ResultStore, 'append', torn)
@@ -108,10 +108,10 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(tiny, tmp_path, whole,
         done += images
         assert len(ResultStore(tmp_path / 'store', {'run': 1}).read()) == done
     store = ResultStore(tmp_path / 'store', {'run': 1})
-    runner = begun(tiny / 'config.py', tmp_path / 'last', store, **{'test_dataloader.batch_size': 3})
+    runner = make_runner(tiny / 'config.py', tmp_path / 'last', store, **{'test_dataloader.batch_size': 3})
     assert done - 1 <= runner.test_loop.done <= done  # an image to be shown that was not drawn yet is done again
     assert_same(finish(runner), whole)
-    again = begun(tiny / 'config.py', tmp_path / 'again', ResultStore(tmp_path / 'store', {'run': 1}))
+    again = make_runner(tiny / 'config.py', tmp_path / 'again', ResultStore(tmp_path / 'store', {'run': 1}))
     assert again.test_loop.missing == [] and len(again.test_loop.dataloader.dataset) == 0
     assert_same(finish(again), whole)
 
@@ -122,26 +122,26 @@ def test_an_image_that_was_removed_is_left_out_and_named(tiny, tmp_path):
     config = write_config(tmp_path / 'config.py', tmp_path / 'data')
     (tmp_path / 'trained.pth').symlink_to(tiny / 'trained.pth')
     store = ResultStore(tmp_path / 'out' / 'store', {})
-    begun(config, tmp_path / '1', store, loop={**LOOP, 'limit': 3}).test()  # images 0, 2 and 4
+    make_runner(config, tmp_path / '1', store, loop={**LOOP, 'limit': 3}).test()  # images 0, 2 and 4
     for folder in ('images', 'labels'):
         (tmp_path / 'data' / folder / '2.png').unlink()
     loop = {**LOOP, 'show': 0}
-    runner = begun(config, tmp_path / '2', ResultStore(store.folder, {}), loop=loop)
+    runner = make_runner(config, tmp_path / '2', ResultStore(store.folder, {}), loop=loop)
     assert runner.test_loop.removed == ['2.png'] and runner.test_loop.done == 2
     assert runner.test_loop.dataloader.dataset.indexes == [1, 2, 4]  # of 1.png, 3.png and 5.png
     resumed = finish(runner)
     assert (
         '1 image that this run began with is no longer in the data and in no number: 2.png' in runner.test_loop.caveats
     )
-    assert_same(resumed, finish(begun(config, tmp_path / '3', loop=loop)))
-    again = begun(config, tmp_path / '4', ResultStore(store.folder, {}), loop=loop)
+    assert_same(resumed, finish(make_runner(config, tmp_path / '3', loop=loop)))
+    again = make_runner(config, tmp_path / '4', ResultStore(store.folder, {}), loop=loop)
     assert again.test_loop.missing == []
     for path in (tmp_path / 'data/images').iterdir():
         path.rename(path.with_stem(f'1{path.stem}'))
     for path in (tmp_path / 'data/labels').iterdir():
         path.rename(path.with_stem(f'1{path.stem}'))
     with pytest.raises(UserError, match=r'begun with other images: the data has none of its 6 images'):
-        begun(config, tmp_path / '5', ResultStore(store.folder, {}), loop=loop)
+        make_runner(config, tmp_path / '5', ResultStore(store.folder, {}), loop=loop)
 
 
 def test_a_changed_image_or_label_is_refused(tiny, tmp_path):
@@ -149,20 +149,20 @@ def test_a_changed_image_or_label_is_refused(tiny, tmp_path):
     config = write_config(tmp_path / 'config.py', tmp_path / 'data')
     (tmp_path / 'trained.pth').symlink_to(tiny / 'trained.pth')
     store = ResultStore(tmp_path / 'out' / 'store', {})
-    begun(config, tmp_path / '1', store, loop={'type': 'AttackTestLoop', 'limit': 3}).test()
+    make_runner(config, tmp_path / '1', store, loop={'type': 'AttackTestLoop', 'limit': 3}).test()
     label = tmp_path / 'data/labels/2.png'
     pixels = np.array(Image.open(label))
     pixels[5, 5] = 255 - pixels[5, 5]
     Image.fromarray(pixels).save(label)
     with pytest.raises(UserError, match=r'begun with other images: 2.png \(number 2\) or its label has changed'):
-        begun(config, tmp_path / '2', store)
-    with pytest.raises(UserError, match='need AttackMetric or SEAMetric alone'):
+        make_runner(config, tmp_path / '2', store)
+    with pytest.raises(UserError, match='need AttackMetric or EnsembleMetric alone'):
         runner = runner_for_test(config, tmp_path / '3', LOOP, [{'type': 'AttackMetric'}, {'type': 'IoUMetric'}])
-        runner.test_loop.keep_results(store)
+        runner.test_loop.resume_from(store)
 
 
 def test_images_that_do_not_fit_together_are_split_and_said_once(tiny, tmp_path, whole, capsys):
-    runner = begun(tiny / 'config.py', tmp_path, **{'test_dataloader.batch_size': 8})
+    runner = make_runner(tiny / 'config.py', tmp_path, **{'test_dataloader.batch_size': 8})
     sizes = []
 
     def little_memory(module, inputs):
@@ -177,7 +177,7 @@ def test_images_that_do_not_fit_together_are_split_and_said_once(tiny, tmp_path,
 
 
 def test_one_image_alone_that_does_not_fit_ends_the_run(tiny, tmp_path):
-    runner = begun(tiny / 'config.py', tmp_path, **{'test_dataloader.batch_size': 2})
+    runner = make_runner(tiny / 'config.py', tmp_path, **{'test_dataloader.batch_size': 2})
 
     def no_memory(module, inputs):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
@@ -191,7 +191,7 @@ def test_one_image_alone_that_does_not_fit_ends_the_run(tiny, tmp_path):
 
 @pytest.mark.parametrize('during', ['clean', 'attack'])
 def test_an_image_that_gives_nan_fails_alone_and_by_name(tiny, tmp_path, whole, capsys, during):
-    runner = begun(tiny / 'config.py', tmp_path, **{'test_dataloader.batch_size': 8})
+    runner = make_runner(tiny / 'config.py', tmp_path, **{'test_dataloader.batch_size': 8})
     victim = torch.from_numpy(np.array(Image.open(tiny / 'data/images/2.png'))).permute(2, 0, 1).double()
 
     def broken(module, inputs, outputs):
@@ -227,6 +227,6 @@ def test_a_lost_worker_is_a_sentence_and_what_was_done_is_kept(tiny, tmp_path):
     store = ResultStore(tmp_path / 'store', {})
     options = {'test_dataloader.num_workers': 1, 'test_dataloader.prefetch_factor': 1}
     with pytest.raises(RuntimeError, match='DataLoader worker') as caught:
-        begun(config, tmp_path, store, loop={'type': 'AttackTestLoop'}, **options).test()
+        make_runner(config, tmp_path, store, loop={'type': 'AttackTestLoop'}, **options).test()
     assert 'a process that loads data was lost' in user_sentence(caught.value)
     assert set(store.read()) <= {0, 1, 2}

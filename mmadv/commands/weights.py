@@ -1,0 +1,36 @@
+"""The weights that a command evaluates: those of a checkpoint, or those that the model of the config brings along."""
+
+from __future__ import annotations
+
+import hashlib
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from mmadv.checkpoints.loading import file_sha256
+from mmadv.errors import UserError
+from mmadv.models.segmentors.imported_segmentor import own_weights
+from mmadv.report.run import CheckpointFile
+
+
+def weights_of(arguments: Namespace, config: Mapping[str, Any]) -> CheckpointFile:
+    """Returns the name of the weights and their SHA-256, over the checksums of the files where there are several.
+
+    Args:
+        arguments: of the command line, with ``checkpoint`` and ``config``.
+        config: of the model.
+
+    Raises:
+        UserError: there is no checkpoint, and the model has no weights of its own.
+    """
+    if arguments.checkpoint is not None:
+        return CheckpointFile(arguments.checkpoint, file_sha256(arguments.checkpoint))
+    found = own_weights(config['model'])
+    if found is None:
+        raise UserError(
+            f'config {arguments.config}: give a checkpoint after the config; only models of Hugging Face and '
+            'torchvision bring their weights along'
+        )
+    name, files = found
+    sums = [file_sha256(file) for file in files]
+    return CheckpointFile(name, sums[0] if len(sums) == 1 else hashlib.sha256(''.join(sums).encode()).hexdigest())
