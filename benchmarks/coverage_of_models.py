@@ -46,6 +46,30 @@ STEP = {torch.float64: 1e-6, torch.float32: 1e-3}
 SMALL = ('mit-b0', 'r18', 'tiny', '-t_', 'small', '-s_', 'mscan-t', 'r50', 'w18', 's50', 'base', 'b0')
 
 
+# The end of the page: what the installed packages leave out.
+OTHER_PACKAGES = """
+## Models that need other packages
+
+| models | package | extra |
+|---|---|---|
+| MaskFormer, Mask2Former | onedl-mmdetection | `pip install -e '.[mmdet]'` |
+| ConvNeXt, PoolFormer | onedl-mmpretrain | `pip install -e '.[mmpretrain]'` |
+| SAN, PointRend, CCNet, PSANet | compiled ops of mmcv | none |
+| VPD | Stable Diffusion and its packages; it estimates depth and does not segment | none |
+
+Both packages import mmcv's compiled ops, which the onedl-mmcv of PyPI does not hold: build onedl-mmcv from source for
+your torch. That build was not run here.
+
+The checks of this page were run once on MaskFormer and Mask2Former with ResNet-50 (float64) and PointRend (float32).
+onedl-mmdetection was 3.5.1, and a stand-in for the compiled ops failed when it was called. None was called on the
+processor. The gradient of each agreed with central differences, and the attack raised the cross-entropy. MaskFormer and
+Mask2Former are attacked on log-scores: see [Evaluate an mmseg model](evaluation.md#which-models).
+
+SAN was run as a small model with mmseg's own `predict`, not at its real size. ConvNeXt and PoolFormer of mmpretrain,
+CCNet, PSANet and VPD were not run. mmadv's own `TimmConvNeXt` needs no mmpretrain.
+"""
+
+
 def stock_configs() -> list[Path]:
     """Returns one stock config for each model name, without those that differ only in data set or schedule."""
     folder = Path(mmseg.__file__).parent / '.mim' / 'configs'
@@ -270,7 +294,7 @@ def page(checked: list[tuple[str, str, dict[str, Any]]]) -> str:
         remark = '; '.join(filter(None, [outcome['reason'], *outcome['notes']])).replace('|', '/')
         cells = [family, path.removesuffix('.py'), outcome['gradient'], outcome['attack'], remark]
         lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines) + '\n'
+    return '\n'.join(lines) + '\n' + OTHER_PACKAGES
 
 
 def _hardware() -> str:
