@@ -80,7 +80,7 @@ def parser() -> Parser:
     )
     for measurement in MEASUREMENTS.values():
         for option in measurement.options:
-            result.add_argument(option.flag, **_number_of(measurement, option), **option.settings)
+            result.add_argument(option.flag, **{**_number_of(measurement, option), **option.settings})
     add_run(result, 'ATTACK_DATE')
     return result
 
@@ -105,7 +105,9 @@ def add_run(parser: Parser, default_out: str) -> None:
 
 def _number_of(measurement: type[Measurement], option: Option) -> dict[str, Any]:
     """Returns the type of an option that sets a number of a measurement; nothing for a text or a switch."""
-    hint = get_type_hints(measurement, include_extras=True).get(str(option.argument), str)
+    if option.argument is None:
+        return {}
+    hint = get_type_hints(measurement, include_extras=True)[option.argument]
     return {} if hint is str else {'type': number(hint)}
 
 

@@ -28,7 +28,8 @@ class Option:
     Attributes:
         flag: as ``--minimal-radius``.
         argument: of the measurement, that it sets; None for a switch, which only asks for the measurement.
-        settings: further arguments of ``argparse``'s ``add_argument``.
+        settings: further arguments of ``argparse``'s ``add_argument``; the type of a number follows from the
+            annotation of the argument that it sets.
     """
 
     flag: str

@@ -187,8 +187,9 @@ class ClassMean(FixedRepresentative):
 
     def __init__(self, bank: ClassBank, *, scale: PositiveNumber = 1.0, without: Sequence[NotNegative] = ()) -> None:
         _check_held(bank, without)
+        # The mean of a class without an example is never asked for; that of no image would be NaN.
         means = [
-            _as_pixels(examples[:count]).mean(0)
+            _as_pixels(examples[: max(count, 1)]).mean(0)
             for examples, count in zip(bank.examples, bank.counts.tolist(), strict=True)
         ]
         super().__init__(scale * torch.stack(means))

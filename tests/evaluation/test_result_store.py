@@ -191,7 +191,7 @@ def test_results_of_a_complete_run_are_gone_on_with_unless_an_unfinished_one_is_
 @given(st.lists(st.lists(st.integers(0, 9), min_size=12, max_size=12), min_size=1, max_size=3))
 def test_areas_hold_all_counts(rows):
     table = np.array(rows).reshape(len(rows), 3, 4)
-    counts = Counts(table[:, 0], table[:, 1], table[:, 2])
+    counts = Counts(table[:, 0], table[:, 0] + table[:, 1], table[:, 0] + table[:, 2])
     areas = [to_areas(counts.select([n])) for n in range(len(rows))]
     back = to_counts(json.loads(json.dumps(areas)), 4)
     assert (back.intersection == counts.intersection).all()
