@@ -151,7 +151,7 @@ class Universal(Attack):
             raise UserError('Universal: takes no start; its perturbation is the same for all images')
         if self.perturbation is None:
             raise UserError(
-                'Universal: the perturbation is not trained; call train, or give --attack universal to mmadv test'
+                'Universal: the perturbation is not trained; call its method train first, as mmadv test does'
             )
         _check_size(context.images, self.perturbation)
         return AttackOutput(self.threat.project(context.images + self.perturbation.to(context.images), context.images))

@@ -41,19 +41,18 @@ def newest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
     if damaged:
         listed = ', '.join(sorted(path.name for path in damaged))
         raise UserError(
-            f'no checkpoint in {folder} reads whole ({listed}); give one with --resume CKPT, or train anew without '
-            '--resume'
+            f'no checkpoint in {folder} reads whole ({listed}); name another checkpoint, or train anew without resuming'
         )
     if named is None:
         return None, f'there is nothing to resume from in {work_dir}; training begins at iteration 1'
     if not named:
         raise UserError(
-            f'{Path(work_dir) / POINTER} is empty and {folder} holds no checkpoint; give one with --resume CKPT, or '
-            'train anew without --resume'
+            f'{Path(work_dir) / POINTER} is empty and {folder} holds no checkpoint; name a checkpoint, or train '
+            'anew without resuming'
         )
     raise UserError(
         f'{Path(work_dir) / POINTER} names {named}, and {folder} holds no checkpoint; was the folder copied or moved '
-        'without it? Copy the checkpoint too, give it with --resume CKPT, or train anew without --resume'
+        'without it? Copy the checkpoint too, name it, or train anew without resuming'
     )
 
 
@@ -64,7 +63,7 @@ def _named(pointer: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f'{pointer} cannot be read ({error.strerror}); mend or remove it') from error
+        raise UserError(f'{pointer} cannot be read ({error.strerror}); repair or remove it') from error
 
 
 def _training_checkpoints(folder: Path) -> tuple[list[tuple[str, int, Path]], list[Path]]:

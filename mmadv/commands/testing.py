@@ -28,6 +28,7 @@ from mmadv.commands.command_line import (
     require,
     set_local_rank,
 )
+from mmadv.commands.option_names import errors_name_options
 from mmadv.commands.provenance import decisive_versions, hardware, versions
 from mmadv.commands.resuming import UNFINISHED, exclusive_run, load_run, resume_hint, without_resuming
 from mmadv.commands.testing_options import check_combinations, default_out, parser, spec_of_arguments
@@ -84,7 +85,8 @@ def run_test(argv: Sequence[str]) -> int:
     """
     arguments = parser().parse_args(argv)
     check_combinations(arguments)
-    return run_evaluation('test', arguments, argv, spec_of_arguments(arguments))
+    with errors_name_options(arguments):
+        return run_evaluation('test', arguments, argv, spec_of_arguments(arguments))
 
 
 def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec: EvaluationSpec) -> int:

@@ -188,7 +188,7 @@ class _SavesWhole:
             Path(path + PARTIAL).unlink(missing_ok=True)
             raise UserError(
                 f'the checkpoint {path} cannot be written ({error.strerror or error}); older ones are as they were: '
-                'make room, and go on with --resume'
+                'make room, then resume the training'
             ) from error
 
 

@@ -78,14 +78,14 @@ class ToMasks(AttackTarget):
         path = (self.folder / name).with_suffix('.png')
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
         if mask is None or mask.ndim != 2:
-            raise UserError(f'--target masks: {path} is not there or no PNG of one channel; make one for each image')
+            raise UserError(f'test_cfg.target: {path} is missing or is no PNG of one channel; write one for each image')
         if mask.shape != size:
-            raise UserError(f'--target masks: {path} is {mask.shape}, the label map {size} (height, width)')
+            raise UserError(f'test_cfg.target: {path} has the size {mask.shape}, its label map {size} (height, width)')
         labels = torch.from_numpy(mask.astype('int64'))
         wrong = (labels >= self.num_classes) & (labels != ignore_index)
         if bool(wrong.any()):
             raise UserError(
-                f'--target masks: {path} holds {int(labels[wrong][0])}, neither one of {self.num_classes} classes nor '
+                f'test_cfg.target: {path} holds {int(labels[wrong][0])}, neither one of {self.num_classes} classes nor '
                 f'{ignore_index}'
             )
         return labels
@@ -100,12 +100,12 @@ def parse_attack_target(text: str, classes: Sequence[str]) -> AttackTarget:
     kind, _, value = text.partition(':')
     if kind == 'masks' and value:
         if not Path(value).is_dir():
-            raise UserError(f'--target masks: the folder {value} does not exist')
+            raise UserError(f'test_cfg.target: the folder {value} does not exist')
         return ToMasks(Path(value), len(classes))
     if kind not in ('class', 'remove') or not value:
-        raise UserError(f"--target must be class:NAME, remove:NAME or masks:DIR; found '{text}'")
+        raise UserError(f"test_cfg.target must be class:NAME, remove:NAME or masks:DIR; found '{text}'")
     if value not in classes:
-        raise UserError(f"--target: the dataset has no class '{value}'{nearest(value, classes)}")
+        raise UserError(f"test_cfg.target: the dataset has no class '{value}'{nearest(value, classes)}")
     index = list(classes).index(value)
     return ToClass(index) if kind == 'class' else RemoveClass(index)
 
@@ -117,7 +117,9 @@ def with_targeted(attack: Attack, *, targeted: bool) -> Attack:
         UserError: an attack that cannot be aimed.
     """
     if isinstance(attack, WorstCase):
-        raise UserError('--target takes one attack, such as --attack ama or auto; an ensemble has no worst case for it')
+        raise UserError(
+            'test_cfg.target takes a single attack, such as ama or auto; an ensemble has no worst case for a target'
+        )
     changes: dict[str, object] = {}
     for item in dataclasses.fields(attack):
         part = getattr(attack, item.name)
@@ -128,5 +130,5 @@ def with_targeted(attack: Attack, *, targeted: bool) -> Attack:
         elif isinstance(part, Mapping):
             changes[item.name] = {name: with_targeted(inner, targeted=targeted) for name, inner in part.items()}
     if not changes:
-        raise UserError(f'--target: {type(attack).__name__} follows no objective and cannot be aimed')
+        raise UserError(f'test_cfg.target: {type(attack).__name__} follows no objective, so it cannot have a target')
     return dataclasses.replace(attack, **changes)

@@ -192,7 +192,9 @@ class AttackTestLoop(TestLoop):
             verdict = [_changed_image(self.selection, stored) or _none_left(records, self.removed)]
         broadcast_object_list(verdict)
         if verdict[0]:
-            raise UserError(f'{store.folder.parent} was begun with other images: {verdict[0]}; give another --out')
+            raise UserError(
+                f'{store.folder.parent} was begun with other images: {verdict[0]}; choose another output folder'
+            )
         if self.removed:
             self.caveats.append(_removed_text(self.removed))
         self.missing = [index for index in self.selection.indexes if index not in stored]

@@ -90,7 +90,7 @@ class CostSampler(Sampler):
 def _resize_step(dataset: Any) -> Any:
     """Returns the step that resizes in the pipeline of a dataset, None where none or another kind of pipeline does."""
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
-    steps = [getattr(step, 'resize', step) for step in steps]  # --space image leaves it to the adapter
+    steps = [getattr(step, 'resize', step) for step in steps]  # the space 'image' leaves it to the adapter
     return next((step for step in steps if type(step).__name__ == 'Resize'), None)
 
 

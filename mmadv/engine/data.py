@@ -140,7 +140,7 @@ class NamedErrors:
             for kind, path in paths.items():
                 problem = _file_problem(path)
                 if problem:
-                    raise UserError(f'{kind} {path} {problem}; mend it, or remove it from the dataset') from error
+                    raise UserError(f'{kind} {path} {problem}; repair it, or remove it from the dataset') from error
             raise
 
 
@@ -248,9 +248,9 @@ class Selection(Dataset):
                 path = info.get(key)
                 if isinstance(path, str) and os.path.isdir(os.path.dirname(path) or '.'):
                     if not os.path.isfile(path):
-                        raise UserError(f'{kind} {path} does not exist; mend it, or remove it from the dataset')
+                        raise UserError(f'{kind} {path} does not exist; repair it, or remove it from the dataset')
                     if not os.path.getsize(path):
-                        raise UserError(f'{kind} {path} is empty; mend it, or remove it from the dataset')
+                        raise UserError(f'{kind} {path} is empty; repair it, or remove it from the dataset')
                     files.append((kind, path))
         share = files[get_rank() :: get_world_size()]
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -258,7 +258,7 @@ class Selection(Dataset):
             for (kind, path), problem in zip(share, problems, strict=True):
                 if problem:
                     pool.shutdown(wait=False, cancel_futures=True)
-                    raise UserError(f'{kind} {path} {problem}; mend it, or remove it from the dataset')
+                    raise UserError(f'{kind} {path} {problem}; repair it, or remove it from the dataset')
 
     def load_instead(self, index: int, file: Path) -> Any:
         """Returns the inputs that the dataset's own pipeline makes of an image file in place of a sample's own.

@@ -29,7 +29,8 @@ class DeferredResize:
     def __call__(self, results: dict) -> dict:
         if 'gt_seg_map' in results:
             raise UserError(
-                '--space image needs the labels at the size of the image; load the annotations after the Resize step'
+                'test_cfg.space image needs the labels at the size of the image; '
+                'load the annotations after the Resize step'
             )
         resized = self.resize({**results})
         results[META_KEY] = tuple(resized['img'].shape[:2])
@@ -49,17 +50,18 @@ def attack_image_files(dataset: Any) -> None:
         compose = pipeline.pipeline if isinstance(pipeline, NamedErrors) else pipeline
         steps = getattr(compose, 'transforms', None)
         if steps is None:
-            raise UserError(f'--space image needs a pipeline of mmengine; {type(part).__name__} has none')
+            raise UserError(f'test_cfg.space image needs a pipeline of mmengine; {type(part).__name__} has none')
         names = [type(step).__name__ for step in steps]
         for name, step in zip(names, steps, strict=True):
             if name not in HARMLESS + RESIZING:
                 raise UserError(
-                    f'--space image cannot see through the step {name} of the test pipeline; use --space input'
+                    f'test_cfg.space image cannot see through the step {name} of the test pipeline; '
+                    'use test_cfg.space input'
                 )
             if name in RESIZING and getattr(step, 'interpolation', 'bilinear') != 'bilinear':
-                raise UserError(f'--space image needs bilinear resizing; {name} has {step.interpolation}')
+                raise UserError(f'test_cfg.space image needs bilinear resizing; {name} has {step.interpolation}')
         if sum(name in RESIZING for name in names) > 1:
-            raise UserError('--space image takes one Resize step in the test pipeline; found several')
+            raise UserError('test_cfg.space image takes one Resize step in the test pipeline; found several')
         for position, name in enumerate(names):
             if name in RESIZING:
                 steps[position] = DeferredResize(steps[position])

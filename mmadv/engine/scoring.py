@@ -51,7 +51,7 @@ def evaluator_notes(evaluator: Any) -> list[str]:
             raise UserError(
                 f'test_evaluator.nan_to_num is {metric["nan_to_num"]!r}, which puts a number in the place of classes '
                 'that occur nowhere; mmadv leaves such classes out of its means, as IoUMetric does without it; '
-                'give --cfg-options test_evaluator.nan_to_num=None'
+                'set test_evaluator.nan_to_num=None'
             )
         wanted = metric.get('iou_metrics', 'mIoU')
         others = [name for name in ([wanted] if isinstance(wanted, str) else wanted) if name != 'mIoU']
@@ -69,7 +69,7 @@ def loop_notes(test_cfg: Mapping[str, Any] | None) -> list[str]:
     """Returns the sentence on a test loop that would predict in half precision; none for others."""
     if not (test_cfg or {}).get('fp16'):
         return []
-    return ['test_cfg.fp16 has no effect here: predictions are made in the precision that --precision names']
+    return ['test_cfg.fp16 has no effect here: the evaluation has a precision of its own']
 
 
 def disagreement(head: int, scored: int) -> list[str]:

@@ -189,9 +189,9 @@ def check_complete(records: Sequence[Mapping[str, Any]], num_classes: int, where
         check_record(record, num_classes, where)
         index = record['index']
         if 'failed' in record:
-            raise UserError(f'{where}, image {index}: the model failed on it; run mmadv test with --resume')
+            raise UserError(f'{where}, image {index}: the model failed on it; resume mmadv test')
         if index in seen:
-            raise UserError(f'{where} holds image {index} twice; run mmadv test with --restart')
+            raise UserError(f'{where} holds image {index} twice; restart mmadv test')
         seen.add(index)
         mine = {radius: list(members) for radius, members in record['attacked'].items()}
         if attacks is not None and mine != attacks:

@@ -221,7 +221,7 @@ class ResultStore:
         if difference is not None and len(values) > 1:
             raise UserError(
                 f'{path.parent} holds results of another run, which differs in {difference}; give what that run was '
-                'given, or another --out'
+                'given, or choose another output folder'
             )
         return {str(record.get('image', record['index'])): record for record in values[1:]}
 
@@ -288,15 +288,15 @@ def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     data = _content(Path(path))
     values, damaged = decode_lines(data)
     if damaged or not data.endswith(b'\n') or not values or values[0].get('format') != FORMAT:
-        raise UserError(f'results per image {path} are damaged; mend them by running mmadv test with --resume')
+        raise UserError(f'results per image {path} are damaged; repair them by resuming mmadv test')
     check_header(values[0], str(path))
     for record in values[1:]:
         check_index(record, str(path))
     missing = _missing_records(values)
     if missing:
         raise UserError(
-            f'results per image {path} are cut short: {missing} of {values[0]["records"]} images are missing; mend '
-            'them by running mmadv test with --resume'
+            f'results per image {path} are cut short: {missing} of {values[0]["records"]} images are missing; make '
+            'them by resuming mmadv test'
         )
     return values[0]['settings'], values[1:]
 

@@ -38,9 +38,9 @@ RANDOM_HEADS = (LightHamHead,)
 # What an attack is told about heads that it reaches only in part.
 CAVEATS = {
     EMAHead: 'EMAHead computes its bases without gradient: the gradient is partial and attacks may miss errors; '
-    'compare with --attack square, which needs no gradient',
+    'compare with the attack Square, which needs no gradient',
     LightHamHead: 'LightHamHead draws random bases at every forward pass; they are fixed here, to the same ones for '
-    'every image, so that attack and score see one model; its gradient may be partial, compare with --attack square',
+    'every image, so that attack and score see one model; its gradient may be partial, compare with the attack Square',
 }
 
 # Preprocessors whose test mode is SegDataPreProcessor's, which PixelModel repeats differentiably.

@@ -122,14 +122,14 @@ def judge(numbers: dict[str, list[float]]) -> list[CheckResult]:
             zero <= ZERO_SHARE,
             f'the gradient of the cross-entropy is exactly zero at up to {100 * zero:.1f} % of an image',
             'look for rounding, arg max or saturated outputs in the model; attack a differentiable copy, or with '
-            '--attack square',
+            'the black-box attack Square',
         ),
         _not_stronger(
             'more iterations no longer help',
             mean,
             weaker='longer',
             stronger='attack',
-            advice='raise --iterations until the accuracy stands still',
+            advice='raise the number of iterations until the accuracy stands still',
         ),
         _not_stronger(
             'random noise is weaker than the attack',
@@ -140,12 +140,12 @@ def judge(numbers: dict[str, list[float]]) -> list[CheckResult]:
         ),
     ]
     if 'fgsm' in mean:
-        advice = 'gradients mislead beyond the first step, the loss is not smooth; use restarts and --attack square'
+        advice = 'gradients mislead beyond the first step, the loss is not smooth; use restarts and the attack Square'
         findings.append(
             _not_stronger('one step is not stronger than twenty', mean, weaker='fgsm', stronger='pgd', advice=advice)
         )
     if 'square' in mean:
-        advice = 'the gradient is masked; report the worst case with --attack square'
+        advice = 'the gradient is masked; report the worst case with the attack Square'
         findings.append(
             _not_stronger(
                 'the black-box attack is weaker than the attack',

@@ -173,7 +173,7 @@ def test_file_of_another_family_names_the_likeliest_source(weights, source, like
         convert_file(tmp_path / 'public.pth', tmp_path / 'out.pth', source_name=source)
     assert str(caught.value) == (
         f"{tmp_path / 'public.pth'} is no file of the source '{source}': its keys and sizes are those of the source "
-        f'{likely}; give that as --source'
+        f'{likely}; name that source'
     )
     assert os.listdir(tmp_path) == ['public.pth']
 

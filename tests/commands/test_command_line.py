@@ -14,9 +14,9 @@ from mmadv.errors import UserError
 def test_sentence_of_a_worker_process():
     error = UserError(
         'Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
-        '  File "x.py", line 1\nmmadv.errors.UserError: image a.png does not exist; mend or remove it\n'
+        '  File "x.py", line 1\nmmadv.errors.UserError: image a.png does not exist; repair or remove it\n'
     )
-    assert user_sentence(error) == 'image a.png does not exist; mend or remove it'
+    assert user_sentence(error) == 'image a.png does not exist; repair or remove it'
     assert user_sentence(UserError('plain')) == 'plain'
 
 

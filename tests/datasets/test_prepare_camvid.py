@@ -28,7 +28,7 @@ def test_segnets_labels(tmp_path):
         f'train: 2 images with label maps (2 written, 0 there already), 11 of 11 classes occur, {100 / 12:.2f} % void; '
         'the complete split has 367'
     )
-    assert report[-1].startswith('the images are .png; add --cfg-options train_dataloader.dataset.img_suffix=.png')
+    assert report[-1].startswith('the images are .png; set train_dataloader.dataset.img_suffix=.png')
     dataset = CamVidDataset(data_root=str(tmp_path), data_prefix=PREFIX, img_suffix='.png')
     assert [Path(item['img_path']).name for item in dataset.load_data_list()] == ['0016E5_07959.png']
 

@@ -104,7 +104,7 @@ def test_a_list_with_other_names_is_told(devkit):
 
 def test_sbd_is_found_beside_the_devkit_or_where_told(devkit, tmp_path):
     sbd = devkit / 'VOCaug' / 'dataset'
-    with pytest.raises(UserError, match=r"no SBD in '.*VOCdevkit' .*--source"):
+    with pytest.raises(UserError, match=r"no SBD in '.*VOCdevkit' .* as the source"):
         sbd.rename(tmp_path / 'elsewhere')
         prepare_voc(devkit)
     assert voc.find_sbd(devkit, tmp_path / 'elsewhere') == tmp_path / 'elsewhere'

@@ -37,9 +37,9 @@ def test_what_is_wanted_and_when_it_is_reached(tmp_path):
     wanted = masks.wanted(LABELS, ['sub/a.jpg'], 255)
     assert wanted.tolist() == [[[1, 0, 255], [2, 1, 255]]]
     assert masks.reached(predictions, wanted, 255) == [[0, 4]]
-    with pytest.raises(UserError, match=r'b.png is not there'):
+    with pytest.raises(UserError, match=r'b.png is missing'):
         masks.wanted(LABELS, ['sub/b.jpg'], 255)
-    with pytest.raises(UserError, match=r'is \(2, 3\), the label map \(4, 3\)'):
+    with pytest.raises(UserError, match=r'has the size \(2, 3\), its label map \(4, 3\)'):
         masks.wanted(torch.zeros(1, 4, 3, dtype=torch.int64), ['sub/a.jpg'], 255)
     with pytest.raises(UserError, match='holds 2, neither one of 2 classes nor 255'):
         ToMasks(tmp_path, 2).wanted(LABELS, ['sub/a.jpg'], 255)
@@ -65,9 +65,9 @@ def test_every_objective_of_an_attack_is_aimed():
     both = with_targeted(auto('4/255'), targeted=True)
     assert both.targeted and both == auto('4/255', targeted=True)
     for attack in (RandomNoise(threat=threat), FastNewton()):
-        with pytest.raises(UserError, match='follows no objective and cannot be aimed'):
+        with pytest.raises(UserError, match='follows no objective, so it cannot have a target'):
             with_targeted(attack, targeted=True)
-    with pytest.raises(UserError, match='an ensemble has no worst case for it'):
+    with pytest.raises(UserError, match='an ensemble has no worst case for a target'):
         with_targeted(sea('4/255', 9), targeted=True)
 
 

@@ -182,7 +182,7 @@ def test_results_of_a_complete_run_are_gone_on_with_unless_an_unfinished_one_is_
     filled(tmp_path / 's', [7], {**SETTINGS, 'seed': 5})
     assert list(ResultStore(tmp_path / 's', {**SETTINGS, 'seed': 5}, finished).read()) == [7]
     finished.write_bytes(finished.read_bytes().replace(b'"index":1', b'"index":2'))
-    with pytest.raises(UserError, match='are damaged; mend them by running mmadv test with --resume'):
+    with pytest.raises(UserError, match='are damaged; repair them by resuming mmadv test'):
         read_records(finished)
     with pytest.raises(UserError, match='none.jsonl cannot be read: No such file'):
         read_records(tmp_path / 'none.jsonl')
@@ -203,7 +203,7 @@ def test_a_file_of_a_complete_run_that_is_cut_at_a_line_end_is_no_whole_one(tmp_
     write_records(path, SETTINGS, [record(0), record(1), record(2)])
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b''.join(lines[:-2]))
-    with pytest.raises(UserError, match=r'are cut short: 2 of 3 images are missing; mend them by running mmadv test'):
+    with pytest.raises(UserError, match=r'are cut short: 2 of 3 images are missing; make them by resuming mmadv test'):
         read_records(path)
     assert list(ResultStore(tmp_path / 'store', SETTINGS, path).read()) == [0]
     assert f'{path} holds 2 damaged lines; what is lost is computed again' in capsys.readouterr().err

@@ -144,7 +144,7 @@ def test_what_must_not_change(attack_tool, project, stop_after, capsys):
     data = label.read_bytes()
     pixels = np.array(Image.open(label))
     Image.fromarray(np.where(pixels == 1, 2, pixels).astype(np.uint8)).save(label)
-    assert '1.png (number 1) or its label has changed since; give another --out' in refusal()
+    assert '1.png (number 1) or its label has changed since; choose another output folder' in refusal()
     label.write_bytes(data)
     checkpoint = load_checkpoint_file(project / 'trained.pth')
     checkpoint['state_dict']['decode_head.conv_seg.bias'][0] += 1e-6

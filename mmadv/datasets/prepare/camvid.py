@@ -88,7 +88,7 @@ def prepare_camvid(root: Path, source: Path | None = None) -> list[str]:
     else:
         raise UserError(
             f"'{origin}' holds no CamVid: neither images/train, nor SegNet's trainannot, nor {LABELLED}; unpack it "
-            'there or name its folder with --source'
+            'there, or name its folder as the source'
         )
     report = []
     for split, expected in SPLITS.items():
@@ -100,7 +100,7 @@ def prepare_camvid(root: Path, source: Path | None = None) -> list[str]:
     suffixes = sorted({image.suffix for _, image, *_ in frames} - {'.jpg'})
     if suffixes:
         keys = ' '.join(f'{which}_dataloader.dataset.img_suffix={suffixes[0]}' for which in ('train', 'val', 'test'))
-        report.append(f'the images are {suffixes[0]}; add --cfg-options {keys}')
+        report.append(f'the images are {suffixes[0]}; set {keys} in the config')
     return report
 
 

@@ -84,8 +84,8 @@ def find_sbd(root: Path, source: Path | None) -> Path:
         if (root / place / 'cls').is_dir():
             return root / place
     raise UserError(
-        f"no SBD in '{root}' ({', '.join(SBD_PLACES)}); unpack benchmark.tgz there, or name its folder 'dataset' with "
-        '--source'
+        f"no SBD in '{root}' ({', '.join(SBD_PLACES)}); unpack benchmark.tgz there, or name its folder "
+        "'dataset' as the source"
     )
 
 

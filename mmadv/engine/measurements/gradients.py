@@ -302,7 +302,7 @@ def _measured(
     result = measure(model, images, labels, wanted, goal, over=over, ignore_index=model.ignore_index)
     cosines, shares = (values[0].double().cpu().numpy() for values in result)
     if not (np.isfinite(cosines).all() and np.isfinite(shares).all()):
-        raise UserError('--gradients: a gradient of the model is not finite; check the checkpoint')
+        raise UserError('InputGradients: a gradient of the model is not finite; check the checkpoint')
     held = set(labels.unique().tolist())
     return {
         'classes': classes,
@@ -348,7 +348,7 @@ def _representatives(context: Any, measured: list[int]) -> Representatives:
         others = [index for index in range(size) if index not in set(measured)]
         if not others:
             raise UserError(
-                f'--gradients {len(measured)} leaves none of {size} test images to stand for the classes; '
+                f'InputGradients.images {len(measured)} leaves none of {size} test images to stand for the classes; '
                 'give a smaller number'
             )
         pictures = _test_pictures(context.selection, others)
@@ -361,8 +361,8 @@ def _representatives(context: Any, measured: list[int]) -> Representatives:
         return Representatives(hook.target, 'a teacher', classes, over, lambda _: (goal, []))
     if context.spec.training_data is None:
         raise UserError(
-            '--gradients takes the targets of PAGTargetHook from the training images; the config has no '
-            'train_dataloader: take the stock config, for the test images as targets'
+            'InputGradients takes the targets of PAGTargetHook from the training images, but the config has no '
+            'train_dataloader; add one, or take a config without PAGTargetHook'
         )
     dataset = build_dataset(context.spec.training_data, 'train_dataloader.dataset')
     settings = {'per_class': BANK_TARGETS[hook.target['type']], **hook.target}
@@ -382,7 +382,7 @@ def _bank_maker(
         bank = collect_bank(pictures(), BankRequest(classes, number_of_classes, settings['per_class'], size))
         without = [k for k in range(number_of_classes) if int(bank.counts[k]) == 0]
         if len(without) == number_of_classes:
-            raise UserError('--gradients: no image holds enough pixels of any class to stand for it')
+            raise UserError('InputGradients: no image holds enough pixels of any class to stand for it')
         return build_bank_target(target_settings, bank, without), [k for k in without if k in classes]
 
     return make

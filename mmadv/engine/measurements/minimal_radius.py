@@ -139,14 +139,13 @@ class MinimalRadius(Measurement):
     )
 
     def __post_init__(self) -> None:
-        self._upper = parse_radius(self.upper, what='--minimal-radius')
-        self._tolerance = parse_radius(self.tolerance, what='--minimal-tolerance')
+        self._upper = parse_radius(self.upper, what='MinimalRadius.upper')
+        self._tolerance = parse_radius(self.tolerance, what='MinimalRadius.tolerance')
         if not 0 < self.share <= 1:
-            raise UserError(f'--minimal-share must lie in (0, 1], such as 0.99; found {self.share:g}')
+            raise UserError(f'MinimalRadius.share must lie in (0, 1], such as 0.99; found {self.share:g}')
         if not 0 < self._tolerance < self._upper:
             raise UserError(
-                f'--minimal-tolerance {self.tolerance} must be positive and below --minimal-radius {self.upper}; '
-                'give another'
+                f'MinimalRadius.tolerance {self.tolerance} must be positive and below MinimalRadius.upper {self.upper}'
             )
 
     def settings(self, spec: Any) -> Any:
@@ -154,11 +153,12 @@ class MinimalRadius(Measurement):
 
     def check(self, spec: Any) -> None:
         if spec.attack is None:
-            raise UserError('--attack none breaks no image at any --minimal-radius; name an attack')
+            raise UserError('MinimalRadius needs an attack; name one')
         for option in ('target', 'source'):
             if getattr(spec, option):
                 raise UserError(
-                    f'--minimal-radius is for untargeted attacks on the model itself; leave out --{option} or it'
+                    f'MinimalRadius is for untargeted attacks on the model itself; '
+                    f'leave out test_cfg.{option} or MinimalRadius'
                 )
         first_attack(spec.attacks)[1].with_radius(self._upper)
 

@@ -79,7 +79,8 @@ class SanityChecks(Measurement):
         for option in ('target', 'source'):
             if getattr(spec, option):
                 raise UserError(
-                    f'--check is for untargeted attacks on the model itself; leave out --{option} or --check'
+                    f'SanityChecks is for untargeted attacks on the model itself; '
+                    f'leave out test_cfg.{option} or SanityChecks'
                 )
 
     def chosen(self, context: Any) -> set[int]:

@@ -79,18 +79,16 @@ class SavedImages(Measurement):
 
     def check(self, spec: Any) -> None:
         if spec.attack is None:
-            raise UserError('--attack none has no adversarial images for --save-images; name an attack')
+            raise UserError('SavedImages needs an attack that makes adversarial images; name one')
 
     def prepare(self, context: Any) -> Any:
         if context.store is None:
-            raise UserError('SavedImages needs a result folder; run mmadv test --save-images')
+            raise UserError('SavedImages needs a result folder, which only the command mmadv test has')
         owners: dict[PurePosixPath, str] = {}
         for name in context.selection.names:
             other = owners.setdefault(file_name('0', name), name)
             if other != name:
-                raise UserError(
-                    f'--save-images would write {other} and {name} to one PNG file; rename one of the images'
-                )
+                raise UserError(f'SavedImages would write {other} and {name} to one PNG file; rename one of the images')
         return context.predictor
 
     def measure(self, context: Any, group: Any) -> list[Any]:
@@ -141,8 +139,8 @@ class SavedImages(Measurement):
                 source = _find(context, name)
                 if source is None:
                     raise UserError(
-                        f'the saved image {_folders(context)[0] / name} is not there; give an --out that all machines '
-                        'share, and --resume'
+                        f'the saved image {_folders(context)[0] / name} is missing; resume the run in an output '
+                        'folder that all machines share'
                     )
                 target = folder / FOLDER / name
                 if target.exists():  # a dataset may hold an image twice
@@ -170,7 +168,7 @@ class SavedImages(Measurement):
     def _save(self, context: Any, levels: np.ndarray, name: PurePosixPath, index: int) -> None:
         """Writes (C, h, w) grey levels so that the pipeline of the dataset reads them back."""
         if len(levels) not in (1, 3):
-            raise UserError(f'--save-images writes images of one or three channels; found {len(levels)}')
+            raise UserError(f'SavedImages writes images of one or three channels; found {len(levels)}')
         path = _folders(context)[0] / name
         _write(levels, path, context.rgb != self._swapped)
         problem = _difference(context, levels, path, index)
@@ -182,8 +180,8 @@ class SavedImages(Measurement):
         if problem:
             path.unlink(missing_ok=True)
             raise UserError(
-                f'--save-images: the test pipeline reads the image back from its file with {problem}; the file would '
-                'not score what is reported: leave out --save-images, or the step of the pipeline that does it'
+                f'SavedImages: the test pipeline reads the saved image back with {problem}, so the file would not '
+                'give the reported score; leave out SavedImages, or the step of the pipeline that changes the image'
             )
 
 
@@ -233,6 +231,6 @@ def file_name(radius: str, image: str) -> PurePosixPath:
     """
     path = PurePosixPath(image)
     if path.is_absolute() or '..' in path.parts:
-        raise UserError(f'--save-images: the image {image} is not below the image folder of the dataset')
+        raise UserError(f'SavedImages: the image {image} is not below the image folder of the dataset')
     stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
     return PurePosixPath(radius.replace('/', '_')) / path.with_name(f'{stem}.png')

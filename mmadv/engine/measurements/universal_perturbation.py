@@ -70,12 +70,11 @@ class UniversalPerturbation(Measurement):
         return {'data': training_data(spec), 'size': len(self._selection(spec).dataset)}
 
     def check(self, spec: Any) -> None:
-        refused = {'--check': SanityChecks, '--minimal-radius': MinimalRadius}
-        flags = [flag for flag, kind in refused.items() if any(isinstance(one, kind) for one in spec.measurements)]
-        for flag in [*flags, *(['--target'] if spec.target else [])]:
+        refused = [type(one).__name__ for one in spec.measurements if isinstance(one, SanityChecks | MinimalRadius)]
+        for name in [*refused, *(['test_cfg.target'] if spec.target else [])]:
             raise UserError(
-                f'{flag} needs an attack on each image by itself; leave it out, or name another attack than the '
-                'universal one'
+                f'{name} needs an attack that perturbs each image by itself; leave it out, or name another attack than '
+                'Universal'
             )
 
     def prepare(self, context: Any) -> Any:
@@ -207,13 +206,15 @@ def training_data(spec: Any) -> dict[str, Any]:
     """
     if spec.training_data is None:
         raise UserError(
-            "--attack universal trains on the training data, and the config has no 'train_dataloader'; add one"
+            "the attack Universal trains on the training data, but the config has no 'train_dataloader'; add one"
         )
     test = spec.config['test_dataloader']['dataset']
     while 'pipeline' not in test and ('dataset' in test or test.get('datasets')):
         test = test.get('dataset') or test['datasets'][0]
     if 'pipeline' not in test:
-        raise UserError('--attack universal reads the training data by the pipeline of the test data, which has none')
+        raise UserError(
+            'the attack Universal reads the training data by the pipeline of the test data; the config has none'
+        )
     return _with_pipeline(spec.training_data, test['pipeline'])
 
 

@@ -183,7 +183,7 @@ def _refuse_other_family(
         names = ' or '.join(f"'{name}'" for name in likely)
         raise UserError(
             f"{file} is no file of the source '{family.name}': its keys and sizes are those of the source {names}; "
-            'give that as --source'
+            'name that source'
         )
 
 

@@ -138,9 +138,12 @@ def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'share': 0.0}, r'--minimal-share must lie in \(0, 1\], such as 0.99; found 0'),
-        ({'tolerance': '40/255'}, '--minimal-tolerance 40/255 must be positive and below --minimal-radius 32/255'),
-        ({'upper': 'x'}, "--minimal-radius 'x' is not a number"),
+        ({'share': 0.0}, r'MinimalRadius.share must lie in \(0, 1\], such as 0.99; found 0'),
+        (
+            {'tolerance': '40/255'},
+            'MinimalRadius.tolerance 40/255 must be positive and below MinimalRadius.upper 32/255',
+        ),
+        ({'upper': 'x'}, "MinimalRadius.upper 'x' is not a number"),
     ],
     ids=repr,
 )
@@ -151,7 +154,7 @@ def test_refused(options, message):
 
 def test_refused_together(capsys):
     for words, message in (
-        (['--attack', 'none', '--minimal-radius', '8/255'], 'breaks no image at any --minimal-radius'),
+        (['--attack', 'none', '--minimal-radius', '8/255'], '--minimal-radius needs an attack; name one'),
         (['--attack', 'pgd', '--minimal-share', '0.9'], '--minimal-share is for --minimal-radius UPPER'),
         (
             ['--attack', 'pgd', '--eps', '4/255', '--minimal-radius', '8/255', '--target', 'class:a'],

@@ -82,7 +82,7 @@ def test_goes_on_with_the_files_and_makes_a_lost_one_again(tiny, tmp_path, whole
 
 def test_refused(tiny, tmp_path, capsys):
     assert guarded(run_test, ['c.py', 'w.pth', '--attack', 'none', '--save-images']) == 2
-    assert 'has no adversarial images for --save-images' in capsys.readouterr().err
+    assert '--save-images needs an attack that makes adversarial images' in capsys.readouterr().err
     with pytest.raises(UserError, match=r'the image ../a.png is not below the image folder'):
         file_name('4/255', '../a.png')
 
@@ -130,7 +130,7 @@ def test_files_of_a_pipeline_that_loads_rgb_score_what_the_report_says(tiny, tmp
 
 def test_a_pipeline_that_reads_files_back_as_something_else_is_refused(tiny, tmp_path):
     config = with_loader(tiny, tmp_path, 'Darker')
-    with pytest.raises(UserError, match=r'reads the image back from its file with values that differ by up to \d+ of'):
+    with pytest.raises(UserError, match=r'reads the saved image back with values that differ by up to \d+ of'):
         run_test([str(config), str(tiny / 'trained.pth'), *ATTACK, '--out', str(tmp_path / 'out')])
     assert not list((tmp_path / 'out').rglob('*.png')) and not list(tmp_path.rglob('results.json'))
 

@@ -79,5 +79,5 @@ def test_refused(tiny, words, tmp_path, capsys):
     plain = [str(tiny / 'config.py'), str(tiny / 'trained.pth')]
     result = sentence([*plain, *ATTACK])
     assert 'a universal perturbation needs images of one size' in result and '.png is 32x' in result
-    assert '--check needs an attack on each image by itself' in sentence([*plain, *ATTACK, '--check'])
+    assert '--check needs an attack that perturbs each image by itself' in sentence([*plain, *ATTACK, '--check'])
     assert "no 'train_dataloader'" in sentence([*words, *ATTACK, '--cfg-options', 'train_dataloader=None'])
