@@ -71,7 +71,9 @@ def test_missing_and_empty_files_are_known_before_any_is_read(tmp_path):
     selection = Selection(build_dataset(Config.fromfile(str(config)).dataset, 'here'), range(3))
     selection.check_files()
     (tmp_path / 'data/labels/2.png').unlink()
-    with pytest.raises(UserError, match=r'label .*labels/2.png does not exist; repair it, or remove it from the dataset'):
+    with pytest.raises(
+        UserError, match=r'label .*labels/2.png does not exist; repair it, or remove it from the dataset'
+    ):
         selection.check_files()
     (tmp_path / 'data/images/1.png').write_bytes(b'')
     with pytest.raises(UserError, match=r'image .*images/1.png is empty; repair it'):
@@ -100,7 +102,9 @@ def test_files_that_are_cut_short_are_known_before_any_is_read(tmp_path, suffix)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     Selection(FilesAlone(whole), [0]).check_files()
-    with pytest.raises(UserError, match=rf'image {half} is not a readable image, or is cut short \(.+\); repair it, or'):
+    with pytest.raises(
+        UserError, match=rf'image {half} is not a readable image, or is cut short \(.+\); repair it, or'
+    ):
         Selection(FilesAlone(whole, half), [0, 1]).check_files()
 
 
