@@ -17,7 +17,7 @@ from mmadv.evaluation import ResultStore
 from mmadv.report import RunResults, load_results
 from mmadv.report.measurement import Outcome
 
-ATTACK = PGD(threat=Linf(radius='4/255'), steps=1, step_size=1.0, random_start=False, keep='lowest_accuracy')
+ATTACK = PGD(threat=Linf(radius='4/255'), steps=1, step_size='8/255', random_start=False, keep='lowest_accuracy')
 
 
 def model(images):
