@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmadv.checkpoints.safe_globals import InertHistory, safe_globals
 from mmadv.errors import UserError
+from mmadv.fields import checked
 from mmadv.files import check_regular
 from mmadv.printing import shown
 
@@ -25,11 +26,15 @@ _CODE = re.compile(
     r'GLOBAL (?P<name>\S+)|(TorchScript) archives|call reduce for|Can only (?:build|create)|(getattr) of', re.DOTALL
 )
 
+# As torch.load takes it.
+MapLocation = str | torch.device | Callable | Mapping | None
+
 # A load that takes what fits needs at least this share of a model's weights, by key and size.
 LEAST_SHARE = 0.5
 
 
-def load_checkpoint_file(path: str | Path, map_location: Any = 'cpu', *, mmap: bool = False) -> dict[str, Any]:
+@checked
+def load_checkpoint_file(path: str | Path, map_location: MapLocation = 'cpu', *, mmap: bool = False) -> dict[str, Any]:
     """Returns the content of a checkpoint, read without running anything in it.
 
     Args:
@@ -40,9 +45,15 @@ def load_checkpoint_file(path: str | Path, map_location: Any = 'cpu', *, mmap: b
     Raises:
         UserError: the file is missing, cut short, no checkpoint, or holds code.
     """
+    if isinstance(map_location, str):
+        try:
+            torch.device(map_location)
+        except RuntimeError as error:
+            raise UserError(f'load_checkpoint_file.map_location: {str(error).splitlines()[0]}') from None
     return _read(path, map_location, InertHistory, mmap)
 
 
+@checked
 def file_sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file in hexadecimal."""
     _check_exists(path)
@@ -53,6 +64,7 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+@checked
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Returns a checkpoint after loading its weights into a model, every one of them.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -23,12 +23,17 @@ from mmseg.utils import stack_batch
 from torch import Tensor, nn
 
 from mmadv.errors import UserError
+from mmadv.fields import IgnoreIndex, Positive, checked, checked_exactly
 from mmadv.models import batches
 from mmadv.models.activation_checkpointing import without_checkpointing
 from mmadv.models.batches import stack_images, stack_labels
 from mmadv.models.log_scores import check_outputs, gives_scores, head_name, log_scores
+from mmadv.shapes import ANY_FLOATS, Shaped
 
 __all__ = ['SegmentorAdapter', 'TrainingAdapter', 'caveats', 'geometry', 'stack_images', 'stack_labels', 'unwrap']
+
+# Their range is not looked at: attacks have checked it, and smoothing adds noise.
+Pixels = Annotated[Tensor, Shaped('B C h w', ANY_FLOATS)]
 
 # Their ``predict`` is one: inference, then what is done to its logits.
 SEGMENTORS = (EncoderDecoder, MultimodalEncoderDecoder)
@@ -47,6 +52,7 @@ CAVEATS = {
 FAITHFUL_PREPROCESSORS: list[type[SegDataPreProcessor]] = [SegDataPreProcessor]
 
 
+@checked
 def unwrap(model: nn.Module) -> EncoderDecoder | MultimodalEncoderDecoder:
     """Returns the segmentor inside distributed, compiled and test-time-augmentation wrappers.
 
@@ -91,6 +97,7 @@ def caveats(segmentor: nn.Module) -> list[str]:
     return sentences
 
 
+@checked
 def geometry(data_sample: SegDataSample) -> Hashable:
     """Returns what decides the way from a sample's input to its label map; samples of one adapter share it."""
     meta = data_sample.metainfo
@@ -188,6 +195,7 @@ class PixelModel(nn.Module):
         return torch.cat([torch.zeros_like(logits), logits - math.log(threshold / (1 - threshold))], dim=1)
 
 
+@checked_exactly
 class SegmentorAdapter(PixelModel):
     """A segmentor's prediction path: pixels in [0, 1] at network input size -> class logits at label size.
 
@@ -210,7 +218,7 @@ class SegmentorAdapter(PixelModel):
     """
 
     def __init__(
-        self, model: nn.Module, data_samples: Sequence[SegDataSample], ignore_index: int | None = None
+        self, model: nn.Module, data_samples: Sequence[SegDataSample], ignore_index: IgnoreIndex | None = None
     ) -> None:
         super().__init__(model)
         marked = {255, self.ignore_index}
@@ -262,7 +270,8 @@ class SegmentorAdapter(PixelModel):
             )
         super().check_labels(labels, data_samples)
 
-    def forward(self, images: Tensor) -> Tensor:
+    @checked
+    def forward(self, images: Pixels) -> Tensor:
         """Returns class logits (N, K, H, W) at label size for images (N, C, h, w) in [0, 1]."""
         if not self._random:
             return self._logits(images)
@@ -311,6 +320,7 @@ def _same_draws(dtype: torch.dtype) -> Iterator[None]:
             torch.set_default_dtype(default)
 
 
+@checked_exactly
 class TrainingAdapter(PixelModel):
     """A segmentor on part of a training batch: unpadded pixels in [0, 1] -> class logits of the same size.
 
@@ -322,11 +332,12 @@ class TrainingAdapter(PixelModel):
         padded_size: height and width of the padded training batch.
     """
 
-    def __init__(self, model: nn.Module, padded_size: tuple[int, int]) -> None:
+    def __init__(self, model: nn.Module, padded_size: tuple[Positive, Positive]) -> None:
         super().__init__(model)
         self.padded_size = padded_size
 
-    def forward(self, images: Tensor) -> Tensor:
+    @checked
+    def forward(self, images: Pixels) -> Tensor:
         """Returns class logits (N, K, h, w) for images (N, C, h, w) in [0, 1]."""
         inputs, _ = self.padded(self.normalised(images), self.padded_size, None)
         # In training metadata img_shape is the size before padding, to which heads would resize their logits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from mmseg.models.data_preprocessor import SegDataPreProcessor
@@ -10,8 +11,13 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmadv.errors import UserError
+from mmadv.fields import Filled, checked
+from mmadv.shapes import NUMBERS, Shaped
+
+LoadedImage = Annotated[Tensor, Shaped('C H W', NUMBERS)]
 
 
+@checked
 def sample_names(data_samples: Sequence[SegDataSample]) -> list[str]:
     """Returns what to call each sample in a message: its image file, or its position in the batch."""
     return [
@@ -94,7 +100,8 @@ def label_maps(data_samples: Sequence[SegDataSample]) -> list[Tensor]:
     return maps
 
 
-def stack_labels(data_samples: Sequence[SegDataSample]) -> Tensor:
+@checked
+def stack_labels(data_samples: Annotated[Sequence[SegDataSample], Filled()]) -> Tensor:
     """Returns the label maps of a batch as (N, H, W) int64.
 
     Raises:
@@ -105,7 +112,10 @@ def stack_labels(data_samples: Sequence[SegDataSample]) -> Tensor:
     return torch.stack(maps)
 
 
-def stack_images(inputs: Sequence[Tensor], data_samples: Sequence[SegDataSample] | None = None) -> Tensor:
+@checked
+def stack_images(
+    inputs: Annotated[Sequence[LoadedImage], Filled()], data_samples: Sequence[SegDataSample] | None = None
+) -> Tensor:
     """Returns a batch's images as (N, C, H, W) in [0, 1], in the channel order and on the device they have.
 
     Dividing by 255 and multiplying by 255 gives all 256 byte values back exactly.
@@ -120,6 +130,8 @@ def stack_images(inputs: Sequence[Tensor], data_samples: Sequence[SegDataSample]
     names = (
         [f'image {i} of the batch' for i in range(len(inputs))] if data_samples is None else sample_names(data_samples)
     )
+    if len(names) != len(inputs):
+        raise UserError(f'stack_images: {len(inputs)} inputs need as many data_samples; found {len(names)}')
     check_pixels(inputs, names)
     _check_equal_sizes(inputs, names, 'images')
     return torch.stack([image.float() for image in inputs]) / 255

@@ -13,7 +13,9 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmadv.errors import UserError
+from mmadv.fields import checked
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
+from mmadv.printing import shown
 
 # Two ways to say one thing: a preprocessor that states one does not inherit the other.
 ALTERNATIVES = {
@@ -24,7 +26,8 @@ ALTERNATIVES = {
 }
 
 
-def build_segmentor(config: Mapping[str, Any]) -> nn.Module:
+@checked
+def build_segmentor(config: Any) -> nn.Module:
     """Returns the segmentor that a config describes, with random weights or those of its ``init_cfg``.
 
     Args:
@@ -33,11 +36,13 @@ def build_segmentor(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         UserError: a data preprocessor that cannot inherit the top-level one.
     """
+    settings = model_settings(config)
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmseg'):
-        return MODELS.build(model_settings(config))
+        return MODELS.build(settings)
 
 
-def model_settings(config: Mapping[str, Any]) -> ConfigDict:
+@checked
+def model_settings(config: Any) -> ConfigDict:
     """Returns the ``model`` of a config with the data preprocessor that counts.
 
     MMEngine takes a top-level ``data_preprocessor`` only if the model has none. A preprocessor of mmadv under ``model``
@@ -49,6 +54,9 @@ def model_settings(config: Mapping[str, Any]) -> ConfigDict:
     Raises:
         UserError: the preprocessor under ``model`` has no type, or it cannot take a setting of the top-level one.
     """
+    own_model = config.get('model') if hasattr(config, 'get') else None
+    if not isinstance(own_model, Mapping):
+        raise UserError(f"config must be a dict with 'model', the settings of a segmentor; found {shown(own_model)}")
     model = ConfigDict(copy.deepcopy(dict(config['model'])))
     outer, own = config.get('data_preprocessor'), model.get('data_preprocessor')
     if outer is None or isinstance(own, nn.Module):

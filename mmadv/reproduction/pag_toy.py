@@ -10,15 +10,18 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmadv.attacks import L2, PGD
+from mmadv.attacks.checks import finite
 from mmadv.attacks.randomness import derive_seed
+from mmadv.fields import Filled, Positive, PositiveNumber, Seed, checked, checked_exactly
 from mmadv.robustness import NearestNeighbour, PAGLoss, draw_bank
+from mmadv.shapes import Shaped
 
 # Appendix C.1.
 CENTRES = ((-50.0, -10.0, 30.0), (-30.0, 10.0, 50.0))
@@ -28,8 +31,12 @@ RADIUS, STEP_SIZE, STEPS = 15.0, 2.0, 10
 PAPER = {'standard training': 0.0, 'aligned gradients': 75.5}
 # The attacks take images in [0, 1]: points are attacked as (x + SPAN / 2) / SPAN, far from either end.
 SPAN = 512.0
+SomeSeeds = Annotated[Sequence[Seed], Filled()]
+Points = Annotated[Tensor, Shaped('N 2', ('float32',), finite)]
+PointClasses = Annotated[Tensor, Shaped('N', ('int64',))]
 
 
+@checked_exactly
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What the paper leaves open, and the length of the training.
@@ -40,11 +47,12 @@ class Setting:
         epochs: of both trainings.
     """
 
-    weight: float = 1.0
-    per_class: int = 10
-    epochs: int = EPOCHS
+    weight: PositiveNumber = 1.0
+    per_class: Positive = 10
+    epochs: Positive = EPOCHS
 
 
+@checked_exactly
 class PointNetworks(nn.Module):
     """One 2 -> 32 -> 2 network with ReLU per seed, (S, N, 2) -> (S, N, 2), initialised as ``nn.Linear`` is.
 
@@ -57,7 +65,7 @@ class PointNetworks(nn.Module):
     second_weight: nn.Parameter
     second_bias: nn.Parameter
 
-    def __init__(self, seeds: Sequence[int]) -> None:
+    def __init__(self, seeds: SomeSeeds) -> None:
         super().__init__()
         layers = []
         for seed in seeds:
@@ -70,7 +78,8 @@ class PointNetworks(nn.Module):
             self.register_parameter(f'{name}_weight', nn.Parameter(weight))
             self.register_parameter(f'{name}_bias', nn.Parameter(bias))
 
-    def forward(self, points: Tensor) -> Tensor:
+    @checked
+    def forward(self, points: Annotated[Tensor, Shaped('S N 2', ('float32',))]) -> Tensor:
         hidden = torch.relu(torch.baddbmm(self.first_bias, points, self.first_weight))
         return torch.baddbmm(self.second_bias, hidden, self.second_weight)
 
@@ -81,7 +90,8 @@ class PointNetworks(nn.Module):
         return lambda points: torch.relu(points @ first + first_bias) @ second + second_bias
 
 
-def draw_points(seed: int, split: str) -> tuple[Tensor, Tensor]:
+@checked
+def draw_points(seed: Seed, split: Literal['train', 'test']) -> tuple[Tensor, Tensor]:
     """Returns the points (N, 2) and classes (N,) of a split: x₁ ~ N(centre, 1), x₂ = 2 x₁, in each of six modes."""
     per_mode = {'train': TRAIN_PER_MODE, 'test': TEST_PER_MODE}[split]
     generator = torch.Generator().manual_seed(derive_seed('pag toy', split, seed))
@@ -91,7 +101,8 @@ def draw_points(seed: int, split: str) -> tuple[Tensor, Tensor]:
     return torch.stack([abscissa, 2 * abscissa], 1), classes
 
 
-def train(seeds: Sequence[int], setting: Setting, *, aligned: bool) -> PointNetworks:
+@checked
+def train(seeds: SomeSeeds, setting: Setting, *, aligned: bool) -> PointNetworks:
     """Returns the trained networks: Adam on the cross-entropy, with the PAG loss added if ``aligned``.
 
     Args:
@@ -123,7 +134,8 @@ def train(seeds: Sequence[int], setting: Setting, *, aligned: bool) -> PointNetw
     return networks
 
 
-def accuracies(network: Callable[[Tensor], Tensor], points: Tensor, classes: Tensor) -> dict[str, float]:
+@checked
+def accuracies(network: Callable[[Tensor], Tensor], points: Points, classes: PointClasses) -> dict[str, float]:
     """Returns clean and attacked accuracy in percent of one network, under L2 PGD from the clean points."""
     model = _as_segmentor(network)
     images, labels = ((points + SPAN / 2) / SPAN).double()[:, None, None], classes[:, None, None]
@@ -135,7 +147,8 @@ def accuracies(network: Callable[[Tensor], Tensor], points: Tensor, classes: Ten
     return {'clean': 100 * float(clean), 'attacked': 100 * float(attacked)}
 
 
-def run(seeds: Sequence[int], setting: Setting) -> tuple[dict[str, Any], dict[str, PointNetworks]]:
+@checked
+def run(seeds: SomeSeeds, setting: Setting) -> tuple[dict[str, Any], dict[str, PointNetworks]]:
     """Returns the results of the experiment, fit for JSON, and the networks of both ways of training."""
     results: dict[str, Any] = {'seeds': list(seeds), 'setting': vars(setting), 'paper': PAPER, 'models': {}}
     trained = {}

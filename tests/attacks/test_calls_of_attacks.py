@@ -99,6 +99,7 @@ RIGHT = rights(
     ('statistics of the same number', 'reals', 'FromPixels.mean', 'FromPixels.std'),
     ('a right setting', 'True', 'FromPixels.align_corners'),
     ('any images will do', 'smaller batch|empty|narrower|lower', 'FromPixels.forward.images'),
+    ('smoothing adds noise, and a nan shows', 'with nan|negative', 'FromPixels.forward.images'),
     ('any images will do', 'smaller batch|narrower|lower', 'Universal.with_perturbation.perturbation'),
     ('more mini-batches than steps', 'one more', 'Universal.train.batches'),
     ("the sentence calls it 'attack', as the command line does", "'no'|''|misspelt", 'preset.name'),

@@ -201,3 +201,10 @@ def test_every_call_is_tried():
 @pytest.mark.parametrize(('name', 'argument'), cases(CALLS))
 def test_spoilt_arguments_are_refused(name, argument):
     check_refused(CALLS, RIGHT, name, argument)
+
+
+def test_noise_may_leave_the_range_of_images():
+    """A model that checks its first images takes noisy ones, which reach beyond [0, 1]."""
+    model = mmadv.attacks.FromPixels(MODEL, mean=[0.5] * 3, std=[0.25] * 3)
+    certificate = Certifier(sigma=0.5, n0=1, n=50, taus=[0.5])(model, IMAGES[0], seed=0)
+    assert certificate.classes.shape == (6, 7)
