@@ -104,7 +104,7 @@ def test_gradient_agrees_with_finite_differences(models, make_batch, name):
     assert float((above - below) / (2 * step)) == pytest.approx(float((gradient * direction).sum()), rel=1e-3)
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', ['segformer', 'mask2former'])
 def test_is_attacked(models, make_batch, name):
     segmentor = HuggingFaceSegmentor(*models(name)).eval()
     batch = make_batch([(64, 64)])
