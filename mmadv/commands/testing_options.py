@@ -55,23 +55,7 @@ def parser() -> Parser:
         default=4,
         help='number of images to draw, and half as many of the least and of the most robust ones (default: 4)',
     )
-    result.add_argument(
-        '--space',
-        choices=SPACES,
-        default='input',
-        help="attack the network's input, as the papers do, or the pixels of the image file (default: input)",
-    )
-    result.add_argument(
-        '--target',
-        metavar='class:NAME|remove:NAME|masks:DIR',
-        help='aim the attack: every pixel as a class, a class gone, or label maps named like the images',
-    )
-    result.add_argument(
-        '--source',
-        nargs=2,
-        metavar=('CONFIG', 'CHECKPOINT'),
-        help='attack this model, and show the result to the one that is evaluated (a transfer attack)',
-    )
+    _add_attacked(result)
     result.add_argument(
         '--precision',
         choices=['float32', 'float64'],
@@ -83,6 +67,27 @@ def parser() -> Parser:
             result.add_argument(option.flag, **{**_number_of(measurement, option), **option.settings})
     add_run(result, 'ATTACK_DATE')
     return result
+
+
+def _add_attacked(parser: Parser) -> None:
+    """Adds the options that say what is attacked: where, to what end, and in place of which model."""
+    parser.add_argument(
+        '--space',
+        choices=SPACES,
+        default='input',
+        help="attack the network's input, as the papers do, or the pixels of the image file (default: input)",
+    )
+    parser.add_argument(
+        '--target',
+        metavar='class:NAME|remove:NAME|masks:DIR',
+        help='aim the attack: every pixel as a class, a class gone, or label maps named like the images',
+    )
+    parser.add_argument(
+        '--source',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='attack this model, and show the result to the one that is evaluated (a transfer attack)',
+    )
 
 
 def add_run(parser: Parser, default_out: str) -> None:

@@ -142,13 +142,8 @@ class AttackTestLoop(TestLoop):
         head = head_ignore_index(segmentor)
         self.ignore_index = metrics_ignore_index(self.evaluator.metrics, head)
         self.predictor = Predictor.of(self.spec, segmentor, dataset.metainfo['classes'], self.ignore_index)
-        self.caveats = [
-            *step_notes(spec.attack, spec.attacks),
-            *caveats(segmentor),
-            *disagreement(head, self.ignore_index),
-            *label_map_notes(segmentor, dataset.metainfo),
-            *self.spec.notes,
-        ]
+        notes = [*disagreement(head, self.ignore_index), *label_map_notes(segmentor, dataset.metainfo)]
+        self.caveats = [*step_notes(spec.attack, spec.attacks), *caveats(segmentor), *notes, *self.spec.notes]
 
     @property
     def context(self) -> RunContext:
