@@ -155,23 +155,29 @@ def _use_safe_hooks(config: Config) -> None:
 
 
 def _choose_start(config: Config, arguments: Namespace) -> str | None:
-    """Sets what the run loads, and returns the checkpoint it resumes from."""
+    """Sets what the run loads, and returns the checkpoint it resumes from.
+
+    With ``--resume``, and nothing to resume from, the run starts as it does without.
+    """
+    start = config.get('load_from')
     if arguments.resume is not None:
         config.resume = True
         config.load_from = None if arguments.resume == 'auto' else arguments.resume
-    if config.get('load_from'):
-        if '://' in config.load_from:
-            return None
-        with naming('' if arguments.resume is None else '--resume'):
-            load_checkpoint_file(config.load_from)
-        return config.load_from if config.get('resume') else None
-    if not config.get('resume'):
+    if config.get('resume') and not config.load_from:
+        hook = config.default_hooks.get('checkpoint') or {}
+        folder = checkpoint_folder(config.work_dir, hook.get('out_dir'))
+        newest, why = newest_checkpoint(config.work_dir, folder)
+        if is_main_process():
+            print(f'{why}, from the weights of load_from={start}' if newest is None and start else why)
+        if newest or not start:
+            config.load_from = newest
+            return newest
+        config.resume, config.load_from = False, start
+    if not config.get('load_from') or '://' in config.load_from:
         return None
-    hook = config.default_hooks.get('checkpoint') or {}
-    config.load_from, why = newest_checkpoint(config.work_dir, checkpoint_folder(config.work_dir, hook.get('out_dir')))
-    if is_main_process():
-        print(why)
-    return config.load_from
+    with naming('' if arguments.resume in (None, 'auto') else '--resume'):
+        load_checkpoint_file(config.load_from)
+    return config.load_from if config.get('resume') else None
 
 
 def _check_parts(config: Config) -> nn.Module:

@@ -116,6 +116,14 @@ def test_resuming_where_nothing_is_or_nothing_reads(train_tool, project, capsys)
     assert f'new/last_checkpoint names {project}/new/iter_4.pth, and new holds no checkpoint' in sentence
 
 
+def test_resuming_where_nothing_is_starts_from_the_weights_of_the_config(project, config_of, capsys):
+    """MMEngine forgets ``load_from`` when it is told to resume; the run would start from random weights."""
+    configure(project, "load_from = 'trained.pth'\n")
+    config = config_of(['config.py', '--work-dir', 'new', '--resume'])
+    assert config.load_from == 'trained.pth' and not config.resume
+    assert 'begins at iteration 1, from the weights of load_from=trained.pth' in capsys.readouterr().out
+
+
 def test_full_disk_is_one_sentence(train_tool, project, capsys, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, 'No space left on device', 'work/scalars.json')
