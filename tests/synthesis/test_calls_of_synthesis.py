@@ -44,7 +44,7 @@ CALLS = {
         dict(model=MODEL, images=IMAGES, labels=LABELS, mask=MASK, descent=STEP, penalty=1.0, ignore_index=255)
         | dict(callback=callback),
     ),
-    'target': lambda: (
+    'move_to_class': lambda: (
         synthesis.move_to_class,
         dict(model=MODEL, images=IMAGES, classes=torch.tensor([0, 1, 2]), descent=STEP, objective='mean_logit')
         | dict(callback=callback),
@@ -59,7 +59,7 @@ RIGHT = rights(
     ('any number of images, each less their mean', 'smaller batch|in 0..255|negative', 'ClassGaussian.centred'),
     ('any number of images', 'smaller batch', 'ClassGaussian.fit.images'),
     ('any number of images', 'one less|one more', 'ClassGaussian.sample.seeds'),
-    ('images of any size', 'narrower|lower', 'ClassGaussian.fit.images', 'target.images'),
+    ('images of any size', 'narrower|lower', 'ClassGaussian.fit.images', 'move_to_class.images'),
     ('the model refuses other channels itself', 'narrower', 'generate.means'),
 )
 
@@ -74,7 +74,9 @@ def test_spoilt_arguments_are_refused(name, argument):
     check_refused(CALLS, RIGHT, name, argument)
 
 
-@pytest.mark.parametrize('name', ['inpaint', 'target', 'Descent.__call__', 'corrupt', 'ssim', 'ClassGaussian.fit'])
+@pytest.mark.parametrize(
+    'name', ['inpaint', 'move_to_class', 'Descent.__call__', 'corrupt', 'ssim', 'ClassGaussian.fit']
+)
 def test_layout_and_graph_of_the_images_do_not_matter(name):
     call, arguments = CALLS[name]()
     first = next(key for key in arguments if key in ('images', 'start'))
