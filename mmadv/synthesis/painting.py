@@ -130,7 +130,7 @@ def move_to_class(
     """
 
     def loss(_: Tensor, logits: Tensor) -> Tensor:
-        check_classes(classes, logits.shape[1], 'target.classes')
+        check_classes(classes, logits.shape[1], 'move_to_class.classes')
         everywhere = classes[:, None, None].expand(-1, *logits.shape[2:])
         if objective == 'cross_entropy':
             return segmentation_loss(logits, everywhere, -1)
