@@ -10,7 +10,9 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmadv.report.drawing import plain_text
+from mmadv.errors import UserError
+from mmadv.fields import checked_exactly
+from mmadv.report.drawing import check_picture_path, plain_text
 from mmadv.report.evaluation import CLEAN
 from mmadv.report.metrics import CURVES, Metric
 from mmadv.report.run import RunResults
@@ -87,9 +89,17 @@ def _error_bars(run: RunResults, metric: str, points: Sequence[tuple[float, str,
     return [list(side) for side in zip(*reach, strict=True)]
 
 
+@checked_exactly
 @plain_text
 def draw_curve(runs: Mapping[str, RunResults], path: str | Path) -> None:
-    """Writes the robustness curve of several runs; the suffix of ``path`` decides the format."""
+    """Writes the robustness curve of several runs; the suffix of ``path`` decides the format.
+
+    Raises:
+        UserError: there is no run, or the suffix names no format.
+    """
+    check_picture_path(path)
+    if not runs:
+        raise UserError('runs is empty; a curve needs at least one run')
     robustness_figure(runs).savefig(path, dpi=150)
 
 

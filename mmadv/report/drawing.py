@@ -7,11 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
+from matplotlib.backend_bases import FigureCanvasBase
 
+from mmadv.errors import UserError
 from mmadv.printing import printable
 
 # Names of images and classes may hold '$', which matplotlib would take for a formula.
 plain_text = matplotlib.rc_context({'text.parse_math': False, 'text.usetex': False})
+
+
+def check_picture_path(path: str | Path) -> None:
+    """Checks that the suffix of a picture's path names a format.
+
+    Raises:
+        UserError: it has none, or one that Matplotlib cannot write.
+    """
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
+    if Path(path).suffix[1:].lower() not in formats:
+        raise UserError(f"path '{printable(str(path))}' of a picture must end with one of .{', .'.join(formats)}")
 
 
 def draw_file(path: Path, draw: Callable[[], None]) -> bool:

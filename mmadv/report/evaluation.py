@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from mmadv.fields import NotNegative, Range, Share
-from mmadv.printing import shown
+from mmadv.errors import UserError, nearest
+from mmadv.fields import NotNegative, Range, Share, checked_exactly
+from mmadv.printing import printable, shown
 from mmadv.report.metrics import METRICS, PREDICTION_METRICS, Metric
 from mmadv.report.schema import OTHERS, InvalidValue, Schema, entry
 
@@ -170,8 +171,16 @@ class Evaluation(Schema):
         """Returns the metrics of the clean predictions, as ``clean``, and of the worst case at every radius."""
         return {CLEAN: self.clean, **{radius: result.worst_case for radius, result in self.attacked.items()}}
 
+    @checked_exactly
     def interval(self, column: str, metric: str) -> Interval | None:
-        """Returns the interval of a metric, ``column`` being ``clean`` or a radius; None without."""
+        """Returns the interval of a metric, ``column`` being ``clean`` or a radius; None without.
+
+        Raises:
+            UserError: there is no such column or metric.
+        """
+        for what, name, known in (('column', column, self.worst_cases), ('metric', metric, METRICS)):
+            if name not in known:
+                raise UserError(f"the evaluation has no {what} '{printable(str(name))}'{nearest(str(name), known)}")
         return ((self.intervals or {}).get(column) or {}).get(metric)
 
     def has_interval(self, metrics: Iterable[Metric]) -> bool:

@@ -12,12 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmadv.errors import UserError
+from mmadv.fields import checked_exactly
 from mmadv.report import views
 from mmadv.report.metrics import HEADLINE
 from mmadv.report.run import RunResults
 from mmadv.report.table import percent
 
 
+@checked_exactly
 def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: str = 'Robustness report') -> Path:
     """Writes one HTML page of a run, or that compares several, with everything inlined, and returns its path.
 
@@ -27,10 +29,12 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
         title: of the page.
 
     Raises:
-        UserError: no run, or a folder without readable results.
+        UserError: no run, no path, or a folder without readable results.
     """
     if not result_dirs:
-        raise UserError('a report needs at least one result folder')
+        raise UserError('result_dirs is empty; a report needs at least one result folder')
+    if not Path(out).name:
+        raise UserError(f"out must be the path of a file; found '{out}'")
     runs = {name: RunResults.load(folder) for name, folder in result_dirs.items()}
     return _write_whole(Path(out), _page(runs, dict(zip(runs, map(Path, result_dirs.values()), strict=True)), title))
 

@@ -13,7 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mmadv.report.drawing import plain_text
+from mmadv.errors import UserError
+from mmadv.fields import checked_exactly
+from mmadv.report.drawing import check_picture_path, plain_text
 
 VOID = (128, 128, 128)
 LEGEND_CLASSES = 24
@@ -88,6 +90,7 @@ def magnified(image: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, f
     return np.clip(0.5 + factor * delta, 0, 1), factor
 
 
+@checked_exactly
 @plain_text
 def draw_example(
     example: Example,
@@ -107,7 +110,13 @@ def draw_example(
         classes: names of the classes.
         palette: one RGB colour in 0..255 per class.
         ignore_index: label of void pixels.
+
+    Raises:
+        UserError: the suffix names no format, or classes and palette differ in length.
     """
+    check_picture_path(path)
+    if len(classes) != len(palette):
+        raise UserError(f'there are {len(classes)} classes and a palette of {len(palette)} colours; give one for each')
     void = example.label == ignore_index
     rows = [_clean_panels(example, palette, void)]
     rows += [_attacked_panels(example, radius, palette, void) for radius in example.adversarial]

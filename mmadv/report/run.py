@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadv.errors import UserError
-from mmadv.fields import NotNegative
+from mmadv.fields import NotNegative, checked_exactly
 from mmadv.files import check_regular
 from mmadv.printing import shown
 from mmadv.report.certificates import OLD_FILE, results_of_certificates
@@ -132,6 +132,7 @@ class RunResults(Schema):
     measurements: dict[str, Any] = entry(keys=RunMeasurements(), factory=dict)
 
     @classmethod
+    @checked_exactly
     def load(cls, folder: str | Path) -> RunResults:
         """Returns the results of a folder that ``mmadv test`` or ``mmadv certify`` wrote.
 
@@ -174,6 +175,7 @@ class RunResults(Schema):
         (folder / FILE_NAME).write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 
+@checked_exactly
 def load_results(folder: str | Path) -> dict[str, Any]:
     """Returns the content of the ``results.json`` of a result folder; ``RunResults.load`` returns it as a type.
 

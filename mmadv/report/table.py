@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmadv.fields import checked_exactly
 from mmadv.printing import printable
 from mmadv.report.csv_table import csv_text, write_csv
 from mmadv.report.evaluation import Evaluation, Interval
@@ -159,11 +160,13 @@ def classes_table(evaluation: Evaluation, *, fractions: bool = False) -> Table:
     return Table(header, rows, text_columns=1)
 
 
+@checked_exactly
 def summary_table(evaluation: Evaluation) -> str:
     """Returns the table of all metrics in percent as text."""
     return metrics_table(evaluation).text()
 
 
+@checked_exactly
 def class_table(evaluation: Evaluation) -> str:
     """Returns the table of IoU and accuracy of every class in percent as text."""
     return classes_table(evaluation).text()
