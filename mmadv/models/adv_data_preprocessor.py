@@ -222,7 +222,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
     def _seeds(self, chosen: Sequence[int], key: tuple) -> list[int]:
         """Returns the seeds of samples, one for each position."""
         seed, iteration, call = key
-        # The 0 was the rank once; it keeps the noise of a single process what it was.
+        # The constant 0 keeps the noise of runs that older versions made in one process.
         return [derive_seed('noise', seed, 0, iteration, call, place_in_whole_batch(index)) for index in chosen]
 
     def _padded_size(self, sizes: Sequence[tuple[int, ...]]) -> tuple[int, int]:

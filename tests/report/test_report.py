@@ -157,10 +157,10 @@ def test_a_report_names_what_makes_numbers_doubtful(folder, tmp_path):
     for note in (
         'c.png is in no number: NaN &lt;logits&gt;',
         'the gradient of EMAHead is partial',
-        'trust check: not so: gradients are not zero (80 %); look for rounding',
+        'sanity check failed: gradients are not zero (80 %); look for rounding',
     ):
         assert f'<li>{note}</li>' in page
-    assert 'not so: fine' not in page
+    assert 'sanity check failed: fine' not in page
 
 
 @pytest.mark.skipif(find_browser() is None, reason='no Chromium is installed (apt-get install chromium-headless-shell)')

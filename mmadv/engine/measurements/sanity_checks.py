@@ -124,7 +124,7 @@ class SanityChecks(Measurement):
     @classmethod
     def warnings(cls, summary: ChecksSummary) -> list[str]:
         failed = [check for check in summary.findings if not check.passed]
-        return [f'trust check: not so: {check.name} ({check.evidence}); {check.advice}' for check in failed]
+        return [f'sanity check failed: {check.name} ({check.evidence}); {check.advice}' for check in failed]
 
     @classmethod
     def text(cls, summary: ChecksSummary) -> str:
@@ -134,5 +134,5 @@ class SanityChecks(Measurement):
             if check.passed:
                 lines.append(f'  ok       {check.name} ({check.evidence})')
             else:
-                lines.append(f'  WARNING  not so: {check.name} ({check.evidence}); {check.advice}')
+                lines.append(f'  WARNING  failed: {check.name} ({check.evidence}); {check.advice}')
         return '\n'.join(lines)
