@@ -11,7 +11,7 @@ def test_runs_side_by_side(attack_tool, report_tool, project, capsys):
     assert attack_tool([*common, '--attack', 'sea-eccv', '--iterations', '4', '--out', 'a']) == 0
     assert attack_tool([*common, '--attack', 'fgsm', '--out', 'b', '--check', '1']) == 0
     printed = capsys.readouterr().out
-    assert 'trust check on 1 images at radius 8/255' in printed
+    assert 'sanity checks on 1 images at radius 8/255' in printed
     assert 'the forward pass is deterministic (two passes differ by 0 of the largest logit)' in printed
     assert report_tool(['a', 'b', '--names', 'eccv', 'one step', '--out', 'both']) == 0
     table = capsys.readouterr().out

@@ -129,7 +129,7 @@ class SanityChecks(Measurement):
     @classmethod
     def text(cls, summary: ChecksSummary) -> str:
         """Returns the findings as lines, a failed one with what to do."""
-        lines = [f'trust check on {len(summary.images)} images at radius {summary.radius}']
+        lines = [f'sanity checks on {len(summary.images)} images at radius {summary.radius}']
         for check in summary.findings:
             if check.passed:
                 lines.append(f'  ok       {check.name} ({check.evidence})')
