@@ -15,9 +15,9 @@ from mmadv.registry import OBJECTIVES
 SQUASHES = ('atan', 'sigmoid')
 RIVALS = ('logsumexp', 'max')
 LEAST_SCALE = 1e-3
-# A temperature below this share of a pixel's largest logit changes nothing but the range of numbers.
+# A temperature below this share of a pixel's largest logit only changes the range of the numbers, not the result.
 LEAST_SHARE = 1e-15
-# A rival that far behind the first counts as 1e-20 of it: smaller numbers would soon be denormal, which are slow.
+# A rival that is this far behind the first one counts as 1e-20 of it. Smaller numbers would soon be denormal and slow.
 LEAST_EXPONENT = -46.0
 
 
@@ -26,24 +26,25 @@ LEAST_EXPONENT = -46.0
 class AnnealedMargin(CrossEntropyTracked):
     """-atan(m) or sigmoid(-m) of the margin m = u_y / T - log Σ_{j≠y} exp(u_j / T), with a falling temperature T.
 
-    The squashing lets go both of pixels that are fooled beyond doubt and of those out of reach; as T falls, what is
-    left is the pixels at the boundary, and the objective tends to a count of wrong pixels.
+    The squashing reduces the gradient at pixels that are clearly fooled and at pixels that are out of reach. As T
+    falls, only the pixels at the boundary keep a gradient, and the objective tends to a count of wrong pixels.
 
-    T = T0 · hi · (lo / hi)^progress. T0 makes it free of the logits' scale: per image, the mean of u_y - max_{j≠y} u_j
-    over the valid pixels that are still correct, at least 1e-3. (Targeted: the mean of max_{j≠y} u_j - u_y over those
-    that are not yet the target.) T0 belongs to the first evaluation of an attack and stays: the objective keeps no
-    state, so the attack hands ``Evaluation.scale`` of its first evaluation to the later ones. Without that, as in a
-    plain call or inside PGD and APGD, T0 is measured on the logits at hand, and is not differentiated.
+    T = T0 · hi · (lo / hi)^progress. T0 makes the objective independent of the logits' scale. Per image, T0 is the mean
+    of u_y - max_{j≠y} u_j over the valid pixels that are still correct, at least 1e-3. (Targeted: the mean of
+    max_{j≠y} u_j - u_y over the pixels that are not yet the target.) T0 is measured at the first evaluation of an
+    attack and then stays fixed. The objective keeps no state, so the attack passes ``Evaluation.scale`` of its first
+    evaluation to the later ones. Without that scale, as in a plain call or inside PGD and APGD, T0 is measured on the
+    logits at hand. T0 is not differentiated.
 
-    Pixels that are flipped already can weigh less. At full weight they are held where they are, which pays where few
-    pixels fall; where logits saturate, as behind the layer norm of a Segmenter's masks, they crowd at the boundary and
-    leave the others without a share of the step.
+    Pixels that are flipped already can have a lower weight. At full weight they are held at their wrong class. This
+    helps if few pixels flip. If logits saturate, as behind the layer norm of a Segmenter's masks, flipped pixels crowd
+    at the boundary and leave the other pixels without a share of the step.
 
     Args:
-        squash: 'atan', whose gradient falls with m squared, or 'sigmoid', which forgets far pixels exponentially.
+        squash: 'atan', whose gradient falls with m squared, or 'sigmoid', whose gradient falls exponentially with m.
         rival: 'logsumexp', the smooth maximum over the other classes, or 'max', their largest logit.
         temperatures: hi and lo, in units of T0.
-        flipped_weight: of the pixels that the attack has flipped, in [0, 1]; that of the others is 1.
+        flipped_weight: weight of the pixels that the attack has flipped, in [0, 1]; the others have weight 1.
     """
 
     squash: str = 'atan'
@@ -79,11 +80,11 @@ class AnnealedMargin(CrossEntropyTracked):
         return weight if self.flipped_weight == 1 else weight.masked_fill_(~self.pending(scores), self.flipped_weight)
 
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
-        """Returns slope of the squash / T · (softmax of the others - onehot); see ``Objective.logit_gradient``."""
+        """Returns (slope of the squash) / T · (softmax of the others - onehot); see ``Objective.logit_gradient``."""
         if self.rival == 'max':
             return super().logit_gradient(scores, progress)
         temperature, weight = self.temperature(scores, progress).unsqueeze(1), self._weight(scores)
-        # In place of the logits (u_j - u_y) / T, then its exponentials, then the gradient.
+        # The memory of the logits holds (u_j - u_y) / T, then the exponentials of that, then the gradient.
         label_logit = scores.label_logit.unsqueeze(1)
         gradient = scores.take_logits().sub_(label_logit)
         gradient.div_(temperature).scatter_(1, scores.indices, -torch.inf)
@@ -95,7 +96,7 @@ class AnnealedMargin(CrossEntropyTracked):
         return self._signed_gradient(gradient, weight * (slope / (temperature * total)).squeeze(1), scores)
 
     def margin(self, scores: PixelScores, temperature: Tensor) -> Tensor:
-        """Returns m, (N, H, W): how far the label leads, in units of the temperature.
+        """Returns m, (N, H, W): the lead of the label over its rivals, in units of the temperature.
 
         Args:
             scores: logits and labels.
@@ -107,7 +108,10 @@ class AnnealedMargin(CrossEntropyTracked):
         return -torch.logsumexp((others - scores.label_logit.unsqueeze(1)) / temperature.unsqueeze(1), dim=1)
 
     def temperature(self, scores: PixelScores, progress: float) -> Tensor:
-        """Returns T, (N, H, W): the same at every pixel of an image but where its logits dwarf it beyond measure."""
+        """Returns T, (N, H, W).
+
+        T is the same at every pixel of an image, except at pixels whose largest logit is more than 1e15 times T.
+        """
         if scores.scale is None:
             scores.scale = self.scale(scores)
         high, low = self.temperatures
@@ -120,6 +124,6 @@ class AnnealedMargin(CrossEntropyTracked):
         lead = (scores.label_logit - scores.rival_logit).detach()
         pending = self.pending(scores) & scores.valid
         count = pending.flatten(1).sum(1).clamp_min(1)
-        # Dividing first: the sum of margins near the largest float is not representable.
+        # The division comes first: a sum of margins near the largest float would overflow.
         share = torch.where(pending, -lead if self.targeted else lead, 0) / count.view(-1, 1, 1)
         return share.flatten(1).sum(1).clamp_min(LEAST_SCALE)

@@ -20,14 +20,15 @@ MOMENTUM = 0.75
 
 
 class StepSchedule:
-    """When APGD halves an image's step.
+    """Decides when APGD halves an image's step.
 
-    Checkpoints follow after 0.22 n iterations, then at intervals that shrink by 0.03 n down to 0.06 n (each at
-    least 1). At one, the step is halved where at most 75 % of the interval's iterations raised the tracked loss, or
-    where the last checkpoint did not halve and the best loss has not moved since.
+    The first checkpoint comes after 0.22 n iterations. The later intervals shrink by 0.03 n each, down to 0.06 n (each
+    number is at least 1). A checkpoint halves an image's step in two cases. First, at most 75 % of the interval's
+    iterations raised the tracked loss. Second, the last checkpoint did not halve, and the best loss has not risen
+    since.
 
-    The published test compares the first iteration's loss with an empty history slot, which holds zero; so does
-    this one, for equal numbers.
+    The published code compares the first iteration's loss with an empty history slot, which holds zero. This class
+    does the same, to get the same numbers.
 
     Args:
         steps: n.
@@ -45,12 +46,17 @@ class StepSchedule:
         self.halved = torch.ones_like(initial_loss, dtype=torch.bool)
 
     def restrict(self, keep: Tensor) -> None:
-        """Forgets the images where ``keep`` (N,) is False."""
+        """Drops the images for which ``keep`` (N,) is False."""
         self.rises, self.previous_loss = self.rises[keep], self.previous_loss[keep]
         self.checked_best, self.halved = self.checked_best[keep], self.halved[keep]
 
     def update(self, loss: Tensor, best_loss: Tensor) -> Tensor | None:
-        """Takes an iteration's losses; returns at a checkpoint which images halve, (N,) bool, otherwise None."""
+        """Returns which images halve their step, (N,) bool, if the iteration is a checkpoint; otherwise None.
+
+        Args:
+            loss: (N,) tracked loss of the iteration.
+            best_loss: (N,) highest tracked loss so far.
+        """
         self.rises += loss > self.previous_loss
         self.previous_loss = loss
         self.since += 1
@@ -86,15 +92,15 @@ class _State:
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class APGD(GradientAttack):
-    """Auto-PGD at one radius, without a step size to choose; keeps the iterate of lowest accuracy.
+    """Auto-PGD at one radius. It chooses its step size itself and keeps the iterate of lowest accuracy.
 
-    The step follows the objective's gradient, the schedule its tracked loss. An image leaves the batch once it has no
-    pixel left to flip.
+    The step follows the objective's gradient. The schedule of step sizes follows the objective's tracked loss. An image
+    leaves the batch once it has no pixel left to flip.
 
     Args:
         threat: the budget, or its config.
-        steps: iterations, one gradient each; one forward pass more.
-        objective: what is maximised, or its config.
+        steps: iterations, one gradient each; the attack makes one more forward pass.
+        objective: the objective to maximise, or its config.
         random_start: start from a random image of the budget, not from the clean one.
     """
 

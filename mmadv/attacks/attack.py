@@ -1,4 +1,4 @@
-"""The attack protocol: what goes in, what comes out, and what every attack leaves as it was.
+"""The attack protocol: the inputs, the outputs, and the state of the model that every attack restores.
 
 An attack is a frozen value object of hyperparameters. ``Attack.__call__`` checks the input, freezes the
 model, runs the attack's own loop (``run``) on an ``AttackContext``, and checks the result against the budget.
@@ -30,13 +30,13 @@ from mmadv.shapes import Seeds
 
 
 class Attack(ABC):
-    """Base of all attacks: frozen dataclasses whose fields are the hyperparameters.
+    """Base of all attacks, which are frozen dataclasses. Their fields are the hyperparameters.
 
     Attributes:
         threat: the budget that results stay in.
-        steps: iterations, as ``with_steps`` sets them; None for an attack without iterations.
-        label: what a preset calls the attack, '{steps}' standing for the iterations; empty without one. It is no
-            hyperparameter: attacks are equal whatever their labels.
+        steps: number of iterations, which ``with_steps`` changes; None for an attack without iterations.
+        label: a preset's name for the attack, in which '{steps}' stands for the iterations; empty if there is none.
+            The label is not a hyperparameter: attacks that differ only in their labels are equal.
     """
 
     if TYPE_CHECKING:  # an attack is a dataclass, with fields or properties of these names
@@ -57,7 +57,7 @@ class Attack(ABC):
 
     @property
     def title(self) -> str:
-        """What tables call the attack: its label, or else the name of its class."""
+        """The attack's name in tables: its label, or the name of its class if the label is empty."""
         return self.label.replace('{steps}', str(self.steps)) if self.label else type(self).__name__
 
     @property
@@ -68,7 +68,7 @@ class Attack(ABC):
     @property
     @abstractmethod
     def targeted(self) -> bool:
-        """Whether labels are the classes wanted, not those to leave."""
+        """Whether the attack moves predictions towards the labels, not away from them."""
 
     @property
     @abstractmethod
@@ -77,7 +77,7 @@ class Attack(ABC):
 
     @abstractmethod
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
-        """Returns what the attack finds; the model is frozen and gradients are enabled already.
+        """Returns the images that the attack finds. The caller has frozen the model and enabled gradients.
 
         Args:
             context: the model, images and labels.
@@ -89,7 +89,7 @@ class Attack(ABC):
         """Returns the same attack under another threat model.
 
         Raises:
-            UserError: the attack cannot be made under it.
+            UserError: the attack does not support that threat model.
         """
         return dataclasses.replace(self, threat=threat)
 
@@ -98,7 +98,7 @@ class Attack(ABC):
         """Returns the same attack with another number of iterations.
 
         Raises:
-            UserError: the attack cannot make so many.
+            UserError: the attack does not support that number of iterations.
         """
         return dataclasses.replace(self, steps=steps)
 
@@ -108,7 +108,7 @@ class Attack(ABC):
         return self.with_threat(self.threat.with_radius(radius))
 
     def describe(self) -> dict[str, Any]:
-        """Returns the config that ``mmadv.registry.build`` makes this attack from: type and every parameter."""
+        """Returns the config of this attack for ``mmadv.registry.build``: the type and every parameter."""
         return _describe(self)
 
     @checked
@@ -125,19 +125,21 @@ class Attack(ABC):
         """Attacks a batch and evaluates the result.
 
         Args:
-            model: images -> logits (N, K, H, W) at label size. A ``torch.nn.Module``, or those that a function or
-                method runs, are attacked in eval mode with parameters that need no gradient, and left as they were.
+            model: images -> logits (N, K, H, W) at label size. The attack puts a ``torch.nn.Module``, or the modules
+                that a function or method runs, into eval mode without parameter gradients, and restores them at the
+                end.
             images: (N, C, h, w) float32 or float64 in [0, 1].
-            labels: (N, H, W) int64, in [0, K) or ``ignore_index``; the classes wanted, for a targeted attack.
-            seeds: one integer per image that decides all noise; by default made from each image's content.
+            labels: (N, H, W) int64, in [0, K) or ``ignore_index``; for a targeted attack, the target classes.
+            seeds: one integer per image that decides all noise; by default derived from each image's content.
             ignore_index: label of pixels that do not count and give no gradient.
-            start: (N, C, h, w) in [0, 1], first iterate, projected on the budget, instead of the attack's own choice.
+            start: (N, C, h, w) in [0, 1], first iterate instead of the attack's own choice; the attack projects it on
+                the budget.
 
         Returns:
             AttackResult, on the images' device.
 
         Raises:
-            UserError: images, labels, seeds or logits that do not fit, or a gradient that is not finite.
+            UserError: images, labels, seeds or logits are invalid, or a gradient is not finite.
         """
         output, context, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
         with frozen(model), torch.inference_mode(False):
@@ -172,7 +174,7 @@ class Attack(ABC):
         ignore_index: IgnoreIndex = 255,
         start: Images | None = None,
     ) -> Tensor:
-        """Returns the adversarial images alone, (N, C, h, w): what training needs, without a last evaluation."""
+        """Returns only the adversarial images, (N, C, h, w), as training needs them, without a last evaluation."""
         output, _, attackable = self._attack(model, images, labels, seeds, ignore_index, start)
         adversarial = images.detach().clone()
         adversarial[attackable] = output.images
@@ -210,10 +212,12 @@ class Attack(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Attack):
-    """Base of attacks that run another one their own way; what they do not say, it decides.
+    """Base of attacks that run another attack in their own way.
+
+    The inner attack decides every property that the wrapper does not define.
 
     Args:
-        attack: the other one, or its config.
+        attack: the inner attack, or its config.
     """
 
     attack: Attack
@@ -239,7 +243,7 @@ class Wrapper(Attack):
 
     @property
     def steps(self) -> int | None:
-        """Iterations of the attack inside."""
+        """Number of iterations of the inner attack."""
         return self.attack.steps
 
     @checked
@@ -260,7 +264,7 @@ def _result(context: AttackContext, output: AttackOutput) -> AttackResult:
 
 
 def _merge(result: AttackResult, none: AttackResult, attackable: Tensor) -> AttackResult:
-    """Puts the results of attacked images and of images without a valid pixel back into the batch's order."""
+    """Returns the results of attacked images and of images without a valid pixel, merged in the batch's order."""
 
     def merge(ours: Tensor, theirs: Tensor) -> Tensor:
         where = attackable.to(theirs.device)
@@ -279,7 +283,7 @@ def _merge(result: AttackResult, none: AttackResult, attackable: Tensor) -> Atta
 
 
 def build_parts(owner: Attack, /, **parts: Any) -> None:
-    """Builds the parts of an attack that were given as config dicts, in place, at construction."""
+    """Builds, at construction, the parts of an attack that are config dicts, and sets them on the attack."""
     kinds: dict[str, tuple[Registry, type]] = {
         'threat': (THREATS, Threat),
         'objective': (OBJECTIVES, Objective),
@@ -301,7 +305,7 @@ def check_steps(attack: Attack, steps: Any) -> None:
 
 
 def check_start(attack: Attack, objective: Objective, random_start: bool) -> None:
-    """Raises UserError where the objective has no gradient at the clean image, and the attack starts there."""
+    """Raises UserError if the attack starts at the clean image and the objective has no gradient there."""
     if objective.uses_clean_logits and not random_start:
         raise UserError(
             f'{type(attack).__name__}: {type(objective).__name__} has no gradient at the clean image; '

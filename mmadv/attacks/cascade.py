@@ -1,4 +1,4 @@
-"""Attacks in turn, each on the images that those before it left unsolved."""
+"""Attacks that run in turn, each on the images that the earlier attacks left unsolved."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mmadv.registry import ATTACKS
 class Cascade(AttackGroup):
     """Runs attacks in turn; keeps per image the result of lowest accuracy (ties: the later attack).
 
-    An image without a pixel left to flip, which no pass can improve, takes no part in the attacks that follow: so the
-    passes per image are at most those of all attacks together. (``WorstCase`` runs every attack on every image, to
-    report each.)
+    No pass can improve an image without a pixel left to flip, so the later attacks skip it. The passes per image are
+    at most those of all attacks together. (``WorstCase`` runs every attack on every image, to report each.)
 
     Args:
         attacks: name -> attack or its config, in order, all with ``steps`` and under the same threat model.
-        relays: names of those, but the first, that start from the strongest result so far, not by their own choice.
+        relays: names of the attacks that start from the strongest result so far, not from their own choice; the first
+            attack cannot be one of them.
     """
 
     relays: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ class Cascade(AttackGroup):
 
     @property
     def steps(self) -> int:
-        """Iterations of all attacks together."""
+        """Total number of iterations of all attacks."""
         return sum(self._shares())
 
     @checked
     def with_steps(self, steps: Positive) -> Cascade:
-        """Returns the same attacks with that many iterations together, shared out as now."""
+        """Returns the same attacks with ``steps`` iterations in total, in the same proportions as now."""
         counts = shared_out(steps, self._shares())
         pairs = zip(self.attacks.items(), counts, strict=True)
         return dataclasses.replace(self, attacks={name: attack.with_steps(count) for (name, attack), count in pairs})
@@ -64,19 +64,21 @@ class Cascade(AttackGroup):
         return [attack.steps or 0 for attack in self.attacks.values()]
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
-        """Returns the strongest result; a given ``start`` serves the first attack only."""
+        """Returns the strongest result; only the first attack uses a given ``start``."""
         relays = [(name,) for name in self.relays]
         return run_in_turn(context, {(name,): attack for name, attack in self.attacks.items()}, start, relays)
 
 
 def shared_out(steps: int, weights: Sequence[int]) -> list[int]:
-    """Returns ``steps`` split in proportion to the weights, each at least 1; what rounding leaves goes to the first.
+    """Returns ``steps`` split in proportion to the weights, each share at least 1.
+
+    The first share takes the remainder of the rounding.
 
     >>> shared_out(400, [1, 1, 2]), shared_out(7, [1, 1])
     ([100, 100, 200], [4, 3])
 
     Raises:
-        UserError: fewer steps than weights.
+        UserError: there are fewer steps than weights.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < len(weights):
         raise UserError(f'{len(weights)} attacks in turn need at least as many steps together; found {steps!r}')

@@ -1,4 +1,4 @@
-"""Range and unit of images, radii, noise and step sizes: one definition of each check, for every public entry."""
+"""Checks of the range and unit of images, radii, noise and step sizes. Every public entry uses these checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUM_TOLERANCE = 5e-3
 
 
 def in_unit_range(images: Tensor) -> tuple[str, str] | None:
-    """Returns the range that values must lie in and theirs, None where all of them do; NaN does not."""
+    """Returns the required range and the range found, or None if all values are in [0, 1]. NaN is outside."""
     if not images.numel():
         return None
     lowest, highest = torch.stack(torch.aminmax(images.detach())).tolist()
@@ -28,16 +28,16 @@ def in_unit_range(images: Tensor) -> tuple[str, str] | None:
 
 
 def finite(values: Tensor) -> tuple[str, str] | None:
-    """Returns what values must be and what some are, None where all are finite."""
+    """Returns the requirement and the range found, or None if all values are finite."""
     if not values.numel():
         return None
     values = values.detach()
-    # The lowest and the highest are finite where all are, and NaN where one is.
+    # The lowest and the highest value are finite if all values are finite. They are NaN if any value is NaN.
     lowest, highest = torch.stack([values.amin(), values.amax()]).tolist()
     return None if math.isfinite(lowest) and math.isfinite(highest) else ('finite', f'{lowest:g} to {highest:g}')
 
 
-# Arguments of public entries; those with a range take one reduction and one wait for the device.
+# Types of the arguments of public entries. A check of values takes one reduction and one wait for the device.
 Images = Annotated[Tensor, Shaped('N C h w', FLOATS, in_unit_range)]
 Image = Annotated[Tensor, Shaped('C h w', FLOATS, in_unit_range)]
 Labels = Annotated[Tensor, Shaped('N H W', ('int64',))]
@@ -50,8 +50,8 @@ def check_range(images: Tensor, what: str = 'images', *, takes_nan: bool = False
 
     Args:
         images: the tensor.
-        what: what the message calls it.
-        takes_nan: let NaN pass, where it shows in what is computed next.
+        what: the name of the tensor in the message.
+        takes_nan: whether NaN passes, because the next computation shows it.
     """
     output = in_unit_range(images)
     if output is not None and not (takes_nan and 'nan' in output[1]):
@@ -59,7 +59,7 @@ def check_range(images: Tensor, what: str = 'images', *, takes_nan: bool = False
 
 
 def check_radius(threat: Threat, images: Tensor) -> None:
-    """Raises UserError for a ball that holds every image: its radius is hardly in units of images in [0, 1]."""
+    """Raises UserError if the ball holds every image; then the radius is probably not in units of [0, 1]."""
     largest = threat.whole_range(images)
     if threat.radius > largest * (1 + 1e-6):
         size = 'x'.join(map(str, images.shape[1:]))
@@ -74,7 +74,7 @@ def check_sigma(sigma: Any, owner: str = '') -> None:
 
     Args:
         sigma: standard deviation of noise.
-        owner: what has it, for the message.
+        owner: the name of the owner of sigma, for the message.
     """
     name = f'{owner}: sigma' if owner else 'sigma'
     if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < math.inf:
@@ -90,9 +90,9 @@ def check_statistics(mean: Sequence[float], std: Sequence[float], owner: str) ->
     """Raises UserError unless mean and std, one of each per channel, are those of images in [0, 1].
 
     Args:
-        mean: of a normalisation.
-        std: likewise.
-        owner: what normalises, for the message.
+        mean: the mean of a normalisation, per channel.
+        std: the standard deviation of the normalisation, per channel.
+        owner: the name of the object that normalises, for the message.
     """
     values = [*mean, *std]
     if len(mean) != len(std) or not all(math.isfinite(value) for value in values) or min(std, default=0) <= 0:
@@ -107,15 +107,15 @@ def check_statistics(mean: Sequence[float], std: Sequence[float], owner: str) ->
 def checked_step_size(step_size: Any, threat: Threat | None, owner: str) -> float:
     """Returns a step size as a float, from a number or a text such as '1/255'.
 
-    A step of more than twice the radius is warned of.
+    Warns if a step is longer than twice the radius.
 
     Args:
-        step_size: in the threat's norm.
+        step_size: length of a step in the threat's norm.
         threat: the budget; None for L2 without a ball.
-        owner: what takes the steps, for the message.
+        owner: the name of the attack that takes the steps, for the message.
 
     Raises:
-        UserError: it is no positive number, or more than the whole range of images under Linf.
+        UserError: the step size is not a positive number, or it exceeds the whole range of images under Linf.
     """
     value = parse_radius(step_size, what='step_size')
     if value == 0:
@@ -135,12 +135,12 @@ def checked_step_size(step_size: Any, threat: Threat | None, owner: str) -> floa
 
 
 def are_probabilities(logits: Tensor, *, lowest: float | None = None, highest: float | None = None) -> bool:
-    """Returns whether outputs are not negative and sum to 1 over the classes.
+    """Returns whether the outputs of a model are not negative and sum to 1 over the classes.
 
     Args:
-        logits: (N, K, ...) what the model returned.
-        lowest: the lowest of them, where it is known; else it is measured.
-        highest: the highest of them, likewise.
+        logits: (N, K, ...) outputs of the model.
+        lowest: the lowest output; measured if None.
+        highest: the highest output; measured if None.
     """
     logits = logits.detach()
     if logits.shape[1] < 2 or not logits.numel():
@@ -153,9 +153,9 @@ def are_probabilities(logits: Tensor, *, lowest: float | None = None, highest: f
 
 
 def warn_of_probabilities(logits: Tensor, *, lowest: float | None = None, highest: float | None = None) -> bool:
-    """Warns where a model returns probabilities of classes in place of logits; returns whether it does.
+    """Returns whether a model returns class probabilities in place of logits, and warns if so.
 
-    Arguments are those of ``are_probabilities``.
+    The arguments are those of ``are_probabilities``.
     """
     if not are_probabilities(logits, lowest=lowest, highest=highest):
         return False

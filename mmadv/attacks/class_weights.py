@@ -1,4 +1,4 @@
-"""Class weights of a data set, as the masked balanced cross-entropy of SEA's later version uses them."""
+"""Class weights of a data set, for the masked balanced cross-entropy of SEA's later version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmadv.attacks.attack import Attack
 
 A = TypeVar('A', bound='Attack')
-# Stands for the weights of the data set that is evaluated, until the evaluation fills them in.
+# A placeholder for the weights of the evaluated data set. The evaluation replaces it.
 DATASET = 'dataset'
 # The constants of SEA's authors, background first: github.com/nmndeep/Robust-Segmentation, semseg/utils/utils.py.
 PUBLISHED: dict[str, tuple[float, ...]] = {
@@ -48,10 +48,10 @@ def checked_class_weights(weights: str | Sequence[float], owner: str) -> str | t
 
     Args:
         weights: a key of ``PUBLISHED``, ``'dataset'``, or one number for each class.
-        owner: of the argument, as the message names it.
+        owner: the name of the objective that takes the weights, for the message.
 
     Raises:
-        UserError: an unknown name, or numbers that are negative, not finite or all zero.
+        UserError: the name is unknown, a number is negative or not finite, or all numbers are zero.
     """
     if isinstance(weights, str):
         if weights != DATASET and weights not in PUBLISHED:
@@ -72,12 +72,13 @@ def checked_class_weights(weights: str | Sequence[float], owner: str) -> str | t
 
 
 def frequency_weights(pixels: Sequence[int]) -> tuple[float, ...]:
-    """Returns the inverse frequency of each class over the sum of them all, as the published constants are made.
+    """Returns the inverse frequency of each class, divided by the sum of all inverse frequencies.
 
-    A class without a pixel has weight 0, and is not in the sum. Rounded to six digits.
+    The published constants are computed in the same way. A class without a pixel has weight 0 and is not in the sum.
+    Weights are rounded to six digits.
 
     Args:
-        pixels: of each class in the whole data set.
+        pixels: number of pixels of each class in the whole data set.
 
     Raises:
         UserError: no class has a pixel.
@@ -92,17 +93,17 @@ def frequency_weights(pixels: Sequence[int]) -> tuple[float, ...]:
 
 
 def with_class_weights(attack: A, weights: str | Sequence[float]) -> A:
-    """Returns the attack with weights in place of ``'dataset'``, in every objective that waits for them."""
+    """Returns the attack with ``weights`` in place of ``'dataset'`` in each of its objectives."""
     return _replaced(attack, weights)
 
 
 def needs_class_weights(attack: Attack | None) -> bool:
-    """Returns whether an objective of the attack waits for the weights of the data set."""
+    """Returns whether an objective of the attack needs the weights of the data set."""
     return DATASET in class_weights_of(attack)
 
 
 def class_weights_of(attack: Attack | None) -> list[str | tuple[float, ...]]:
-    """Returns the class weights of every objective of an attack that has some."""
+    """Returns the class weights of every objective of an attack that has class weights."""
     return [part.class_weights for part in _parts(attack) if hasattr(part, 'class_weights')]
 
 

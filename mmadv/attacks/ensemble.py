@@ -19,7 +19,7 @@ from mmadv.registry import ATTACKS
 class WorstCase(AttackGroup):
     """Runs every attack on every image; keeps per image the result of lowest accuracy (ties: the first attack).
 
-    The result's ``members`` hold each attack's own result by name.
+    The ``members`` of the result hold each attack's own result by name.
 
     Args:
         attacks: name -> attack or its config, all under the same threat model.

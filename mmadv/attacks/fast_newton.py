@@ -1,4 +1,4 @@
-"""Fast Newton (Wiens and Hammer, 2022): one gradient, and a step as long as the boundary seems far."""
+"""Fast Newton (Wiens and Hammer, 2022): one gradient, and one step of the estimated distance to the boundary."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from mmadv.registry import ATTACKS
 class FastNewton(Attack):
     """The step x - ε sign(∇ḡ) with ε = ḡ / |∇ḡ|_1, for each image by itself (equations 17 to 19).
 
-    ḡ is the mean over the valid pixels of the gain u_y - max_{i≠y} u_i: the step leads to where its linear
-    approximation is zero, with no radius or step size to choose. Two cases the equations leave open:
+    ḡ is the mean over the valid pixels of the gain u_y - max_{i≠y} u_i. The step leads to the point at which the linear
+    approximation of ḡ is zero, so there is no radius or step size to choose. The equations leave two cases open:
 
-    - ḡ ≤ 0: the image is fooled on average already, and Newton's step would make it easier. It stays clean.
+    - ḡ ≤ 0: the image is fooled on average already, and Newton's step would make it easier. The image stays clean.
     - ∇ḡ = 0: the step is not defined. The image stays clean.
 
-    A small gradient gives a long step; the image is clipped to [0, 1], and to ``max_radius`` if there is one.
+    A small gradient gives a long step. The attack clips the image to [0, 1], and ε to ``max_radius`` if it is given.
 
     Args:
-        max_radius: bound of ε, as a radius is written; None, as in the paper, for no bound.
+        max_radius: upper bound of ε, written like a radius; None, as in the paper, for no bound.
     """
 
     max_radius: str | float | None = None
 
     def __post_init__(self) -> None:
         if self.max_radius is not None:
-            # The field of Linf parses text.
+            # Linf parses a radius that is text.
             object.__setattr__(self, 'max_radius', Linf(radius=self.max_radius).radius)  # type: ignore[arg-type]
 
     @property
     def threat(self) -> Threat:
-        """The bound of ε, or the whole range of images."""
+        """The upper bound of ε; without one, the whole range of images."""
         return Linf(radius=1.0 if self.max_radius is None else float(self.max_radius))
 
     @property
