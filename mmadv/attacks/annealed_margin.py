@@ -37,8 +37,8 @@ class AnnealedMargin(CrossEntropyTracked):
     logits at hand. T0 is not differentiated.
 
     Pixels that are flipped already can have a lower weight. At full weight they are held at their wrong class. This
-    helps if few pixels flip. If logits saturate, as behind the layer norm of a Segmenter's masks, flipped pixels crowd
-    at the boundary and leave the other pixels without a share of the step.
+    helps if few pixels flip. Logits can saturate, as behind the layer norm of a Segmenter's masks. Then flipped pixels
+    crowd at the boundary and leave the other pixels without a share of the step.
 
     Args:
         squash: 'atan', whose gradient falls with m squared, or 'sigmoid', whose gradient falls exponentially with m.

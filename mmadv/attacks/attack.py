@@ -125,9 +125,9 @@ class Attack(ABC):
         """Attacks a batch and evaluates the result.
 
         Args:
-            model: images -> logits (N, K, H, W) at label size. The attack puts a ``torch.nn.Module``, or the modules
-                that a function or method runs, into eval mode without parameter gradients, and restores them at the
-                end.
+            model: images -> logits (N, K, H, W) at label size. A ``torch.nn.Module``, or a function or method that
+                runs modules. The attack puts the modules into eval mode without parameter gradients, and restores
+                them at the end.
             images: (N, C, h, w) float32 or float64 in [0, 1].
             labels: (N, H, W) int64, in [0, K) or ``ignore_index``; for a targeted attack, the target classes.
             seeds: one integer per image that decides all noise; by default derived from each image's content.

@@ -1,4 +1,4 @@
-"""A model on a fixed set of images: every pass of every attack goes through here, and is counted."""
+"""A model on a fixed set of images. Every pass of every attack goes through this module, which counts the passes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Model = Callable[[Tensor], Any]
 NOT_DIFFERENTIABLE = (
     'the logits do not depend on the images differentiably; the model cannot be attacked by gradient, only by Square'
 )
-# Steps that end a model and whose backward pass does not read what they returned, and views of it.
+# Last operations of a model whose backward pass does not read their output. VIEWS are views of such an output.
 READ_INPUTS_ALONE = {
     'CatBackward0',
     'ConvolutionBackward0',
@@ -36,11 +36,12 @@ class NonFinite(UserError):
     """The model computed NaN or infinite numbers.
 
     Args:
-        index: position in the batch of the first such image.
-        iteration: forward passes that the attack had made on it before.
+        index: position in the batch of the first image with such numbers.
+        iteration: number of earlier forward passes of the attack on this image.
 
     Attributes:
-        description: what happened, for other messages.
+        description: the event in words, for other messages.
+        advice: the user's next step, for the message.
     """
 
     description: str
@@ -72,22 +73,34 @@ class NonFiniteGradient(NonFinite):
 
 
 class GradientCheck:
-    """Whether gradients are finite: measured at once, but read only when the host waits for the device anyway."""
+    """Checks that gradients are finite.
+
+    The check is computed at once. The host reads it only when the host waits for the device anyway.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, gradient: Tensor, positions: Tensor, iterations: Tensor) -> None:
-        """Takes a gradient (n, C, h, w), the images' positions (n,) in the batch, and the iterations (n,) it is of."""
+        """Adds a gradient to the check.
+
+        Args:
+            gradient: (n, C, h, w).
+            positions: (n,) positions of the images in the batch.
+            iterations: (n,) iterations in which the gradient was computed.
+        """
         largest = torch.maximum(gradient.amax((1, 2, 3)), -gradient.amin((1, 2, 3)))
         self._waiting.append((torch.isfinite(largest), positions, iterations))
 
     def flags(self) -> list[Tensor]:
-        """Returns scalars on the device, each True where gradients that were not read yet are finite."""
+        """Returns one scalar on the device per unread gradient, True if the gradient is finite."""
         return [finite.all() for finite, _, _ in self._waiting]
 
     def settle(self, flags: Sequence[float]) -> None:
-        """Takes what ``flags`` were on the device.
+        """Checks the values of ``flags`` that the host has read from the device.
+
+        Args:
+            flags: the values of the scalars that the method ``flags`` returned.
 
         Raises:
             NonFiniteGradient: at the first image whose gradient is not finite.
@@ -100,12 +113,12 @@ class GradientCheck:
         self._waiting.clear()
 
     def read(self) -> None:
-        """Waits for the device, and raises as ``settle`` does."""
+        """Waits for the device and checks the flags, with the same errors as ``settle``."""
         self.settle([bool(flag) for flag in self.flags()])
 
 
 class Root(torch.autograd.Function):
-    """The end of a graph that does not keep its logits: what it hands back is taken out of ``slope`` by then."""
+    """The end of a graph that does not keep its logits. Its backward pass takes the gradient out of ``slope``."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, slope: list[Tensor]) -> Tensor:
@@ -115,16 +128,16 @@ class Root(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
-        """Returns the gradient with respect to the logits, and lets go of it."""
+        """Returns the gradient with respect to the logits and releases its memory."""
         return ctx.slope.pop(), None
 
 
 class Graph:
-    """What a forward pass leaves to be differentiated; it holds neither the logits nor, for long, their gradient.
+    """The graph of a forward pass, for the backward pass. It does not hold the logits, and their gradient only briefly.
 
     Args:
         candidates: (n, C, h, w), the leaf.
-        logits: of them, as the model returned them.
+        logits: the logits of the candidates, as the model returned them.
     """
 
     def __init__(self, candidates: Tensor, logits: Tensor) -> None:
@@ -135,26 +148,26 @@ class Graph:
             self.root: Tensor = Root.apply(logits, self.slope)
 
     def start(self, slope: Tensor) -> None:
-        """Takes the gradient with respect to the logits, (n, K, H, W), of which the caller had better keep nothing."""
+        """Takes the gradient with respect to the logits, (n, K, H, W). The caller should keep no reference to it."""
         self.slope.append(slope.to(self.dtype))
 
     def gradient(self) -> Tensor | None:
-        """Returns the gradient with respect to the candidates, None where they do not decide the logits."""
+        """Returns the gradient with respect to the candidates, or None if the logits do not depend on them."""
         (gradient,) = torch.autograd.grad(self.root, self.candidates, allow_unused=True)
         return gradient
 
 
 class AttackContext:
-    """A model on a fixed set of images, with the passes counted.
+    """A model on a fixed set of images. It counts the passes of each image.
 
     Args:
-        model: images (n, C, h, w) -> logits (n, K, H, W), or a mapping that holds them under 'out', as
-            torchvision's segmentation models return.
+        model: images (n, C, h, w) -> logits (n, K, H, W), or a mapping that holds the logits under 'out', as
+            torchvision's segmentation models return it.
         images: (N, C, h, w) clean images, every one with at least one valid pixel.
         labels: (N, H, W) int64.
         seeds: one per image.
         ignore_index: label of the pixels that do not count.
-        positions: (N,) where the images stand in the caller's batch, for messages; by default 0 to N - 1.
+        positions: (N,) positions of the images in the caller's batch, for messages; by default 0 to N - 1.
     """
 
     def __init__(
@@ -184,7 +197,7 @@ class AttackContext:
         return len(self.images)
 
     def restrict(self, keep: Tensor) -> AttackContext:
-        """Returns the context of the images where ``keep`` (N,) is True; passes count towards this one too."""
+        """Returns the context of the images for which ``keep`` (N,) is True. Both contexts share the pass counters."""
         if bool(keep.all()):
             return self
         part = AttackContext.__new__(AttackContext)
@@ -196,7 +209,7 @@ class AttackContext:
         return part
 
     def reseed(self, *keys: object) -> AttackContext:
-        """Returns the same context with seeds derived from its own and ``keys``, and with counters at zero."""
+        """Returns the same context with seeds derived from its seeds and ``keys``, and with counters at zero."""
         return self._replaced(self.labels, [derive_seed(seed, *keys) for seed in self.seeds])
 
     def relabelled(self, labels: Tensor) -> AttackContext:
@@ -216,7 +229,12 @@ class AttackContext:
         return same
 
     def count_passes_of(self, part: AttackContext, keep: Tensor | None = None) -> None:
-        """Adds the passes of a reseeded context (of the images in ``keep``, if given) to this one's."""
+        """Adds the passes of ``part``, a context with its own counters, to the passes of this context.
+
+        Args:
+            part: a context that ``reseed``, ``relabelled`` or ``of_model`` returned.
+            keep: (N,) bool, the images of this context that ``part`` holds; None if it holds all.
+        """
         rows = self.rows if keep is None else self.rows[keep.cpu()]
         self.forward_passes[rows] += part.forward_passes
         self.backward_passes[rows] += part.backward_passes
@@ -231,20 +249,20 @@ class AttackContext:
         track: bool = True,
         scale: Tensor | None = None,
     ) -> Evaluation:
-        """Returns one pass over candidates for all images of the context.
+        """Returns the evaluation of candidates for all images of the context, from one pass of the model.
 
         Args:
             candidates: (N, C, h, w).
-            objective: gives the loss, and the gradient if asked for.
+            objective: the objective of the loss and of the gradient.
             progress: share in [0, 1] of the iterations that are done.
-            gradient: whether to differentiate.
-            track: whether to give the objective's tracked loss.
-            scale: (N,) ``scale`` of the first evaluation, for an objective whose scale stays what it was there.
+            gradient: whether to compute the gradient.
+            track: whether to compute the objective's tracked loss.
+            scale: (N,) ``scale`` of the first evaluation, for an objective that keeps its first scale.
 
         Raises:
             NonFiniteLogits: at the first image whose logits are not finite.
-            NonFiniteGradient: the gradient of the evaluation before was not finite.
-            UserError: the model's output is no logits of the labels' size, or does not depend on the images.
+            NonFiniteGradient: the gradient of the previous evaluation was not finite.
+            UserError: the model does not return logits of the labels' size, or they do not depend on the images.
         """
         scores, graph = self._forward(candidates, objective, gradient=gradient, scale=scale)
         correct, predictions = scores.agrees.flatten(1).sum(1), scores.predictions
@@ -267,25 +285,26 @@ class AttackContext:
         return Evaluation(correct, predictions, loss, input_gradient, scale)
 
     def furthest_classes(self) -> Tensor:
-        """Returns the class furthest from being predicted on any valid pixel of each clean image, (N,) int64.
+        """Returns the class that is furthest from being predicted on any valid pixel of each clean image, (N,) int64.
 
-        One forward pass. It is the class of the lowest max_i (u_ik - max_j u_ij), i the valid pixels, u their logits.
+        It is the class k with the lowest max_i (u_ik - max_j u_ij), for valid pixels i with logits u. It costs one
+        forward pass.
 
         Raises:
             NonFiniteLogits: at the first image whose logits are not finite.
         """
         scores, _ = self._forward(self.images, None, gradient=False)
         highest, void = scores.highest.squeeze(1), ~scores.valid
-        # Class by class, so that no tensor of the logits' size is made.
+        # The loop over classes avoids a second tensor of the logits' size.
         leads = [(u - highest).masked_fill(void, -torch.inf).flatten(1).amax(1) for u in scores.logits.unbind(1)]
         return torch.stack(leads, 1).argmin(1)
 
     def gradient(
         self, candidates: Tensor, objective: Objective, progress: float, scale: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the gradient of each image's mean objective, (N, C, h, w), and ``scale``; computes nothing else.
+        """Returns only the gradient of each image's mean objective, (N, C, h, w), and the objective's ``scale``.
 
-        Arguments and errors are those of ``evaluate``.
+        The arguments and errors are those of ``evaluate``.
         """
         scores, graph = self._forward(candidates, objective, gradient=True, scale=scale)
         assert graph is not None
@@ -316,16 +335,16 @@ class AttackContext:
         return scores, Graph(candidates, logits) if gradient else None
 
     def check_result(self, images: Tensor, threat: Threat, owner: str) -> None:
-        """Raises unless an attack stayed in its budget and had finite gradients: one wait for the device.
+        """Checks that an attack stayed in its budget and had finite gradients, with one wait for the device.
 
         Args:
-            images: (N, C, h, w) its result.
-            threat: its budget.
-            owner: what the attack is called.
+            images: (N, C, h, w) result of the attack.
+            threat: the attack's budget.
+            owner: the attack's name.
 
         Raises:
             NonFiniteGradient: at the first image whose gradient was not finite.
-            AssertionError: the attack left its budget, which is a defect of it.
+            AssertionError: the attack left its budget, which is a defect of the attack.
         """
         inside = threat.contains(images, self.images).all()
         stays, *finite_gradients = torch.stack([inside, *(flag.to(inside) for flag in self.gradients.flags())]).tolist()
@@ -335,22 +354,22 @@ class AttackContext:
 
     def _differentiate(self, graph: Graph) -> Tensor:
         gradient = graph.gradient()
-        if gradient is None:  # the weights may need a gradient where the images get none
+        if gradient is None:  # the logits may require a gradient for the weights alone
             raise UserError(NOT_DIFFERENTIABLE)
         self.backward_passes[self.rows] += 1
         self.gradients.add(gradient, self.positions, self.forward_passes[self.rows] - 1)
-        # Differentiating the sum and dividing here keeps half-precision models from underflowing.
+        # The gradient of the sum, divided here, does not underflow in half-precision models.
         return gradient / self.valid_pixels.view(-1, 1, 1, 1)
 
     def _logits_of_clean_images(self) -> Tensor:
-        """Returns the logits of the images themselves, computed (and counted) when first asked for."""
+        """Returns the logits of the clean images. The first call computes them and counts one forward pass."""
         if self._clean_logits is None:
             with torch.no_grad():
                 self._clean_logits, _ = self._logits(self.images)
         return self._clean_logits
 
     def _logits(self, candidates: Tensor) -> tuple[Tensor, float]:
-        """Returns the logits, and the largest of their magnitudes: one wait for the device."""
+        """Returns the logits and their largest magnitude, with one wait for the device."""
         logits = self.model(candidates)
         if isinstance(logits, Mapping) and 'out' in logits:
             logits = logits['out']
@@ -379,7 +398,10 @@ class AttackContext:
 
 
 def is_saved_nowhere(logits: Tensor) -> bool:
-    """Returns whether the backward pass of what made the logits does not read them, so that they can be overwritten."""
+    """Returns whether the logits can be overwritten.
+
+    They can if the backward pass of the operation that computed them does not read them.
+    """
     node = logits.grad_fn
     while node is not None and type(node).__name__ in VIEWS:
         node = node.next_functions[0][0]
@@ -397,11 +419,13 @@ def scores_mean(pixels: Tensor, valid_pixels: Tensor) -> Tensor:
 
 
 class Best:
-    """The strongest iterate seen of each image: fewest pixels as labelled (most, when targeted); ties: the later.
+    """The strongest iterate so far of each image: the one with the fewest pixels predicted as labelled.
+
+    For a targeted attack it is the one with the most. Of equally strong iterates, the later one is kept.
 
     Args:
         context: its images are the N rows.
-        targeted: whether the labels are the classes wanted.
+        targeted: whether the labels are the target classes.
     """
 
     def __init__(self, context: AttackContext, *, targeted: bool) -> None:
@@ -412,9 +436,11 @@ class Best:
         self.valid_pixels = context.valid_pixels
 
     def update(self, rows: Tensor, candidates: Tensor, evaluation: Evaluation) -> Tensor:
-        """Takes the rows' candidates where they are at least as strong; returns which rows are not yet solved."""
+        """Returns which rows still have a pixel to flip, (n,) bool, and keeps every candidate at least as strong as the
+        kept one.
+        """
         remaining = self.remaining_pixels(evaluation.correct, self.valid_pixels[rows], self.targeted)
-        # Everything is written back, better or not: choosing rows by a mask would wait for the device.
+        # All rows are written back, better or not, because a choice of rows by a mask would wait for the device.
         better = remaining <= self.remaining[rows]
         for stored, new in (
             (self.images, candidates),
@@ -427,7 +453,7 @@ class Best:
 
     @staticmethod
     def remaining_pixels(correct: Tensor, valid_pixels: Tensor, targeted: bool) -> Tensor:
-        """Returns how many valid pixels the attack has yet to flip, (n,)."""
+        """Returns the number of valid pixels that the attack has yet to flip, (n,)."""
         return valid_pixels - correct if targeted else correct
 
     def output(self) -> AttackOutput:

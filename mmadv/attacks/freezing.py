@@ -1,4 +1,4 @@
-"""Models that are attacked: found behind any callable, put into eval mode, and given back as they were."""
+"""Freezes attacked models: finds the modules behind any callable, puts them into eval mode and restores them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# How far from a callable its modules are looked for, and in how many things at most.
+# The search for modules follows at most DEPTH references from a callable and visits at most MOST objects.
 DEPTH = 5
 MOST = 5000
-# What holds no module, or holds what no model runs.
+# Objects of these types hold no module, or hold only modules that no model runs.
 SKIPPED = (type, types.ModuleType, Tensor, np.ndarray, str, bytes, int, float, complex, type(None), torch.Generator)
 
 
 @contextmanager
 def frozen(model: Callable[..., Any]) -> Iterator[None]:
-    """Puts a model into eval mode without parameter gradients, and gives back every flag as it was.
+    """Puts a model into eval mode without parameter gradients, and restores every flag at the end.
 
-    The modules of a function, a method, a partial function or another object are found, as far as they can be, and
-    frozen likewise; their buffers too are given back as they were. Flags are set directly, not through ``train()``,
-    which some modules override.
+    The model may also be a function, a method, a partial function or another object. Then this context manager freezes
+    the modules that it can find behind the object, and restores their buffers too. It sets flags directly, not through
+    ``train()``, which some modules override.
     """
     behind = modules_behind(model)
     own = set(model.modules()) if isinstance(model, nn.Module) else set()
@@ -52,10 +52,10 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
 
 
 def modules_behind(model: Callable[..., Any]) -> list[nn.Module]:
-    """Returns the modules that a callable may run, each without those inside it.
+    """Returns the modules that a callable may run, without the modules inside them.
 
-    They are looked for in what it is bound to: closures, defaults, globals that its code names, ``__self__`` of a
-    method, the parts of ``functools.partial``, and the attributes of an object.
+    The search covers closures, defaults, globals that the code names, ``__self__`` of a method, the parts of
+    ``functools.partial``, and the attributes of an object.
 
     >>> net = nn.Linear(1, 1)
     >>> modules_behind(net) == modules_behind(net.forward) == modules_behind(lambda x: 2 * net(x)) == [net]
@@ -80,9 +80,9 @@ def modules_behind(model: Callable[..., Any]) -> list[nn.Module]:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Yields what a callable or container refers to, one level deep."""
+    """Yields the objects that a callable or container refers to, one level deep."""
     if isinstance(value, nn.Module):
-        # Only what is not registered, and so not in modules().
+        # Registered modules are in modules() already, so only other attributes are searched.
         registered = ('_modules', '_parameters', '_buffers')
         yield from (part for name, part in vars(value).items() if name not in registered and 'hooks' not in name)
         yield getattr(type(value), 'forward', None)
@@ -117,7 +117,7 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[Any]:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Returns the global names and attributes that a function and the functions in it use."""
+    """Returns the names of the globals and attributes that a function and its inner functions use."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

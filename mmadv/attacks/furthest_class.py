@@ -1,4 +1,4 @@
-"""An attack that moves every pixel of an image towards the one class that none of them is near."""
+"""An attack that moves every pixel of an image towards the class that is furthest from all of its pixels."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from mmadv.registry import ATTACKS
 class FurthestClass(Wrapper):
     """Aims an attack, in each image, at the class that is furthest from being predicted on any of its pixels.
 
-    That class k minimises max_i (u_ik - max_j u_ij) over the valid pixels i of the clean image, u their logits. Hardly
-    a pixel gets there. But all of them are pushed the same way, none is done before the others, and on the way they
-    leave their labels: where the pixels of a model change their classes together, as a transformer's may, this finds
-    what objectives that choose among pixels miss (docs/annealed_margin.md). The last iterate is the result.
+    That class k minimises max_i (u_ik - max_j u_ij) over the valid pixels i of the clean image, with logits u. Few
+    pixels reach that class. But the attack pushes all pixels in the same direction, and no pixel is done before the
+    others. On the way, the pixels leave their labels. The pixels of some models, such as transformers, may change their
+    classes together. On these models, this attack finds errors that objectives miss if they choose among pixels
+    (docs/annealed_margin.md). The last iterate is the result.
 
-    With an attack that is targeted already, there is nothing to choose, and this is that attack.
+    If the given attack is targeted already, there is no class to choose, and this attack runs the given one unchanged.
 
     Args:
-        attack: a ScheduledPGD, or its config. Untargeted, n iterations cost n backward and n + 2 forward passes: the
-            first finds the class, the last scores the result.
+        attack: a ScheduledPGD, or its config. If it is untargeted, n iterations cost n backward and n + 2 forward
+            passes: the first forward pass finds the class, the last one scores the result.
     """
 
     def __post_init__(self) -> None:

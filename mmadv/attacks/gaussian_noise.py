@@ -1,4 +1,4 @@
-"""Gaussian noise in the place of an attack: an augmentation that asks nothing of the model."""
+"""Gaussian noise in place of an attack: an augmentation that does not use the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmadv.registry import ATTACKS
 
 
 class Noise(Attack):
-    """Base of attacks that are noise: they are random and follow no label."""
+    """Base of attacks that add noise. They are random and untargeted."""
 
     @property
     def targeted(self) -> bool:
@@ -32,10 +32,10 @@ class Noise(Attack):
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(Noise):
-    """Adds noise from N(0, sigma²) to every value and clips to [0, 1]; no pass of the model.
+    """Adds noise from N(0, sigma²) to every value and clips to [0, 1], without a pass of the model.
 
-    The baseline that every training with noise is compared with, and the training of a model that is to be smoothed
-    (Cohen et al., 2019, who do not clip).
+    It is the baseline for every training with noise. It also trains a model for randomized smoothing (Cohen et al.,
+    2019, who do not clip).
 
     Args:
         sigma: standard deviation in units of images in [0, 1]; positive, at most 1.
@@ -49,17 +49,17 @@ class GaussianNoise(Noise):
 
     @property
     def threat(self) -> Threat:
-        """The whole range of images: noise has no radius."""
+        """The whole range of images, because noise has no radius."""
         return Linf(radius=1.0)
 
     @checked
     def with_threat(self, threat: Threat) -> GaussianNoise:
-        """Raises UserError: noise has no radius."""
+        """Raises UserError, because noise has no radius."""
         raise UserError(f'GaussianNoise has no radius, so it cannot take {threat}; change sigma')
 
     @checked
     def with_steps(self, steps: Positive) -> GaussianNoise:
-        """Raises UserError: noise takes no steps."""
+        """Raises UserError, because noise takes no steps."""
         raise UserError(f'GaussianNoise takes no steps; found steps={steps}')
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:

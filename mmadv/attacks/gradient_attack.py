@@ -1,4 +1,4 @@
-"""What attacks that follow a gradient share: their parts, and the image they start from."""
+"""The base of attacks that follow a gradient: their fields and their start image."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class GradientAttack(Attack):
     Args:
         threat: the budget, or its config.
         steps: iterations, one gradient each.
-        objective: what is maximised, or its config.
+        objective: the objective to maximise, or its config.
         random_start: start from a random image of ``start_threat``, not from the clean one.
-        label: what tables call the attack, see ``Attack``.
+        label: the attack's name in tables, see ``Attack``.
     """
 
     threat: Threat
@@ -44,7 +44,7 @@ class GradientAttack(Attack):
         return self.random_start
 
     def first_iterate(self, context: AttackContext, start: Tensor | None) -> Tensor:
-        """Returns the first iterate: the given one, or the attack's own choice; (N, C, h, w)."""
+        """Returns the first iterate, (N, C, h, w): the given one, or the attack's own choice if ``start`` is None."""
         if start is not None:
             return start
         if not self.random_start:

@@ -1,4 +1,4 @@
-"""What attacks made of several others share: building and checking the parts, and delegation to them."""
+"""The base of attacks made of several others: it builds and checks the parts and delegates to them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class AttackGroup(Attack):
 
     Args:
         attacks: name -> attack or its config.
-        label: what tables call the attack, see ``Attack``.
+        label: the attack's name in tables, see ``Attack``.
 
     Attributes:
-        shares_threat: whether all attacks need one threat model; else one norm will do.
+        shares_threat: whether all attacks need the same threat model; if False, they need only the same norm.
     """
 
     attacks: Mapping[str, Attack]
@@ -68,7 +68,7 @@ class AttackGroup(Attack):
 
     @property
     def steps(self) -> int | None:
-        """Iterations of the first attack, which ``with_steps`` sets for all."""
+        """Number of iterations of the first attack. ``with_steps`` sets the number of all attacks."""
         return self.first.steps
 
     @checked

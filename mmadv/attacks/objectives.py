@@ -1,8 +1,8 @@
-"""What an attack maximises: per-pixel functions of logits and labels.
+"""The objectives that attacks maximise: per-pixel functions of logits and labels.
 
-No objective reduces; an attack takes the mean over the valid pixels of each image, once. Ignored pixels
-contribute exactly zero, to the value and to the gradient. Every objective is finite for logits of any
-finite size.
+An objective does not reduce over pixels. The attack takes the mean over the valid pixels of each image, once.
+Ignored pixels contribute exactly zero, to the value and to the gradient. Every objective is finite for all finite
+logits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmadv.errors import UserError
 from mmadv.fields import IgnoreIndex, Share, checked
 from mmadv.registry import OBJECTIVES
 
-# From here up the square of a sigmoid is a normal float32 number.
+# For arguments from here up, the square of the sigmoid is a normal float32 number.
 LEAST_SIGMOID_ARGUMENT = -40.0
 
 
@@ -34,11 +34,11 @@ class Objective(ABC):
     """A per-pixel function to maximise.
 
     Args:
-        targeted: False, the default: move predictions away from the labels. True: the labels are the
-            classes wanted, and predictions are moved towards them.
+        targeted: False, the default: the attack moves predictions away from the labels. True: the labels are the
+            target classes, and the attack moves predictions towards them.
 
     Attributes:
-        uses_clean_logits: whether it compares with the logits of the clean images.
+        uses_clean_logits: whether the objective compares with the logits of the clean images.
     """
 
     targeted: bool = False
@@ -61,7 +61,7 @@ class Objective(ABC):
             labels: (N, H, W) int64, in [0, K) or ``ignore_index``.
             progress: share in [0, 1] of the attack's iterations that are done.
             ignore_index: label of pixels that contribute exactly 0.
-            clean_logits: (N, K, H, W) logits of the clean images, where the objective compares with them.
+            clean_logits: (N, K, H, W) logits of the clean images, if the objective compares with them.
 
         Raises:
             UserError: sizes differ, a label is outside its range, or the clean logits are missing.
@@ -73,22 +73,22 @@ class Objective(ABC):
         return self.value(scores, progress)
 
     def value(self, scores: PixelScores, progress: float) -> Tensor:
-        """Returns the (N, H, W) objective of prepared scores."""
+        """Returns the (N, H, W) objective, from scores that are prepared already."""
         return self._signed(self._loss(scores, progress), scores)
 
     def tracked(self, scores: PixelScores, progress: float) -> Tensor:
-        """Returns the (N, H, W) loss that step schedules follow: the objective, or its smooth stand-in.
+        """Returns the (N, H, W) loss that step schedules follow: the objective, or a smooth substitute for it.
 
-        A mask or a weight that changes between iterations makes an objective fall while the attack gains, so
-        masked and weighted objectives name their unmasked loss (appendix B.1 of SEA).
+        A mask or a weight that changes between iterations can make an objective fall although the attack gets stronger.
+        Therefore masked and weighted objectives return their unmasked loss here (appendix B.1 of SEA).
         """
         return self._signed(self._tracked_loss(scores, progress), scores)
 
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns the gradient of the sum of ``value`` with respect to the logits, (N, K, H, W).
 
-        In closed form where a subclass has one, written in place of the logits, which the scores then no longer have;
-        else by automatic differentiation.
+        This method differentiates automatically. A subclass may have a closed form, which overwrites the logits, so
+        that the scores no longer hold them.
         """
         twin = scores.differentiable()
         with torch.enable_grad():
@@ -102,25 +102,25 @@ class Objective(ABC):
         return tracked, self.logit_gradient(scores, progress)
 
     def _signed_gradient(self, gradient: Tensor, weight: Tensor, scores: PixelScores) -> Tensor:
-        """Multiplies the gradient of a loss by its pixels' weights (N, H, W) and its sign, in place."""
+        """Returns the gradient of a loss, multiplied in place by the pixels' weights (N, H, W) and the loss's sign."""
         weight = torch.where(scores.valid, -weight if self.targeted else weight, 0)
         return gradient.mul_(weight.unsqueeze(1))
 
     @checked
     def part(self, begin: Share, end: Share) -> Objective:
-        """Returns the objective of a phase, whose own progress runs from 0 to 1.
+        """Returns the objective of one phase of a run. The phase has its own progress from 0 to 1.
 
-        Objectives whose schedule restarts in each phase, as that of SegPGD does within SEA, return themselves.
+        An objective returns itself if its schedule restarts in each phase, as the schedule of SegPGD does within SEA.
 
         Args:
             begin: share of the whole run's iterations that are done when the phase begins, in [0, 1].
-            end: the same when it ends.
+            end: share of the whole run's iterations that are done when the phase ends, in [0, 1].
         """
         return self
 
     @abstractmethod
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
-        """(N, H, W), to maximise when untargeted and to minimise when targeted."""
+        """Returns the loss, (N, H, W). An untargeted attack maximises it, a targeted attack minimises it."""
 
     def _tracked_loss(self, scores: PixelScores, progress: float) -> Tensor:
         return self._loss(scores, progress)
@@ -129,7 +129,7 @@ class Objective(ABC):
         return torch.where(scores.valid, -loss if self.targeted else loss, 0)
 
     def pending(self, scores: PixelScores) -> Tensor:
-        """(N, H, W) bool: pixels that the attack has yet to flip."""
+        """Returns the pixels that the attack has yet to flip, (N, H, W) bool."""
         return ~scores.agrees if self.targeted else scores.agrees
 
 
@@ -138,17 +138,17 @@ def _cross_entropy(scores: PixelScores) -> Tensor:
 
 
 class CrossEntropyTracked(Objective):
-    """An objective that step schedules follow by its cross-entropy."""
+    """Base of objectives whose tracked loss is the cross-entropy."""
 
     def _tracked_loss(self, scores: PixelScores, progress: float) -> Tensor:
         return _cross_entropy(scores)
 
 
 class LabelProbabilityObjective(CrossEntropyTracked):
-    """A loss whose gradient is that of the cross-entropy, (softmax - onehot), times a weight of each pixel.
+    """Base of losses whose gradient is the cross-entropy's, (softmax - onehot), times a weight of each pixel.
 
     Attributes:
-        uses_predictions: whether the weight depends on them.
+        uses_predictions: whether the weight depends on the predictions.
     """
 
     uses_predictions: ClassVar[bool] = False
@@ -156,30 +156,30 @@ class LabelProbabilityObjective(CrossEntropyTracked):
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
         """Returns weight · (softmax - onehot), (N, K, H, W); see ``Objective.logit_gradient``."""
         if self.uses_predictions:
-            _ = scores.predictions  # while there are logits
+            _ = scores.predictions  # computed now, while the scores still hold the logits
         probabilities = scores.take_probabilities()
         return self._weighted(probabilities, self._weight(scores, progress), scores)
 
     def tracked_and_logit_gradient(self, scores: PixelScores, progress: float) -> tuple[Tensor, Tensor]:
-        # The softmax leaves the label's log-probability behind.
+        # The softmax caches the label's log-probability, which the tracked loss needs.
         gradient = self.logit_gradient(scores, progress)
         return self.tracked(scores, progress), gradient
 
     def _weighted(self, probabilities: Tensor, weight: Tensor, scores: PixelScores) -> Tensor:
-        """Returns weight · (softmax - onehot) in place of the softmax (N, K, H, W)."""
+        """Returns weight · (softmax - onehot), (N, K, H, W), written over the softmax."""
         minus_one = probabilities.new_full((), -1).expand(scores.indices.shape)
         return self._signed_gradient(probabilities.scatter_add_(1, scores.indices, minus_one), weight, scores)
 
     @abstractmethod
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
-        """(N, H, W), derivative of the loss with respect to the cross-entropy, in the dtype of the logits.
+        """Returns the derivative of the loss with respect to the cross-entropy, (N, H, W), in the logits' dtype.
 
-        It is asked for when the softmax has taken the place of the logits.
+        When it is called, the softmax has overwritten the logits.
         """
 
 
 class WeightedCrossEntropy(LabelProbabilityObjective):
-    """Cross-entropy times a weight of each pixel, which is not differentiated."""
+    """Base of cross-entropies with a weight of each pixel. The weight is not differentiated."""
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         return self._weight(scores, progress) * _cross_entropy(scores)
@@ -211,10 +211,10 @@ class BalancedCrossEntropy(WeightedCrossEntropy):
 class CosineCrossEntropy(WeightedCrossEntropy):
     """CE weighted by the cosine between the squashed logits and the one-hot label (CosPGD).
 
-    The weight is not differentiated. Where targeted it is one minus the cosine, as in CosPGD.
+    The weight is not differentiated. If targeted, the weight is one minus the cosine, as in CosPGD.
 
     Args:
-        squash: 'sigmoid', as SEA's paper states it, or 'softmax', as CosPGD's public code has it.
+        squash: 'sigmoid', as in SEA's paper, or 'softmax', as in CosPGD's public code.
     """
 
     squash: str = 'sigmoid'
@@ -224,7 +224,7 @@ class CosineCrossEntropy(WeightedCrossEntropy):
             raise UserError(f"CosineCrossEntropy: squash must be 'sigmoid' or 'softmax', found {self.squash!r}")
 
     def logit_gradient(self, scores: PixelScores, progress: float) -> Tensor:
-        weight = self._weight(scores, progress)  # of the logits themselves
+        weight = self._weight(scores, progress)  # computed first, because it reads the logits
         return self._weighted(scores.take_probabilities(), weight, scores)
 
     def _weight(self, scores: PixelScores, progress: float) -> Tensor:
@@ -235,11 +235,11 @@ class CosineCrossEntropy(WeightedCrossEntropy):
         if self.squash == 'softmax':
             squashed = F.softmax(logits, dim=1)
         else:
-            # Where every sigmoid would underflow and their quotient be 0 / 0, sigmoid and exp are the same, and a
-            # common shift does not change the cosine.
+            # If all logits of a pixel are very low, every sigmoid underflows and the cosine is 0 / 0. In that range
+            # sigmoid equals exp, so a common shift of the logits does not change the cosine.
             shift = (logits.amax(1, keepdim=True) - LEAST_SIGMOID_ARGUMENT).clamp_max_(0)
             squashed = (logits - shift).sigmoid_()
-        norm = squashed.square().sum(1).sqrt()  # on a CPU 20 times as fast as vector_norm over channels
+        norm = squashed.square().sum(1).sqrt()  # 20 times as fast on a CPU as vector_norm over channels
         return squashed.gather(1, indices).squeeze(1) / norm
 
 
@@ -248,8 +248,8 @@ class CosineCrossEntropy(WeightedCrossEntropy):
 class JensenShannon(LabelProbabilityObjective):
     """Jensen-Shannon divergence of the softmax from the one-hot label, in [0, log 2] (SEA, section 2.2.2).
 
-    Summed over the classes it is log 2 + (p log p - (1 + p) log(1 + p)) / 2 with p = p_y, a form without
-    the logarithm of an underflown probability.
+    The sum over the classes is log 2 + (p log p - (1 + p) log(1 + p)) / 2 with p = p_y. This form takes no
+    logarithm of a probability that has underflowed.
     """
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
@@ -266,9 +266,9 @@ class JensenShannon(LabelProbabilityObjective):
 class Tsallis(LabelProbabilityObjective):
     """Tsallis cross-entropy, (1 - p_y^(1-q)) / (1 - q), of an order q that changes linearly over the run.
 
-    It is the cross-entropy at q = 1, and its gradient that of the cross-entropy times p_y^(1-q): at low orders pixels
-    that are fooled already have no say. Step schedules follow the cross-entropy, since values of different orders do
-    not compare (Matyasko et al., TsallisPGD, 2026).
+    At q = 1 it is the cross-entropy. Its gradient is the gradient of the cross-entropy times p_y^(1-q), so pixels that
+    are fooled already have almost no weight at low orders. Step schedules follow the cross-entropy, because values of
+    different orders are not comparable (Matyasko et al., TsallisPGD, 2026).
 
     Args:
         orders: q at the start and at the end of the run, at most 1 each.
@@ -283,7 +283,7 @@ class Tsallis(LabelProbabilityObjective):
         object.__setattr__(self, 'orders', orders)
 
     def order(self, progress: float) -> float:
-        """Returns q."""
+        """Returns the order q at ``progress``."""
         first, last = self.orders
         return (1 - progress) * first + progress * last
 
@@ -303,9 +303,10 @@ class Tsallis(LabelProbabilityObjective):
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
 class KullbackLeibler(Objective):
-    """KL(p ‖ q) in nats, p the softmax of the clean image and q that of the perturbed one (TRADES).
+    """KL(p ‖ q) in nats, with the softmax p of the clean image and the softmax q of the perturbed image (TRADES).
 
-    Labels say only which pixels count. At the clean image value and gradient are zero: attacks need a random start.
+    Labels only decide which pixels count. The value and the gradient are zero at the clean image, so attacks need a
+    random start.
     """
 
     uses_clean_logits = True
@@ -331,8 +332,7 @@ class KullbackLeibler(Objective):
 class MaskedCrossEntropy(WeightedCrossEntropy):
     """CE at the pixels still to flip, zero elsewhere (Mask-CE of SEA, section 2.2.2).
 
-    Fooled pixels stop contributing, so the step is spent on the rest. The mask selects; it is not
-    differentiated.
+    Fooled pixels contribute nothing, so the step moves the other pixels. The mask is not differentiated.
     """
 
     uses_predictions = True
@@ -344,13 +344,15 @@ class MaskedCrossEntropy(WeightedCrossEntropy):
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
 class MaskedBalancedCrossEntropy(WeightedCrossEntropy):
-    """Masked CE times a constant of the label's class in the data set (the third loss of SEA's later version).
+    """Masked CE times a constant weight of the label's class in the data set (third loss of SEA's later version).
 
-    Nothing divides by the sum of the weights. Like the other masked losses it is tracked by the plain cross-entropy.
+    The loss is not divided by the sum of the weights. Its tracked loss is the plain cross-entropy, as for the other
+    masked losses.
 
     Args:
         class_weights: one number for each class; or 'voc_21' or 'ade20k_151', the published constants; or 'dataset',
-            which an evaluation replaces by the weights of its data set. An attack with 'dataset' does not run.
+            which an evaluation replaces by the weights of its data set. An attack that still has 'dataset' raises an
+            error when it runs.
     """
 
     class_weights: str | Sequence[float] = DATASET
@@ -384,10 +386,10 @@ class MaskedBalancedCrossEntropy(WeightedCrossEntropy):
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
 class MaskedImageBalancedCrossEntropy(WeightedCrossEntropy):
-    """Masked CE with inverse-frequency class weights of each image, which need no knowledge of the data set.
+    """Masked CE with inverse-frequency class weights of each image, which need no statistics of the data set.
 
-    The weight of class c in an image is (valid pixels) / (present classes · pixels of c), so that each
-    class present weighs the same and the mean weight over the image's valid pixels is 1.
+    The weight of class c in an image is (valid pixels) / (present classes · pixels of c). So every class in the image
+    has the same total weight, and the mean weight over the image's valid pixels is 1.
     """
 
     uses_predictions = True
@@ -423,14 +425,14 @@ class MaskedSpherical(Objective):
 @OBJECTIVES.register
 @dataclass(frozen=True, kw_only=True)
 class LogitMargin(Objective):
-    """max_{i≠y} u_i - u_y, the negative gain of Fast Newton (equation 14): positive where a pixel is wrong."""
+    """max_{i≠y} u_i - u_y, the negative gain of Fast Newton (equation 14). It is positive at wrong pixels."""
 
     def _loss(self, scores: PixelScores, progress: float) -> Tensor:
         return scores.rival_logit - scores.label_logit
 
 
 def jensen_shannon(log_p: Tensor) -> Tensor:
-    """Returns the Jensen-Shannon divergence from the one-hot label, given the label's log-probability."""
+    """Returns the Jensen-Shannon divergence from the one-hot label, computed from the label's log-probability."""
     p = log_p.exp()
     return math.log(2) + (p * log_p - (1 + p) * torch.log1p(p)) / 2
 
@@ -438,7 +440,7 @@ def jensen_shannon(log_p: Tensor) -> Tensor:
 def kl_divergence(clean_logits: Tensor, logits: Tensor) -> Tensor:
     """Returns KL(softmax(clean_logits) ‖ softmax(logits)) over the classes, (N, H, W) in nats, from (N, K, H, W).
 
-    Half precision is computed in float32. Differentiable with respect to both.
+    Half-precision logits are computed in float32. The result is differentiable with respect to both arguments.
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         clean_logits, logits = clean_logits.float(), logits.float()
@@ -447,16 +449,16 @@ def kl_divergence(clean_logits: Tensor, logits: Tensor) -> Tensor:
 
 
 def spherical_loss(scores: PixelScores) -> Tensor:
-    """Returns -u_y / |u|_2, (N, H, W); 0 where every logit is 0."""
+    """Returns -u_y / |u|_2, (N, H, W), and 0 at pixels whose logits are all 0."""
     norm, largest = scores.norm
     return -(scores.label_logit.unsqueeze(1) / largest / norm).squeeze(1)
 
 
 def inverse_frequency_weights(labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    """Returns per pixel (valid pixels) / (present classes · pixels of its class), float64, 0 where not valid.
+    """Returns per pixel (valid pixels) / (present classes · pixels of its class), float64, and 0 at invalid pixels.
 
     Args:
-        labels: (N, H, W) int64, in [0, num_classes) wherever valid.
+        labels: (N, H, W) int64, in [0, num_classes) at valid pixels.
         valid: (N, H, W) bool.
         num_classes: K.
     """

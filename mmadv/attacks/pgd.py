@@ -1,4 +1,4 @@
-"""Projected gradient ascent with a fixed step, and the attacks that are its parameters."""
+"""Projected gradient ascent with a fixed step size, and the attacks that are special cases of it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class PGD(GradientAttack):
     Args:
         threat: the budget, or its config.
         steps: iterations, one gradient each.
-        step_size: length of a step in the threat's norm, as a radius is written. By default
-            max(radius / 4, 2.5 · radius / steps), at most the radius; radius / 4 is what a search found for 300
-            iterations in SEA's appendix B.1 (2e-3 and 4e-3 at 2/255 and 4/255). A given one belongs to the radius:
-            at another radius (``with_radius``, ``--eps``) it is the same share of that.
-        objective: what is maximised, or its config.
+        step_size: length of a step in the threat's norm, written like a radius. The default is
+            max(radius / 4, 2.5 · radius / steps), at most the radius. A search in SEA's appendix B.1 found radius / 4
+            for 300 iterations (2e-3 and 4e-3 at 2/255 and 4/255). A given step size scales with the radius: at another
+            radius (``with_radius``, ``--eps``) it is the same share of that radius.
+        objective: the objective to maximise, or its config.
         random_start: start from a random image of the budget, not from the clean one.
         random_step: multiply each image's step size by its own draw from U(0, 1).
-        keep: 'last' iterate, as in training; the one of 'best_loss' (the objective's tracked loss); or the one of
-            'lowest_accuracy', the strongest in an evaluation: there an image leaves the batch once it has no
-            pixel left to flip. The last two cost one more forward pass.
+        keep: the iterate to return. 'last', as in training; 'best_loss', by the objective's tracked loss; or
+            'lowest_accuracy', the strongest in an evaluation. With 'lowest_accuracy' an image leaves the batch once it
+            has no pixel left to flip. 'best_loss' and 'lowest_accuracy' cost one more forward pass.
     """
 
     step_size: str | float | None = None
@@ -67,14 +67,14 @@ class PGD(GradientAttack):
         return dataclasses.replace(self, threat=threat, step_size=step_size)
 
     def resolved_step_size(self) -> float:
-        """Returns the step size in use, given or default."""
+        """Returns the step size that the attack uses: the given one or the default."""
         radius = self.threat.radius
         if self.step_size is not None:
             return float(self.step_size)
         return min(radius, max(radius / 4, 2.5 * radius / self.steps))
 
     def reach(self) -> float:
-        """Returns the length of all steps together, in the threat's norm."""
+        """Returns the total length of all steps, in the threat's norm."""
         return self.steps * self.resolved_step_size()
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
@@ -137,7 +137,7 @@ class PGD(GradientAttack):
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class FGSM(PGD):
-    """The fast gradient sign method (Goodfellow et al., 2015): one step of the radius from the clean image."""
+    """The fast gradient sign method (Goodfellow et al., 2015): one step from the clean image, as long as the radius."""
 
     steps: int = 1
     random_start: bool = False

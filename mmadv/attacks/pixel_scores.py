@@ -1,4 +1,4 @@
-"""Logits and labels of one evaluation, and what objectives need of them, each computed at most once."""
+"""The logits and labels of one evaluation, and quantities that objectives derive from them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from mmadv.errors import UserError
 
-# Numbers that a step over some rows at a time holds: on a CPU what fits into its cache, elsewhere 64 MB of float32.
+# How many numbers ``by_rows`` processes at a time: on a CPU its cache holds them, elsewhere they are 64 MB of float32.
 CHUNKS = {'cpu': 2**18}
 CHUNK = 2**24
 
 
 def check_labels(labels: Tensor, num_classes: int, ignore_index: int, positions: Tensor | None = None) -> None:
-    """Raises UserError when a label is neither in [0, num_classes) nor ``ignore_index``.
+    """Raises UserError if a label is neither in [0, num_classes) nor ``ignore_index``.
 
     Args:
         labels: (N, H, W) int64.
         num_classes: K.
         ignore_index: label of the pixels that do not count.
-        positions: (N,) what the message calls the images; by default 0 to N - 1.
+        positions: (N,) the images' numbers in the message; by default 0 to N - 1.
     """
     wrong = (labels != ignore_index) & ((labels < 0) | (labels >= num_classes))
     if wrong.any():
@@ -37,17 +37,19 @@ def check_labels(labels: Tensor, num_classes: int, ignore_index: int, positions:
 
 
 class PixelScores:
-    """Logits beside labels, and what objectives need of them, each computed once and only when asked for.
+    """Logits and labels, and quantities that objectives derive from them.
+
+    Each quantity is computed once, at its first use.
 
     Args:
         logits: (N, K, H, W) float, before softmax; half precision is computed in float32.
         labels: (N, H, W) int64, in [0, K) or ``ignore_index``.
         ignore_index: label of the pixels that do not count.
-        scale: (N,) what an objective measured at its first evaluation of each image. An objective that needs one,
-            and finds None, measures it on these scores and leaves it here for the evaluations that follow.
+        scale: (N,) the scale that an objective measured at its first evaluation of each image. If it is None, an
+            objective that needs it measures it on these scores and stores it here for the later evaluations.
         clean_logits: (N, K, H, W) logits of the clean images, for objectives that compare with them.
-        magnitude: the largest absolute logit, where it is known; else it is measured.
-        expendable: whether ``take_logits`` may give the memory of ``logits`` away, not a copy.
+        magnitude: the largest absolute logit; measured if None.
+        expendable: whether ``take_logits`` may return the memory of ``logits`` itself, not a copy.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class PixelScores:
         input_logits = logits
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        # Differences of two logits must not overflow. No trained network comes near this bound.
+        # The difference of two logits must not overflow. The logits of trained networks are far below this bound.
         bound = torch.finfo(logits.dtype).max / 8
         if magnitude is None:
             magnitude = largest_magnitude(*torch.stack(extremes(logits)).tolist())
@@ -81,14 +83,14 @@ class PixelScores:
 
     @cached_property
     def _top(self) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) the highest logit, and its class; of equal ones the first."""
-        # max gives the first of equal ones, as argmax does, in a fraction of its time on a CPU.
+        """(N, 1, H, W) the highest logit, and its class; of equal logits, the first class."""
+        # max returns the first of equal logits, as argmax does, and is much faster than argmax on a CPU.
         return self.logits.detach().max(1, keepdim=True)
 
     @property
     def highest(self) -> Tensor:
         """(N, 1, H, W) the highest logit."""
-        # Without the classes it takes a tenth of the time.
+        # amax does not find the classes, and takes a tenth of the time of max.
         return self._top[0] if '_top' in self.__dict__ else self.logits.detach().amax(1, keepdim=True)
 
     @cached_property
@@ -98,19 +100,19 @@ class PixelScores:
 
     @cached_property
     def agrees(self) -> Tensor:
-        """(N, H, W) bool: valid, and predicted as labelled."""
+        """(N, H, W) bool: valid pixels that are predicted as labelled."""
         return (self.predictions == self.labels) & self.valid
 
     @cached_property
     def log_label_probability(self) -> Tensor:
-        """(N, H, W) log-probability of the label (of class 0 where ignored)."""
+        """(N, H, W) log-probability of the label (of class 0 at ignored pixels)."""
         highest = self.highest
         total = by_rows(lambda part, most: (part - most).exp().sum(1), self.logits, highest)
         return self.label_logit - highest.squeeze(1) - total.log()
 
     @cached_property
     def label_logit(self) -> Tensor:
-        """(N, H, W) logit of the label (of class 0 where ignored)."""
+        """(N, H, W) logit of the label (of class 0 at ignored pixels)."""
         return self.logits.gather(1, self.indices).squeeze(1)
 
     @cached_property
@@ -125,10 +127,10 @@ class PixelScores:
 
     @cached_property
     def norm(self) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) norm of each pixel's logits in units of the largest of them, and that largest.
+        """(N, 1, H, W) norm of each pixel's logits in units of their largest magnitude, and that magnitude.
 
-        The direction of the logits does not depend on their scale, and this keeps their squares representable. Where
-        every logit is 0 both are 1.
+        The direction of the logits does not depend on their scale, and in these units their squares are representable.
+        At pixels whose logits are all 0, both numbers are 1.
         """
         largest = torch.where(self.largest > torch.finfo(self.largest.dtype).tiny, self.largest, 1)
         squares = by_rows(lambda part, unit: (part / unit).square().sum(1, keepdim=True), self.logits, largest)
@@ -136,13 +138,16 @@ class PixelScores:
         return squares.clamp_min(1).sqrt(), largest
 
     def take_logits(self) -> Tensor:
-        """Returns the logits to be overwritten. What has been computed of them stays; nothing more can be."""
+        """Returns the logits for the caller to overwrite.
+
+        Quantities that were computed before stay available. No others can be computed afterwards.
+        """
         logits = self.logits.detach()
         del self.logits
         return logits if self._expendable else logits.clone(memory_format=torch.preserve_format)
 
     def take_probabilities(self) -> Tensor:
-        """Returns the (N, K, H, W) softmax of the logits, to be overwritten, as ``take_logits`` does."""
+        """Returns the (N, K, H, W) softmax of the logits for the caller to overwrite, as ``take_logits`` does."""
         label_logit, highest = self.label_logit, self.highest
         probabilities = self.take_logits().sub_(highest).exp_()
         total = probabilities.sum(1, keepdim=True)
@@ -150,7 +155,7 @@ class PixelScores:
         return probabilities.div_(total)
 
     def differentiable(self) -> PixelScores:
-        """Returns the same scores with logits that require a gradient; what does not depend on it is shared."""
+        """Returns the same scores with logits that require a gradient, and shares all quantities without a gradient."""
         twin = PixelScores.__new__(PixelScores)
         shared = ('num_classes', 'labels', 'scale', 'clean_logits', 'valid', 'indices', '_top', 'predictions', 'agrees')
         twin.__dict__.update({name: value for name, value in self.__dict__.items() if name in shared})
@@ -159,13 +164,13 @@ class PixelScores:
 
 
 def by_rows(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Returns a function of (N, K, H, W) tensors that treats every pixel by itself, some rows at a time.
+    """Returns the value of a pixelwise function of (N, K, H, W) tensors, computed for some rows at a time.
 
-    What it makes on the way then needs little memory, however many classes there are.
+    The intermediate results of the function then need little memory, for any number of classes.
 
     Args:
-        function: of as many tensors; gives (N, H, W) or (N, 1, H, W).
-        tensors: of one height.
+        function: takes as many tensors as given, and returns (N, H, W) or (N, 1, H, W).
+        tensors: the arguments of the function, all of one height.
     """
     height = tensors[0].shape[2]
     chunk = CHUNKS.get(tensors[0].device.type, CHUNK)
@@ -179,11 +184,11 @@ def by_rows(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 def extremes(logits: Tensor) -> list[Tensor]:
     """Returns the lowest and the highest value, as scalars on the device."""
     logits = logits.detach()
-    # aminmax would copy logits whose channels lie last.
+    # aminmax would copy logits in the channels-last memory format.
     return [logits.amin(), logits.amax()]
 
 
 def largest_magnitude(lowest: float, highest: float) -> float:
-    """Returns the largest absolute value of numbers between two, nan where one is nan."""
-    # The comparison that max makes would lose a nan in its second argument.
+    """Returns the largest absolute value of numbers in [lowest, highest], or nan if one of the bounds is nan."""
+    # max alone would ignore a nan in its second argument.
     return math.nan if math.isnan(lowest) or math.isnan(highest) else max(-lowest, highest)

@@ -1,4 +1,4 @@
-"""Segmentation models from elsewhere (torchvision, Hugging Face, timm-based) as what attacks take."""
+"""Adapts segmentation models of other libraries (torchvision, Hugging Face, timm-based) to the attacks."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from mmadv.errors import UserError
 from mmadv.fields import checked, checked_exactly
 from mmadv.shapes import FLOATS, Shaped
 
-# Smoothing adds noise beyond [0, 1]; images in [0, 255] are told from it by more than this, in the first pass alone.
+# Smoothing adds noise, so values may leave [0, 1]. The first pass takes a value above HIGHEST for an image in [0, 255].
 HIGHEST = 10
 Pixels = Annotated[Tensor, Shaped('N C h w', FLOATS)]
 
 
 @checked_exactly
 class FromPixels(nn.Module):
-    """A model that takes normalised images, as one from images in [0, 1] to logits at the size of the images.
+    """Wraps a model of normalised images as a model from images in [0, 1] to logits at the size of the images.
 
-    It normalises, calls the model, takes the logits out of what comes back (a tensor, a mapping with 'out' or 'logits',
-    or an object with ``logits``) and resizes them bilinearly where they are smaller. Everything is differentiable, and
-    the prediction that is scored is the one that is attacked.
+    The wrapper normalises the images, calls the model, and takes the logits out of its output: a tensor, a mapping with
+    'out' or 'logits', or an object with ``logits``. It resizes the logits bilinearly if their size differs from that of
+    the images. All steps are differentiable, so the attack attacks the same prediction that is scored.
 
     Args:
         model: any module from (N, C, h, w) to logits.
-        mean: of the normalisation, one per channel, for images in [0, 1].
-        std: likewise. Statistics of 8-bit images have to be divided by 255.
-        align_corners: of the resizing of the logits; as the model was trained.
+        mean: the mean of the normalisation, one per channel, for images in [0, 1].
+        std: the standard deviation of the normalisation, one per channel, for images in [0, 1]. Divide statistics of
+            8-bit images by 255.
+        align_corners: ``align_corners`` of the resizing of the logits, as in the training of the model.
 
     Raises:
-        UserError: mean and std are not those of images in [0, 1], or the output is no logits.
+        UserError: mean and std are not those of images in [0, 1], or the model does not return logits.
 
     >>> import torch
     >>> model = FromPixels(nn.Conv2d(3, 2, 2, stride=2), mean=[0.5] * 3, std=[0.25] * 3)

@@ -1,4 +1,4 @@
-"""Attacks by name: SEA in its two published forms, AMA and its ensemble, and those of the command lines."""
+"""Attacks by name: SEA in its two published forms, AMA and its ensemble, and the attacks of the command lines."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ SEA_OBJECTIVES: dict[str, dict[str, Objective]] = {
     },
 }
 
-# What the forms of AMA differ in: the objective, and the share of the iterations in the larger ball.
+# Each form of AMA: its objective, and the share of its iterations in the larger ball.
 AMA_FORMS: dict[str, tuple[AnnealedMargin, float]] = {
     'atan': (AnnealedMargin(), 0.6),
     'masked': (AnnealedMargin(flipped_weight=0), 0.6),
     'sigmoid': (AnnealedMargin(squash='sigmoid', temperatures=(0.5, 0.02)), 0.8),
 }
-# How auto shares out its passes among its four parts.
+# The shares of the passes of auto for its four parts.
 AUTO_SHARES = (3, 2, 2, 1)
 
 
@@ -75,16 +75,16 @@ def sea(
 
     Args:
         radius: '4/255', '0.03' or a float.
-        iterations: for each objective, over the three radii together.
-        preset: 'paper' (masked CE, balanced CE, JS, masked spherical) or 'eccv', the later published version
-            (masked CE, masked balanced CE, JS); or 'eccv-image', the latter with class weights of each image.
+        iterations: number of iterations for each objective, over the three radii together.
+        preset: 'paper' (masked CE, balanced CE, JS, masked spherical); or 'eccv', the later published version
+            (masked CE, masked balanced CE, JS); or 'eccv-image', which is 'eccv' with class weights of each image.
         threat: 'Linf', as published, or 'L2'.
-        class_weights: of 'eccv', as ``MaskedBalancedCrossEntropy`` takes them: one number for each class, or the
-            published constants 'voc_21' or 'ade20k_151'. ``mmadv test`` fills in those of its data set; without it they
-            must be given.
+        class_weights: class weights of 'eccv', as ``MaskedBalancedCrossEntropy`` takes them: one number for each class,
+            or the published constants 'voc_21' or 'ade20k_151'. ``mmadv test`` fills in the weights of its data set. In
+            other uses you must give them.
 
     Raises:
-        UserError: an unknown preset or threat, a radius that is not one, or class weights that do not apply.
+        UserError: the preset or threat is unknown, the radius is invalid, or the preset takes no class weights.
     """
     if preset not in SEA_OBJECTIVES:
         raise UserError(f"unknown SEA preset '{preset}'{nearest(str(preset), SEA_OBJECTIVES)}")
@@ -115,15 +115,15 @@ def ama(
 
     Args:
         radius: '4/255', '0.03' or a float.
-        passes: forward and backward passes per image; one forward pass more scores the last iterate.
-        form: 'atan'; 'masked', which gives flipped pixels no weight at all: for models whose logits saturate; or
-            'sigmoid', which starts warmer and stays longer in the larger ball: for models that lose most of their
+        passes: forward and backward passes per image; one more forward pass scores the last iterate.
+        form: 'atan'; 'masked', which gives flipped pixels zero weight, for models whose logits saturate; or 'sigmoid',
+            which starts at a higher temperature and stays longer in the larger ball, for models that lose most of their
             accuracy.
         threat: 'Linf' or 'L2'.
-        targeted: labels are the classes wanted.
+        targeted: whether the labels are the target classes.
 
     Raises:
-        UserError: an unknown form or threat, a radius that is not one, or passes that are not positive.
+        UserError: the form or threat is unknown, the radius is invalid, or the number of passes is not positive.
     """
     if form not in AMA_FORMS:
         raise UserError(f"unknown form of AMA '{form}'{nearest(str(form), AMA_FORMS)}")
@@ -141,23 +141,28 @@ def ama(
 def auto(
     radius: str | float, passes: int = 400, threat: str | dict[str, Any] = 'Linf', targeted: bool = False
 ) -> Cascade:
-    """Returns the ensemble to evaluate with where nothing is to be chosen: AMA, with and without an aim, then APGD.
+    """Returns the default ensemble for evaluations: AMA, AMA aimed at the furthest class, then APGD.
 
-    Three eighths of the passes go to AMA, and twice two to AMA aimed at the class that is furthest from all pixels of
-    an image (``FurthestClass``), from two random starts: the two fail on different models, and where only the second
-    works, single images end by chance. With the last eighth, APGD on the Jensen-Shannon divergence goes on from the
-    strongest of what they found. An image without a pixel left to flip takes no part in what follows.
+    The ensemble has no settings to choose for a model. Its passes are shared out as follows:
+
+    - Three eighths go to AMA.
+    - Two eighths go to each of two runs of AMA aimed at the class that is furthest from all pixels of an image
+      (``FurthestClass``). The two runs have different random starts.
+    - The last eighth goes to APGD on the Jensen-Shannon divergence, which starts from the strongest result so far.
+
+    AMA and aimed AMA fail on different models. On models on which only aimed AMA works, the result of a single image
+    depends on the random start. An image without a pixel left to flip takes no part in the later attacks.
     docs/annealed_margin.md compares the ensemble with SEA.
 
     Args:
         radius: '4/255', '0.03' or a float.
-        passes: at most, forward and backward passes per image of all together; six forward passes more choose the
-            class, for each start, and score results.
+        passes: the largest number of forward and backward passes per image, for all attacks together. Six more forward
+            passes choose the class, once for each start, and score results.
         threat: 'Linf' or 'L2'.
-        targeted: labels are the classes wanted; the aimed parts are then AMA in its masked form.
+        targeted: whether the labels are the target classes; the aimed parts are then AMA in its masked form.
 
     Raises:
-        UserError: an unknown threat, a radius that is not one, or fewer passes than attacks.
+        UserError: the threat is unknown, the radius is invalid, or there are fewer passes than attacks.
     """
     counts = shared_out(passes, AUTO_SHARES)
     furthest = FurthestClass(attack=ama(radius, counts[1], 'masked', threat, targeted))
@@ -183,8 +188,8 @@ class Preset:
 
     Attributes:
         make: threat model and number of iterations -> attack.
-        steps: its own number of iterations; None for an attack of one step, which takes no number.
-        counted: what the number counts, where that is not the steps on each image.
+        steps: the attack's default number of iterations; None for an attack of one step, which takes no number.
+        counted: the unit of that number, if it is not steps on each image.
     """
 
     make: Callable[[Threat, int], Attack]
@@ -223,16 +228,16 @@ PRESETS: dict[str, Preset] = {
 
 @checked
 def preset(name: str, radius: WrittenRadius, iterations: int | None = None, threat: str = 'Linf') -> Attack:
-    """Returns the attack that a command line calls ``name``, as strong as it goes: iterates of lowest accuracy.
+    """Returns the attack that command lines call ``name``, in its strongest form: it keeps iterates of lowest accuracy.
 
     Args:
         name: a key of ``PRESETS``.
         radius: '4/255', '0.03' or a float.
-        iterations: instead of the preset's own number; fgsm takes none.
+        iterations: number of iterations instead of the preset's own number; fgsm takes none.
         threat: 'Linf' or 'L2'.
 
     Raises:
-        UserError: an unknown name, iterations that are not positive or do not apply, a radius that is not one.
+        UserError: the name is unknown, the iterations are not positive or do not apply, or the radius is invalid.
     """
     if name not in PRESETS:
         raise UserError(f"unknown attack '{name}'{nearest(str(name), PRESETS)}")

@@ -1,4 +1,4 @@
-"""Progressive radius reduction (red-ε of SEA, section 2.3), as a wrapper of an attack."""
+"""Progressive radius reduction (red-ε of SEA, section 2.3), as a wrapper around an attack."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from mmadv.registry import ATTACKS
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class RadiusReduction(Wrapper):
-    """Runs an attack at larger radii first; each phase starts from the projection of the one before.
+    """Runs an attack at larger radii first. Each phase starts from the projected result of the phase before.
 
-    Step, momentum and history begin anew in each phase; only the first has a random start. An objective with a schedule
-    of its own decides whether that begins anew, too (``Objective.part``).
+    Step size, momentum and history restart in each phase. Only the first phase has a random start. An objective with
+    its own schedule decides whether that schedule restarts too (``Objective.part``).
 
     Args:
         attack: APGD, or PGD that keeps its iterate of lowest accuracy, at the final radius and with all the
             iterations; or its config.
-        factors: of the radius, phase by phase; the last is 1.
-        shares: of the iterations, phase by phase, rounded down; the last phase has the rest.
+        factors: factor of the radius in each phase; the last factor is 1.
+        shares: share of the iterations in each phase, rounded down; the last phase has the rest.
     """
 
     factors: tuple[float, ...] = (2.0, 1.5, 1.0)
@@ -58,7 +58,7 @@ class RadiusReduction(Wrapper):
     def phases(self) -> list[APGD | PGD]:
         """Returns the attack of each phase that has at least one iteration."""
         assert isinstance(self.attack, (APGD, PGD))
-        # Without the small number, 0.3 * 10 rounded down would be 2.
+        # The small number corrects rounding: 0.29 * 100 is 28.999999999999996, for example, but must count as 29.
         steps = [int(share * self.attack.steps + 1e-9) for share in self.shares[:-1]]
         steps.append(self.attack.steps - sum(steps))
         ends = [done / self.attack.steps for done in itertools.accumulate(steps)]

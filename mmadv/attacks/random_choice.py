@@ -22,14 +22,15 @@ from mmadv.registry import ATTACKS
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class RandomChoice(AttackGroup):
-    """Runs one attack on each image, drawn from several by the image's seed.
+    """Runs one attack on each image. The image's seed draws it from several attacks.
 
-    Training then meets a mixture of attacks, at the mean of their costs. Which one an image meets depends on its
-    seed alone, not on the batch it comes in.
+    In training, the model sees a mixture of attacks, at the mean of their costs. The choice for an image depends only
+    on its seed, not on its batch.
 
     Args:
-        attacks: name -> attack or its config. Radii may differ, the norm may not: ``threat`` is the widest of them.
-        weights: name -> chance to be drawn, in any unit; None for equal chances.
+        attacks: name -> attack or its config. The radii may differ, the norm may not. ``threat`` has the largest
+            radius.
+        weights: name -> relative chance of the attack; None for equal chances.
     """
 
     weights: Mapping[str, float] | None = None
@@ -72,12 +73,12 @@ class RandomChoice(AttackGroup):
             context.count_passes_of(part, mine)
             part.check_result(output.images, attack.threat, f"'{name}'")
             images[mine] = output.images
-        # Not evaluated here, even where an attack did it: what an image costs must not depend on its company.
+        # An attack's own evaluation is not passed on: an image's cost must not depend on the other images of the batch.
         return AttackOutput(images)
 
 
 def _checked_weights(weights: Mapping[str, float], attacks: Mapping[str, Attack]) -> dict[str, float]:
-    """Returns the weights as floats; raises UserError unless there is one for each attack and they make sense."""
+    """Returns the weights as floats, or raises UserError if they are invalid or do not name each attack once."""
     if not isinstance(weights, Mapping) or set(weights) != set(attacks):
         names = sorted(map(str, weights)) if isinstance(weights, Mapping) else weights
         raise UserError(f'RandomChoice: weights must name the attacks {sorted(attacks)}, each once; found {names}')

@@ -1,6 +1,6 @@
-"""Noise that depends on seeds alone: never on batch size, order, device or world size.
+"""Noise that depends only on seeds, not on batch size, order, device or world size.
 
-Every image has a seed of its own; noise is drawn per image on the CPU in float64 and then moved.
+Every image has its own seed. Noise is drawn per image on the CPU in float64 and then moved to the image's device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def derive_seed(*keys: object) -> int:
     """Returns a seed in [0, 2**63) that is a fixed function of the keys' printed form.
 
     Raises:
-        UserError: a key of another type, whose printed form may differ from run to run, or between equal numbers.
+        UserError: a key is not a text, Python number, bool or None. The printed form of other types may differ from
+            run to run, or between equal numbers.
 
     >>> derive_seed(0, 'image.png') == derive_seed(0, 'image.png')
     True
@@ -36,7 +37,7 @@ def derive_seed(*keys: object) -> int:
 
 
 def content_seeds(images: Tensor) -> list[int]:
-    """Returns one seed per image of (N, C, H, W), made from the image's own values."""
+    """Returns one seed per image of (N, C, H, W), derived from the image's values."""
     flat = images.detach().to('cpu', torch.float32).contiguous()
     return [derive_seed(hashlib.blake2b(image.numpy().tobytes(), digest_size=8).hexdigest()) for image in flat]
 

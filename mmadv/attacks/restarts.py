@@ -1,4 +1,4 @@
-"""Random restarts, as a wrapper of an attack."""
+"""Random restarts, as a wrapper around an attack."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Restarts(Wrapper):
     An image without a pixel left to flip takes no part in further restarts.
 
     Args:
-        attack: one that draws random numbers, or its config.
-        restarts: how many runs.
+        attack: an attack that draws random numbers, or its config.
+        restarts: number of runs.
     """
 
     restarts: int = 5
@@ -38,20 +38,22 @@ class Restarts(Wrapper):
             raise UserError(f'Restarts: {name} draws nothing at random, so restarts repeat it; set random_start=True')
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
-        """Returns the strongest result; a given ``start`` serves the first run only."""
+        """Returns the strongest result; only the first run uses a given ``start``."""
         return run_in_turn(context, {('restart', run): self.attack for run in range(self.restarts)}, start)
 
 
 def run_in_turn(
     context: AttackContext, attacks: Mapping[tuple, Attack], start: Tensor | None, relays: Collection[tuple] = ()
 ) -> AttackOutput:
-    """Returns the strongest result per image of attacks in turn, each on the images with a pixel left to flip.
+    """Returns the strongest result per image of attacks that run in turn.
+
+    Each attack runs on the images that still have a pixel left to flip.
 
     Args:
-        context: the model, images and labels; all passes are counted there.
-        attacks: what each run's seeds are derived with -> the attack.
-        start: first iterate of the first attack, or None for its own choice.
-        relays: keys of the later attacks that start from the strongest result so far, not by their own choice.
+        context: the model, images and labels; it counts all passes.
+        attacks: keys that derive the seeds of the run -> the attack.
+        start: first iterate of the first attack, or None for the attack's own choice.
+        relays: keys of the later attacks that start from the strongest result so far, not from their own choice.
     """
     search = Search(context, targeted=next(iter(attacks.values())).targeted)
     for keys, attack in attacks.items():
@@ -67,7 +69,7 @@ def run_in_turn(
 
 
 def evaluated(output: AttackOutput, context: AttackContext) -> Evaluation:
-    """Returns the evaluation of what an attack found, made now if the attack did not."""
+    """Returns the evaluation of an attack's output, computed now if the attack did not compute it."""
     if output.correct is None or output.predictions is None:
         return context.evaluate(output.images)
     return Evaluation(output.correct, output.predictions)

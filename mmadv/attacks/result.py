@@ -1,4 +1,4 @@
-"""What attacks return, and what they pass on inside."""
+"""The results that attacks return to callers, and those that they pass on internally."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 @dataclass
 class AttackResult:
-    """What an attack found.
+    """The result of an attack.
 
     Attributes:
         images: (N, C, h, w) in [0, 1], within the budget around the given images.
         predictions: (N, H, W) int64, the model's classes for ``images``.
         accuracy: (N,) float64, share of the valid pixels predicted as labelled; NaN for an image without a
             valid pixel, which is returned unchanged.
-        forward_passes: (N,) int64, forward passes of the model spent on each image.
-        backward_passes: (N,) int64, gradients with respect to each image.
-        members: of an ensemble, the result of each member by name; empty otherwise.
+        forward_passes: (N,) int64, number of forward passes of the model on each image.
+        backward_passes: (N,) int64, number of gradients with respect to each image.
+        members: the results of an ensemble's members by name; empty for other attacks.
     """
 
     images: Tensor
@@ -36,10 +36,10 @@ class Evaluation:
     Attributes:
         correct: (n,) int64, valid pixels predicted as labelled.
         predictions: (n, H, W) int64.
-        loss: (n,) mean tracked loss over the valid pixels, or None where it was not asked for.
-        gradient: (n, C, h, w) of the mean objective, or None where it was not asked for.
-        scale: (n,) what the objective was given, or measured now, as the scale of each image's scores; None where it
-            needs none.
+        loss: (n,) mean tracked loss over the valid pixels, or None if it was not requested.
+        gradient: (n, C, h, w) gradient of the mean objective, or None if it was not requested.
+        scale: (n,) scale of each image's scores, which the objective was given or measured now; None if the objective
+            needs no scale.
     """
 
     correct: Tensor
@@ -51,13 +51,13 @@ class Evaluation:
 
 @dataclass
 class AttackOutput:
-    """The images an attack settled on, with their evaluation where it has one.
+    """The final images of an attack, with their evaluation if the attack has made one.
 
     Attributes:
         images: (N, C, h, w).
-        correct: (N,) int64, or None when the images were not evaluated.
-        predictions: (N, H, W) int64, or None likewise.
-        members: results of an ensemble's members by name.
+        correct: (N,) int64, valid pixels predicted as labelled, or None if the images were not evaluated.
+        predictions: (N, H, W) int64, or None if the images were not evaluated.
+        members: the results of an ensemble's members by name.
     """
 
     images: Tensor

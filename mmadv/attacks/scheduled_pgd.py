@@ -1,4 +1,4 @@
-"""Projected gradient descent with momentum, whose step and ball follow a schedule fixed in advance."""
+"""Projected gradient descent with momentum. Its step size and ball follow a schedule that is fixed in advance."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ KEEP = ('lowest_accuracy', 'last')
 class ScheduledPGD(GradientAttack):
     """PGD with momentum under a schedule of steps and radii.
 
-    z = P(x_i + step · direction), x_{i+1} = P(x_i + (1 - momentum)(z - x_i) + momentum (x_i - x_{i-1})), the first
-    step plain; P projects on the schedule's ball and on [0, 1]. Only iterates of the ball of the radius itself are
-    kept. Step i of n has the progress i / n. With the annealed margin, this is AMA.
+    z = P(x_i + step · direction), x_{i+1} = P(x_i + (1 - momentum)(z - x_i) + momentum (x_i - x_{i-1})). The first
+    step has no momentum. P projects on the schedule's ball and on [0, 1]. Only iterates in the ball of the radius
+    itself are kept. Step i of n has the progress i / n. With the annealed margin, this attack is AMA.
 
     Args:
         threat: the budget, or its config.
         steps: iterations, one gradient each.
-        objective: what is maximised, or its config.
-        schedule: of step size and radius, or its config.
-        momentum: share of the last move in the next one, in [0, 1).
+        objective: the objective to maximise, or its config.
+        schedule: the schedule of step size and radius, or its config.
+        momentum: share of the last move in the next move, in [0, 1).
         random_start: start from a random image of the schedule's first ball, not from the clean one.
-        keep: the iterate of 'lowest_accuracy', the strongest in an evaluation: there an image leaves the batch once an
-            iterate that counts has no pixel left to flip, and the last iterate is scored by one more forward pass. Or
-            the 'last' one, as in training.
+        keep: the iterate to return: 'lowest_accuracy', the strongest in an evaluation, or 'last', as in training. With
+            'lowest_accuracy', an image leaves the batch once an iterate in the ball of the radius itself has no pixel
+            left to flip. One more forward pass scores the last iterate.
     """
 
     steps: int = 100
@@ -63,11 +63,11 @@ class ScheduledPGD(GradientAttack):
         return self.threat_at(0)
 
     def reach(self) -> float:
-        """Returns the length of all steps together, in the threat's norm."""
+        """Returns the total length of all steps, in the threat's norm."""
         return self.threat.radius * sum(self.schedule.step_factor(step / self.steps) for step in range(self.steps))
 
     def threat_at(self, step: int) -> Threat:
-        """Returns the ball that iterate ``step``, of 0 to ``steps``, lies in."""
+        """Returns the ball of iterate number ``step``, from 0 to ``steps``."""
         return self.threat.scaled(self.schedule.radius_factor(step / self.steps))
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
@@ -92,7 +92,7 @@ class ScheduledPGD(GradientAttack):
             )
             gradient, scale = evaluation.gradient, evaluation.scale
             assert gradient is not None
-            # Only iterates in the ball of the radius itself count.
+            # Only iterates in the ball of the radius itself are kept.
             if self.schedule.radius_factor(step / self.steps) <= 1:
                 remaining = search.drop_done(search.take(iterate, evaluation))
                 if remaining is not None:

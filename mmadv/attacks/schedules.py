@@ -20,7 +20,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def radius_factor(self, progress: float) -> float:
-        """Returns the radius of the ball that the iterate lies in, in multiples of the radius: at the end exactly 1."""
+        """Returns the radius of the iterate's ball, in multiples of the radius; it is exactly 1 at the end."""
 
 
 @SCHEDULES.register
@@ -31,9 +31,9 @@ class CosineSchedule(Schedule):
     At progress t the step is lo + (hi - lo)(1 + cos πt) / 2, and the ball max(1, start - (start - 1) t / share).
 
     Args:
-        steps: hi and lo: the step size at the start and at the end.
-        start: the ball at the start, at least 1.
-        share: of the iterations, after which the ball has its own radius, in (0, 1].
+        steps: hi and lo, the step sizes at the start and at the end, in multiples of the radius.
+        start: the ball at the start, in multiples of the radius, at least 1.
+        share: share of the iterations after which the ball has the radius itself, in (0, 1].
     """
 
     steps: tuple[float, float] = (2.0, 0.02)
@@ -55,7 +55,7 @@ class CosineSchedule(Schedule):
         return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
 
     def radius_factor(self, progress: float) -> float:
-        # The small number: 3 / 5 of the iterations are 0.6 of them, however the quotient is rounded.
+        # The small number corrects rounding: 3 of 5 iterations must count as a share of 0.6.
         if progress >= self.share - 1e-9:
             return 1.0
         return self.start - (self.start - 1) * progress / self.share

@@ -1,4 +1,4 @@
-"""The search for the strongest iterate of each image: it keeps the best one, and drops images that are done."""
+"""The search for the strongest iterate of each image. It keeps the best iterate and drops images that are done."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mmadv.attacks.result import AttackOutput, Evaluation
 
 
 class Search:
-    """The images still under attack, and the strongest iterate seen of every image.
+    """The images still under attack, and the strongest iterate so far of every image.
 
     Args:
         context: its images are the N rows.
-        targeted: whether the labels are the classes wanted.
+        targeted: whether the labels are the target classes.
 
     Attributes:
         context: the images still under attack.
-        rows: their positions among all, int64.
+        rows: positions of the images still under attack among all N images, int64.
     """
 
     def __init__(self, context: AttackContext, *, targeted: bool) -> None:
@@ -27,7 +27,7 @@ class Search:
         self._best = Best(context, targeted=targeted)
 
     def __len__(self) -> int:
-        """Returns how many images are still under attack."""
+        """Returns the number of images still under attack."""
         return len(self.rows)
 
     @property
@@ -36,13 +36,18 @@ class Search:
         return self._best.images[self.rows]
 
     def take(self, candidates: Tensor, evaluation: Evaluation) -> Tensor:
-        """Takes the candidates that are at least as strong as what was seen; returns the images not yet done, (n,)."""
+        """Returns which images are not yet done, (n,) bool, and keeps candidates at least as strong as the best so far.
+
+        Args:
+            candidates: (n, C, h, w), one per image still under attack.
+            evaluation: the evaluation of the candidates.
+        """
         return self._best.update(self.rows, candidates, evaluation)
 
     def drop_done(self, undone: Tensor) -> Tensor | None:
-        """Drops the images that are done; returns which of the images stay, (n,) bool, None where all do.
+        """Returns which images stay, (n,) bool, or None if all stay, and drops the images that are done.
 
-        The one point of a step at which the host waits for the device.
+        This is the only point of a step at which the host waits for the device.
         """
         if int(undone.sum()) == len(undone):
             return None

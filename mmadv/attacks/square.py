@@ -1,4 +1,4 @@
-"""Attacks that use no gradient: Square, guided by the scores alone, and random noise as the floor."""
+"""Attacks that use no gradient: Square, which uses only scores, and random noise as the baseline."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS
 
-# After which share of the iterations the side of the squares shrinks, from the paper's schedule for 10 000 queries.
+# Shares of the iterations after which the area of the squares halves, from the paper's schedule for 10 000 queries.
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
-    """Square attack (Andriushchenko et al., 2020, algorithms 1 and 2) under Linf: queries of the scores, no gradient.
+    """Square attack (Andriushchenko et al., 2020, algorithms 1 and 2) under Linf. It queries scores, not gradients.
 
-    It starts from vertical stripes of ±radius. Each iteration sets a random square of each channel to ±radius and keeps
-    it where the objective's mean over the valid pixels does not fall. The strongest image seen is returned.
+    The attack starts from vertical stripes of ±radius. Each iteration sets a random square of each channel to ±radius.
+    The attack keeps the square if the objective's mean over the valid pixels does not fall. It returns the strongest
+    image that it has seen.
 
     Args:
         threat: a Linf budget, or its config.
-        steps: iterations, one forward pass each; one forward pass more for the stripes.
-        objective: what is raised, or its config. The Jensen-Shannon divergence is bounded at every pixel, so that no
-            pixel that is wrong already outweighs those that are right.
-        share: of the image's area that the first squares cover.
+        steps: iterations, one forward pass each; one more forward pass scores the stripes.
+        objective: the objective to maximise, or its config. The default, the Jensen-Shannon divergence, is bounded at
+            every pixel, so pixels that are wrong already do not outweigh pixels that are still right.
+        share: share of the image's area that the first squares cover.
     """
 
     threat: Threat
@@ -104,11 +105,11 @@ class Square(Attack):
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class RandomNoise(Noise):
-    """The strongest of several random images of the budget: what any attack has to beat.
+    """The strongest of several random images of the budget, a baseline that every attack should beat.
 
     Args:
         threat: the budget, or its config.
-        steps: how many random images, one forward pass each.
+        steps: number of random images, one forward pass each.
     """
 
     threat: Threat

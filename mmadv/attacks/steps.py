@@ -1,4 +1,4 @@
-"""Fixed step sizes: what becomes of one at another radius, and whether the steps are long enough for the budget."""
+"""Fixed step sizes: how they scale with the radius, and whether the steps are long enough for the budget."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mmadv.errors import UserError
 if TYPE_CHECKING:
     from mmadv.attacks.attack import Attack
 
-# Sums of steps are rounded: three steps of 0.01 do reach 0.03.
+# A tolerance for rounding: three steps of 0.01 must count as long enough for 0.03.
 ROUNDING = 1e-9
 
 
 def scaled_step_size(step_size: Any, before: Threat, after: Threat, owner: str) -> float | None:
-    """Returns a fixed step size for another radius: the same share of it. None, for the default, stays None.
+    """Returns a fixed step size for another radius, as the same share of that radius. None (the default) stays None.
 
     Args:
-        step_size: in the norm of ``before``, or None.
-        before: the budget that it was chosen for.
-        after: the budget that it is wanted for.
-        owner: what takes the steps, for the message.
+        step_size: the step size in the norm of ``before``, or None.
+        before: the budget for which the step size was chosen.
+        after: the budget for which the step size is computed.
+        owner: the name of the attack that takes the steps, for the message.
 
     Raises:
-        UserError: the norm changes, so that no step size follows from the old one.
+        UserError: the norm changes, so the old step size gives no new one.
     """
     if step_size is None:
         return None
@@ -41,12 +41,12 @@ def scaled_step_size(step_size: Any, before: Threat, after: Threat, owner: str) 
 
 
 def warn_of_short_steps(reach: float, threat: Threat, owner: str) -> None:
-    """Warns where all steps together are shorter than the radius: the attack cannot use its budget.
+    """Warns if all steps together are shorter than the radius, because the attack then cannot use its budget.
 
     Args:
-        reach: length of all steps together, in the norm of ``threat``.
+        reach: total length of all steps, in the norm of ``threat``.
         threat: the budget.
-        owner: what takes the steps, for the message.
+        owner: the name of the attack that takes the steps, for the message.
     """
     if reach < threat.radius * (1 - ROUNDING):
         warnings.warn(
@@ -57,10 +57,10 @@ def warn_of_short_steps(reach: float, threat: Threat, owner: str) -> None:
 
 
 def step_notes(attack: Attack | None, attacks: Mapping[str, Attack | None]) -> list[str]:
-    """Returns what a reader of results has to know about fixed step sizes.
+    """Returns notes on fixed step sizes, for the reader of results.
 
     Args:
-        attack: as it was given.
+        attack: the attack as the user gave it.
         attacks: radius -> the same attack at that radius, None for radius 0.
     """
     if attack is None:
@@ -93,7 +93,7 @@ def step_notes(attack: Attack | None, attacks: Mapping[str, Attack | None]) -> l
 
 
 def attacks_with_steps(attack: Attack, name: str = '') -> Iterator[tuple[str, Any]]:
-    """Yields the attacks of fixed steps in an attack, with what to call them."""
+    """Yields the name and the attack for each attack with a fixed step size inside an attack."""
     label = f'{name} ({type(attack).__name__})' if name else type(attack).__name__
     if hasattr(attack, 'resolved_step_size'):
         yield label, attack

@@ -1,6 +1,6 @@
-"""Threat models: which images an attack may return for a given one.
+"""Threat models: the images that an attack may return for a given image.
 
-Images are float in [0, 1], (N, C, H, W); radii are in the same units.
+Images are float in [0, 1], (N, C, H, W). Radii are in the same units.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmadv.fields import PositiveNumber, Radius, WrittenRadius, checked
 from mmadv.registry import THREATS
 from mmadv.shapes import FLOATS, Seeds, Shaped
 
-# In L2, of images with 10^12 values.
+# The largest L2 distance of two images with 10^12 values.
 LARGEST_RADIUS = 1e6
 Batch = Annotated[Tensor, Shaped('N C h w', FLOATS)]
 
@@ -38,10 +38,10 @@ def parse_radius(radius: WrittenRadius, *, what: str = 'radius') -> float:
 
     Args:
         radius: the text or number.
-        what: what the number is called in the error message.
+        what: the name of the number in the error message.
 
     Raises:
-        UserError: not a number, not finite, or negative.
+        UserError: the radius is not a number, not finite, negative, or larger than the distance of any two images.
     """
     hint = "write it as '4/255', '0.03' or a number, in units of images in [0, 1]"
     if isinstance(radius, bool) or not isinstance(radius, (str, int, float)):
@@ -62,7 +62,7 @@ def parse_radius(radius: WrittenRadius, *, what: str = 'radius') -> float:
 
 
 def _quotient(text: str) -> float:
-    # Not Fraction(text) at once, which takes '4/255' but not '0.5/255'.
+    # Fraction(text) alone would accept '4/255' but not '0.5/255'.
     numerator, *denominators = text.split('/')
     if len(denominators) > 1:
         raise ValueError(text)
@@ -78,7 +78,7 @@ class Threat(ABC):
     """A ball of one norm around each image, intersected with [0, 1].
 
     Args:
-        radius: of the ball: '4/255', '0.03' or a float; positive.
+        radius: the radius of the ball: '4/255', '0.03' or a float; positive.
 
     Raises:
         UserError: the radius is not a positive number.
@@ -108,7 +108,7 @@ class Threat(ABC):
 
     @abstractmethod
     def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
-        """Returns ``images`` moved by ``step_size`` along the norm's steepest ascent; not projected."""
+        """Returns ``images`` moved by ``step_size`` along the norm's steepest ascent, without projection."""
 
     @abstractmethod
     def random_start(self, centre: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -119,7 +119,7 @@ class Threat(ABC):
         """Returns the norm of ``images - centre`` per image, (N,)."""
 
     def whole_range(self, images: Tensor) -> float:
-        """Returns a radius whose ball around any of ``images`` holds all of [0, 1]; inf where none is known."""
+        """Returns a radius whose ball around any of ``images`` holds all of [0, 1]; inf if none is known."""
         return math.inf
 
     def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class Linf(Threat):
 
     @checked
     def scaled(self, factor: PositiveNumber) -> Linf:
-        """Returns the ball scaled by ``factor``; beyond radius 1 it holds every image, so it stops there."""
+        """Returns the ball scaled by ``factor``, with a radius of at most 1. At radius 1 the ball holds every image."""
         return Linf(radius=min(self.radius * factor, 1.0))
 
     def project(self, images: Tensor, centre: Tensor) -> Tensor:
@@ -171,8 +171,8 @@ class Linf(Threat):
 class L2(Threat):
     """The Euclidean norm of an image's change is at most ``radius``, in exact arithmetic.
 
-    Rounding moves every value of an image a little, so the error grows with their number. Projected images are
-    therefore measured again after rounding, and shrunk where rounding led out of the ball.
+    Rounding moves every value of an image a little, so the error grows with the number of values. Therefore ``project``
+    measures images again after rounding, and shrinks a change that rounding has moved out of the ball.
     """
 
     def project(self, images: Tensor, centre: Tensor) -> Tensor:
@@ -180,7 +180,8 @@ class L2(Threat):
         norm = _l2(difference)
         step = difference * self._factor(norm, images.dtype)
         rounded = (centre + step).clamp_(0, 1)
-        # Twice, because the second rounding may lead out again; towards the centre, no value can.
+        # The change is shrunk twice, because the rounding of the second image may lead out of the ball again. The last
+        # candidate rounds every value towards the centre, so it stays in the ball.
         norm_again = _l2(rounded - centre)
         shrunk = (centre + step * self._factor(norm_again, images.dtype)).clamp_(0, 1)
         candidates = (
@@ -188,7 +189,7 @@ class L2(Threat):
             (self._is_within(norm_again, images.dtype), rounded),
             (self._is_within(_l2(shrunk - centre), images.dtype), shrunk),
         )
-        # Everything is computed, needed or not: to ask would wait for the device.
+        # All candidates are computed, because a test whether they are needed would wait for the device.
         projected = _rounded_towards(centre, step).clamp_(0, 1)
         for inside, candidate in reversed(candidates):
             projected = torch.where(_per_image(inside), candidate, projected)
@@ -219,18 +220,18 @@ class L2(Threat):
         return _l2(images - centre) <= self.radius
 
     def _factor(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
-        """Returns what brings a change of that norm (N,) into the ball, (N, 1, 1, 1), at most 1."""
+        """Returns the factor that scales a change of the given norm (N,) into the ball, (N, 1, 1, 1), at most 1."""
         wanted = self.radius * (1 - _margin(dtype))
         return _per_image((wanted / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0).to(dtype))
 
     def _is_within(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
-        """Returns whether a change of that measured norm (N,) is in the ball, however it was measured; (N,) bool."""
+        """Returns whether a change of the measured norm (N,) is in the ball for any rounding of the norm; (N,) bool."""
         return norm <= self.radius * (1 - _margin(dtype) / 4)
 
 
 def _margin(dtype: torch.dtype) -> float:
     """Returns the share of the radius that covers the rounding of a factor, a product and a norm."""
-    # Norms are added up in float64, with a relative error far below 1e-10 for any image.
+    # Norms are summed in float64, with a relative error far below 1e-10 for any image.
     return max(4 * torch.finfo(dtype).eps, 1e-10)
 
 
@@ -241,5 +242,5 @@ def _rounded_towards(centre: Tensor, step: Tensor) -> Tensor:
 
 
 def _l2(difference: Tensor) -> Tensor:
-    """Returns the norm per image, (N,) float64."""
+    """Returns the L2 norm per image, (N,) float64."""
     return torch.linalg.vector_norm(difference.flatten(1).double(), dim=1)

@@ -1,4 +1,4 @@
-"""Universal perturbations: one for all images, trained on some and added to others."""
+"""Universal perturbations: one perturbation for all images, trained on some images and added to others."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from mmadv.fields import IgnoreIndex, Seed, check, checked
 from mmadv.registry import ATTACKS
 from mmadv.shapes import FLOATS, Shaped
 
-# What is added to an image.
+# A perturbation that is added to an image.
 Change = Annotated[Tensor, Shaped('C h w', FLOATS)]
 
 
 class TrainingBatch(NamedTuple):
-    """Images with their labels, and the model that makes logits of the labels' size.
+    """Images with their labels, and the model that returns logits of the labels' size.
 
     Attributes:
         model: images -> logits (n, K, H, W).
@@ -47,17 +47,18 @@ class TrainingBatch(NamedTuple):
 class Universal(Attack):
     """One perturbation for all images of a size (Moosavi-Dezfooli et al., 2017), by mini-batch ascent of an objective.
 
-    ``train`` starts from noise of the budget. A step takes the mean over a mini-batch of the gradients of the images'
-    mean objectives, moves the perturbation along the threat's steepest ascent and projects it on the ball; step sizes
-    fall linearly, to a tenth. Called, the attack adds the perturbation and clips to [0, 1]; no gradient is taken.
+    ``train`` starts from random noise within the budget. A step takes the gradient of each image's mean objective and
+    the mean of these gradients over a mini-batch. It moves the perturbation along the threat's steepest ascent and
+    projects it on the ball. Step sizes fall linearly to a tenth. A call of the attack adds the perturbation and clips
+    to [0, 1], without a gradient.
 
     Args:
         threat: the budget, or its config.
-        steps: mini-batches to train on.
-        step_size: of the first step, in the threat's norm; by default radius / 5.
-        objective: what is maximised, or its config.
-        batch_size: images of a mini-batch.
-        training_images: how many images ``mmadv test`` trains on, spread evenly over the training data.
+        steps: number of mini-batches to train on.
+        step_size: size of the first step, in the threat's norm; by default radius / 5.
+        objective: the objective to maximise, or its config.
+        batch_size: number of images in a mini-batch.
+        training_images: number of images that ``mmadv test`` trains on, spread evenly over the training data.
     """
 
     threat: Threat
@@ -89,7 +90,7 @@ class Universal(Attack):
 
     @property
     def perturbation(self) -> Tensor | None:
-        """What is added to images, (C, h, w); None before training. A change of any parameter loses it."""
+        """The perturbation, (C, h, w); None before training. A copy with changed parameters has no perturbation."""
         perturbation: Tensor | None = getattr(self, '_perturbation')  # noqa: B009
         return perturbation
 
@@ -101,10 +102,10 @@ class Universal(Attack):
 
     @checked
     def with_perturbation(self, perturbation: Change) -> Universal:
-        """Returns the attack with a perturbation (C, h, w), projected on its budget.
+        """Returns the attack with a perturbation (C, h, w), projected on the attack's budget.
 
         Raises:
-            UserError: values outside [-1, 1], the range of a change of images in [0, 1].
+            UserError: a value is outside [-1, 1], the range of a change of images in [0, 1].
         """
         check_range(perturbation.abs(), 'the magnitudes of a universal perturbation')
         attack = dataclasses.replace(self)
@@ -115,15 +116,15 @@ class Universal(Attack):
     def train(
         self, batches: Iterable[Sequence[TrainingBatch]], *, seed: Seed = 0, ignore_index: IgnoreIndex = 255
     ) -> Universal:
-        """Returns the attack with the perturbation that it finds.
+        """Returns the attack with the perturbation that training finds.
 
         Args:
-            batches: the mini-batches, at least ``steps``; each in parts that have one size of labels.
-            seed: of the noise it starts from.
+            batches: the mini-batches, at least ``steps``; each consists of parts with one size of labels per part.
+            seed: seed of the noise at the start.
             ignore_index: label of pixels that do not count and give no gradient.
 
         Raises:
-            UserError: fewer mini-batches than steps, none with a valid pixel, or images of differing sizes.
+            UserError: there are fewer mini-batches than steps, no image has a valid pixel, or image sizes differ.
         """
         perturbation: Tensor | None = None
         done = 0
@@ -157,16 +158,16 @@ class Universal(Attack):
         return AttackOutput(self.threat.project(context.images + self.perturbation.to(context.images), context.images))
 
     def resolved_step_size(self) -> float:
-        """Returns the size of the first step in use, given or default."""
+        """Returns the size of the first step that the attack uses: the given one or the default."""
         return float(self.step_size) if self.step_size is not None else self.threat.radius / 5
 
     @property
     def random_start(self) -> bool:
-        """Whether the perturbation starts anywhere in the ball."""
+        """Whether the perturbation starts from a random point of the ball."""
         return True
 
     def reach(self) -> float:
-        """Returns the length of all steps together, in the threat's norm."""
+        """Returns the total length of all steps, in the threat's norm."""
         return self.resolved_step_size() * sum(_share(step / self.steps) for step in range(self.steps))
 
     def _gradient(
@@ -181,7 +182,7 @@ class Universal(Attack):
                 moved = images + perturbation
                 gradient, _ = context.gradient(moved.clamp(0, 1), self.objective, progress)
                 context.gradients.read()
-            # Where the sum leaves [0, 1] a change of the perturbation changes nothing.
+            # Values whose sum leaves [0, 1] are clipped, so a change of the perturbation has no effect there.
             total += torch.where((moved >= 0) & (moved <= 1), gradient, 0).sum(0, keepdim=True)
         return total / sum(len(part.images) for part in parts)
 
@@ -192,7 +193,8 @@ class Universal(Attack):
     def _in_ball(self, perturbation: Tensor) -> Tensor:
         """Returns the perturbation (1, C, h, w) projected on the ball around zero.
 
-        Threats project around images and into [0, 1]; scaled around mid-grey, only the ball is left of that.
+        A threat projects on the ball around an image and on [0, 1]. This method scales the problem around mid-grey, so
+        that [0, 1] sets no bound and only the ball does.
         """
         scale = 0.5 / max(1.0, float(perturbation.abs().max()))
         centre = torch.full_like(perturbation, 0.5)
@@ -200,17 +202,17 @@ class Universal(Attack):
 
 
 def _share(progress: float) -> float:
-    """Returns a step's size as a share of the first one's: it falls linearly, to a tenth."""
+    """Returns a step's size as a share of the first step's size. It falls linearly to a tenth."""
     return 1 - 0.9 * progress
 
 
 @checked
 def check_part(model: Model, images: Images, labels: Labels) -> None:
-    """Raises UserError where a part of a mini-batch is not what an attack takes."""
+    """Raises UserError if a part of a mini-batch is not a valid input of an attack."""
 
 
 def _labelled(part: TrainingBatch, ignore_index: int) -> TrainingBatch:
-    """Returns the images that have a valid pixel."""
+    """Returns the part with only the images that have a valid pixel."""
     check_part(*part)
     keep = (part.labels != ignore_index).flatten(1).any(1)
     return TrainingBatch(part.model, part.images[keep], part.labels[keep])
