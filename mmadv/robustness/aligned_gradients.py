@@ -1,7 +1,7 @@
-"""Perceptually aligned gradients: the PAG loss, and what is measured of input gradients.
+"""Perceptually aligned gradients: the PAG loss, and measures of input gradients.
 
-Everything takes images (N, *S) of any shape S and scores (N, T), one number per image and target class, so that
-classifiers, segmentors and networks on points are alike. ``class_scores`` makes the scores of a segmentor.
+Everything takes images (N, *S) of any shape S and scores (N, T), one number per image and target class. Classifiers,
+segmentors and networks on points are therefore treated alike. ``class_scores`` computes the scores of a segmentor.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mmadv.errors import UserError
 from mmadv.fields import IgnoreIndex, Positive, PositiveNumber, Range, checked, checked_exactly
 from mmadv.shapes import ANY_FLOATS, Shaped
 
-# Gradients of so many classes are held at once where they are only measured.
+# Number of classes whose gradients are in memory at once in ``measure_gradients``.
 CLASSES_AT_ONCE = 8
 Over = Literal['valid', 'class']
-# In cycles per pixel, along an axis at most a half.
+# In cycles per pixel. A frequency is at most 0.5 along each axis, so its length is at most √0.5.
 Frequency = Annotated[float, Range(0, math.sqrt(0.5))]
 Scores = Annotated[Tensor, Shaped('N T', ANY_FLOATS)]
 Classes = Annotated[Tensor, Shaped('N T', ('int64',))]
@@ -33,12 +33,14 @@ Vectors = Annotated[Tensor, Shaped('N T *S', ANY_FLOATS)]
 
 
 def check_classes(classes: Tensor, num_classes: int, name: str) -> None:
-    """Raises UserError for a class outside [0, num_classes): an index that counts from the end, or fails on a device.
+    """Raises UserError for a class outside [0, num_classes).
+
+    A negative index would count from the end. An index that is too large would fail on the device.
 
     Args:
         classes: int64, of any shape.
         num_classes: K.
-        name: of the argument, for the message.
+        name: the argument's name, for the message.
     """
     if classes.numel():
         lowest, highest = torch.stack(torch.aminmax(classes)).tolist()
@@ -57,19 +59,19 @@ def class_scores(
 ) -> Tensor:
     """Returns the score of each image for each of its target classes, (N, T).
 
-    A classifier's score is the logit. A segmentor's is the mean of the class' logit over the image's valid
-    pixels; with ``over='class'`` over the pixels labelled with the class, and over the valid pixels still where the
-    image does not hold it.
+    A classifier's score is the logit. A segmentor's score is the mean of the class' logit over the image's valid
+    pixels. With ``over='class'`` the mean is over the pixels labelled with the class. If the image has no such
+    pixel, the mean is over the valid pixels.
 
     Args:
         logits: (N, K) of a classifier, or (N, K, H, W) of a segmentor.
         classes: (N, T) int64 in [0, K), the targets of each image.
         labels: (N, H, W) int64, for a segmentor.
         over: 'valid' or 'class'.
-        ignore_index: label of pixels that are in no mean.
+        ignore_index: label of pixels that every mean leaves out.
 
     Raises:
-        UserError: sizes that do not fit, a class or label that is none of the logits, or no labels for a segmentor.
+        UserError: sizes do not fit, a class or label is outside [0, K), or a segmentor's labels are missing.
     """
     check_classes(classes, logits.shape[1], 'class_scores.classes')
     if logits.ndim == 2:
@@ -92,13 +94,13 @@ def class_scores(
 def input_gradients(scores: Scores, images: Samples, *, create_graph: bool = False) -> Tensor:
     """Returns the gradient of each score with respect to its own image, (N, T, *S).
 
-    Costs one backward pass for each of the T columns. Where images influence each other's scores, as through a batch
-    norm in training, the gradient is that of the sum of the batch's scores.
+    This costs one backward pass for each of the T columns. If images influence each other's scores, as batch norm in
+    training mode does, the result is the gradient of the sum of the batch's scores.
 
     Args:
         scores: (N, T), computed from ``images``.
         images: (N, *S) that require gradients.
-        create_graph: whether the gradients are to be differentiated themselves.
+        create_graph: whether the caller differentiates the gradients again.
 
     Raises:
         UserError: the scores do not depend on the images.
@@ -123,7 +125,7 @@ def cosine_similarity(vectors: Vectors, others: Vectors, *, guard: PositiveNumbe
     Args:
         vectors: (N, T, *S).
         others: (N, T, *S).
-        guard: ε of the equation, which keeps zero vectors from a division by zero: their cosine is 0.
+        guard: ε of the equation. It prevents a division by zero: the cosine of a zero vector is 0.
     """
     vectors, others = vectors.flatten(2), others.flatten(2)
     norms = torch.linalg.vector_norm(vectors, dim=2) * torch.linalg.vector_norm(others, dim=2)
@@ -132,12 +134,12 @@ def cosine_similarity(vectors: Vectors, others: Vectors, *, guard: PositiveNumbe
 
 @dataclass(frozen=True)
 class Alignment:
-    """What the PAG loss found for a batch.
+    """The PAG loss of a batch, with the cosines and gradients it comes from.
 
     Attributes:
         loss: (N,) the loss of each image, differentiable.
-        cosines: (N, T) between the gradients and their targets, detached.
-        gradients: (N, T, *S), detached.
+        cosines: (N, T) the cosines between the gradients and their targets, detached.
+        gradients: (N, T, *S) the input gradients, detached.
     """
 
     loss: Tensor
@@ -150,18 +152,18 @@ class Alignment:
 class PAGLoss:
     """λ Σ_t (1 - cos(∇ₓ f_t(x), g(x, t))), the auxiliary loss that aligns input gradients.
 
-    Equations 1 and 2 of Ganz, Kawar, Elad, *Do perceptually aligned gradients imply robustness?* (2023); the
-    cross-entropy of equation 1 is the caller's. Each of the T targets costs a backward pass and another backward
-    pass through it.
+    It follows equations 1 and 2 of Ganz, Kawar, Elad, *Do perceptually aligned gradients imply robustness?* (2023).
+    The caller adds the cross-entropy of equation 1. Each of the T targets costs a backward pass and a second backward
+    pass through the first.
 
     Args:
         weight: λ, positive.
-        num_classes: C, when the T targets are a random subset of the classes: the sum over them is multiplied by C / T,
-            which makes it an unbiased estimate of the sum over all classes. None takes the sum as it is.
+        num_classes: C, if the T targets are a random subset of the classes. The sum over the targets is then multiplied
+            by C / T, which makes it an unbiased estimate of the sum over all classes. None does not scale the sum.
         guard: ε of equation 2.
 
     Raises:
-        UserError: a weight that is not positive, or a guard that is not.
+        UserError: the weight or the guard is not positive.
     """
 
     weight: PositiveNumber
@@ -179,13 +181,13 @@ class PAGLoss:
         """Returns the loss of each image, with a graph for the second backward pass.
 
         Args:
-            scores: (N, T) of the target classes, computed from ``images``.
+            scores: (N, T) the scores of the target classes, computed from ``images``.
             images: (N, *S) that require gradients.
             targets: (N, T, *S) the directions g(x, t).
-            mask: (N, *S) or broadcastable; False where a gradient does not count, such as padding.
+            mask: (N, *S) or broadcastable; False at values whose gradient does not count, such as padding.
 
         Raises:
-            UserError: shapes that do not fit, or scores that do not depend on the images.
+            UserError: shapes do not fit, or the scores do not depend on the images.
         """
         gradients = input_gradients(scores, images, create_graph=True)
         if mask is not None:
@@ -211,12 +213,12 @@ def high_frequency_share(
 ) -> Tensor:
     """Returns the share of each map's energy at spatial frequencies above ``cutoff``, (...,): its sharpness.
 
-    White noise has about ``1 - π cutoff²`` of it, smooth maps little. The energy is that of the discrete Fourier
-    transform, summed over channels, without the mean.
+    The share is about ``1 - π cutoff²`` for white noise, and small for smooth maps. The energy is the squared magnitude
+    of the discrete Fourier transform, summed over channels, without the zero frequency (the mean).
 
     Args:
         gradients: (..., C, H, W).
-        cutoff: in cycles per pixel, the length of the frequency vector; at most 0.5 along an axis.
+        cutoff: length of the frequency vector, in cycles per pixel; a frequency is at most 0.5 along each axis.
 
     Returns:
         Shares in [0, 1], shape ``gradients.shape[:-3]``, 0 for a constant map.
@@ -246,20 +248,20 @@ def measure_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Returns how aligned and how sharp the input gradients of class scores are: cosines and shares, (N, T) each.
 
-    A cosine is that between the gradient of a class' score and g(x, t); a share is ``high_frequency_share``. Costs one
-    forward pass and one backward pass for each of the T classes.
+    A cosine compares the gradient of a class' score with g(x, t). A share is the ``high_frequency_share`` of the
+    gradient. The call costs one forward pass, and one backward pass for each of the T classes.
 
     Args:
-        model: images -> logits; in eval mode for the while if it is a module.
+        model: images -> logits. A module is in eval mode during the call.
         images: (N, C, H, W) in [0, 1].
-        labels: (N, H, W) of a segmentor, None for a classifier.
+        labels: (N, H, W) for a segmentor, None for a classifier.
         classes: (N, T) int64.
-        target: g, as of ``GradientTarget``.
+        target: g, a callable such as a ``GradientTarget``.
         over: pixels of the score, as in ``class_scores``.
-        ignore_index: label of pixels that are in no score.
+        ignore_index: label of pixels that every score leaves out.
 
     Raises:
-        UserError: images that are not in [0, 1].
+        UserError: images are not in [0, 1].
     """
     cosines, shares = [], []
     with frozen(model):

@@ -1,4 +1,4 @@
-"""Intervals of the headline numbers: how far they would move with other images."""
+"""Bootstrap confidence intervals of the main metrics: how much they would change with other images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmadv.robustness.counts import Counts
 
 SAMPLES = 1000
 LEVEL = 0.95
-# How many draws are held at a time, over all images: resamples of many images are made few at a time.
+# Largest number of draws in memory at once, over all images. More images mean fewer resamples at a time.
 DRAWS = 2**20
 
 
@@ -22,17 +22,18 @@ def bootstrap(
 ) -> dict[str, tuple[float, float] | None]:
     """Returns percentile intervals of aAcc, aAcc_image_mean, mAcc and mIoU over resampled images (Efron, 1979).
 
-    Images are drawn with replacement; those without a valid pixel are left out first. They say how much the
-    numbers owe to the choice of images, not to the attack's randomness.
+    Images without a valid pixel are left out first. The other images are drawn with replacement. The intervals
+    show how much the metrics depend on the choice of images, not on the attack's randomness.
 
     Args:
-        counts: of N images.
-        samples: how many resamples.
+        counts: the counts of N images.
+        samples: number of resamples.
         level: share of the resamples that lies within an interval.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
-        Metric -> (low, high), None where it is undefined in every resample, as it is with fewer than two images.
+        Metric -> (low, high). The value is None if the metric is undefined in every resample, or if fewer than two
+        images have a valid pixel.
     """
     counts = counts.select(counts.valid > 0)
     return _intervals(len(counts), lambda weights: _resampled(counts, weights), samples, level, seed)
@@ -42,19 +43,20 @@ def bootstrap(
 def paired_bootstrap(
     counts: Counts, reference: Counts, samples: Positive = SAMPLES, level: Probability = LEVEL, seed: Seed = 0
 ) -> dict[str, tuple[float, float] | None]:
-    """Returns percentile intervals of how much higher the metrics are than those of a reference on the same images.
+    """Returns percentile intervals of the metrics' differences from a reference on the same images.
 
-    Every resample draws the same images for both, so that what makes an image easy or hard for both cancels out.
+    A difference is the metric of ``counts`` minus that of ``reference``. Every resample draws the same images for
+    both. If an image is easy or hard for both, this effect therefore cancels out.
 
     Args:
-        counts: of N images.
-        reference: of the same images, in the same order.
-        samples: how many resamples.
+        counts: the counts of N images.
+        reference: the reference's counts of the same images, in the same order.
+        samples: number of resamples.
         level: share of the resamples that lies within an interval.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
-        Metric -> (low, high), as of ``bootstrap``.
+        Metric -> (low, high), as ``bootstrap`` returns it.
 
     Raises:
         UserError: the counts are not of the same images.
@@ -74,7 +76,7 @@ def paired_bootstrap(
 def _intervals(
     images: int, measured: Callable[[np.ndarray], Mapping[str, np.ndarray]], samples: int, level: float, seed: int
 ) -> dict[str, tuple[float, float] | None]:
-    """Returns the percentile interval of each measure; ``measured`` takes how often each image was drawn, (S, N)."""
+    """Returns the percentile interval of each metric; ``measured`` takes how often each image was drawn, (S, N)."""
     if images < 2:
         return dict.fromkeys(measured(np.ones((1, images))))
     generator = np.random.default_rng(seed)
@@ -92,7 +94,7 @@ def _intervals(
 def _resampled(counts: Counts, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the metrics of resamples, (S,) each; ``weights`` (S, N) says how often each image was drawn.
 
-    Sums of pixels are exact in float64, whose products are much faster than those of integers.
+    float64 holds sums of pixels exactly, and its matrix products are much faster than those of integers.
     """
     intersection, predicted, labelled = (
         weights @ area.astype(np.float64) for area in (counts.intersection, counts.prediction, counts.label)

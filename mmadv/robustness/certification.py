@@ -1,7 +1,7 @@
-"""The statistics of randomized smoothing: bounds, radii, and many pixels at once, in numpy and SciPy.
+"""The statistics of randomized smoothing in numpy and SciPy: confidence bounds, radii, and corrections for many pixels.
 
-A pixel's *share* is the mean over n draws of a number in [0, 1]: whether the draw predicts the class (hard smoothing),
-or the probability it gives it (soft smoothing). Its expectation is p.
+A pixel's *share* is the mean over n draws of a number in [0, 1]. For hard smoothing the number is 1 if the draw
+predicts the class, else 0. For soft smoothing it is the class' probability in the draw. The share's expectation is p.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mmadv.shapes import FLOATS, INTEGERS, Shaped
 
 
 def in_unit_range(values: np.ndarray) -> tuple[str, str] | None:
-    """Returns the range that values must lie in and theirs, None where all of them do; NaN does not."""
+    """Returns the range that values must lie in and the range found, or None if all values fit; NaN does not fit."""
     lowest, highest = values.min(), values.max()
     fits = lowest >= 0 and highest <= 1
     return None if fits else ('in [0, 1]', f'values from {lowest:g} to {highest:g}')
@@ -36,15 +36,15 @@ SHARES = {'hard': ('clopper-pearson',), 'soft': ('hoeffding', 'bernstein')}
 
 
 class Bound(ABC):
-    """A lower confidence bound on p and the test that belongs to it: lower(α) > τ exactly where p_value(τ) < α."""
+    """A lower confidence bound on p and the matching test: lower(α) > τ if and only if p_value(τ) < α."""
 
     @abstractmethod
     def lower(self, mean: np.ndarray, variance: np.ndarray, n: int, alpha: float) -> np.ndarray:
         """Returns a number that p exceeds with probability at least 1 - α.
 
         Args:
-            mean: of the n draws.
-            variance: of the n draws, with n - 1 in the denominator.
+            mean: mean of the n draws.
+            variance: variance of the n draws, with n - 1 in the denominator.
             n: number of draws.
             alpha: error rate of each bound.
         """
@@ -88,7 +88,7 @@ class Hoeffding(Bound):
 
 
 class EmpiricalBernstein(Bound):
-    """The empirical Bernstein inequality (Maurer and Pontil, 2009, theorem 4): tighter where shares vary little."""
+    """The empirical Bernstein inequality (Maurer and Pontil, 2009, theorem 4): tighter if shares vary little."""
 
     def lower(self, mean: np.ndarray, variance: np.ndarray, n: int, alpha: float) -> np.ndarray:
         logarithm = math.log(2 / alpha)
@@ -124,8 +124,8 @@ def bonferroni(p_values: Shares, alpha: Probability) -> np.ndarray:
 def holm(p_values: Shares, alpha: Probability) -> np.ndarray:
     """Returns which hypotheses are rejected, with a family-wise error rate of at most α (Holm, 1979).
 
-    The i-th smallest of m p-values, from i = 0, is held against α / (m - i), up to the first that fails. It rejects
-    all that Bonferroni's correction does.
+    The i-th smallest of m p-values, from i = 0, is compared with α / (m - i), up to the first that fails. Holm's method
+    rejects every hypothesis that Bonferroni's correction rejects.
     """
     order = np.argsort(p_values, axis=None, kind='stable')
     passed = p_values.ravel()[order] < alpha / (p_values.size - np.arange(p_values.size))
@@ -139,14 +139,15 @@ CORRECTIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {'bonferroni
 
 @checked
 def certified_radius(lower: Shares | Share, sigma: float, upper: Shares | Share | None = None) -> np.ndarray:
-    """Returns the L2 radius within which the largest share stays the largest, 0 where nothing is certified.
+    """Returns the L2 radius within which the largest share stays the largest, 0 if nothing is certified.
 
-    σ/2 (Φ⁻¹(p_A) - Φ⁻¹(p_B)), theorem 1 of Kaur et al. (2019) for soft and Cohen et al. (2019) for hard smoothing.
+    It is σ/2 (Φ⁻¹(p_A) - Φ⁻¹(p_B)), theorem 1 of Kaur et al. (2019) for soft and Cohen et al. (2019) for hard
+    smoothing.
 
     Args:
-        lower: bound on the largest share p_A.
-        sigma: of the noise.
-        upper: bound on every other share; 1 - lower if it is left out, which gives σ Φ⁻¹(p_A).
+        lower: lower bound on the largest share p_A.
+        sigma: standard deviation of the noise.
+        upper: upper bound on every other share p_B. The default is 1 - lower, which gives σ Φ⁻¹(p_A).
 
     Raises:
         UserError: σ is not positive, or more than the range of images in [0, 1].
@@ -172,17 +173,17 @@ def soft_radii(
     sigma: float,
     bound: Literal['hoeffding', 'bernstein'] = 'hoeffding',
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns class and certified radius of every pixel from the mean probabilities of all classes (theorem 1).
+    """Returns the class and certified radius of every pixel, from the mean probabilities of all classes (theorem 1).
 
-    All bounds hold at once with probability 1 - α: each of the K lower and K upper bounds of the P pixels has error
-    rate α / (2KP), so that the same draws may choose the class.
+    Each of the K lower and K upper bounds of the P pixels has error rate α / (2KP). All bounds therefore hold at once
+    with probability 1 - α, and the same draws may choose the class.
 
     Args:
-        means: (K, ...) of the n draws.
-        variances: (K, ...) with n - 1 in the denominator.
+        means: (K, ...) means of the n draws.
+        variances: (K, ...) variances of the n draws, with n - 1 in the denominator.
         n: number of draws.
         alpha: error rate of all statements together.
-        sigma: of the noise.
+        sigma: standard deviation of the noise.
         bound: 'hoeffding' or 'bernstein'.
     """
     check_sigma(sigma, 'soft_radii')
@@ -204,22 +205,23 @@ def certified_counts(
     num_classes: Positive,
     ignore_index: IgnoreIndex = 255,
 ) -> tuple[Counts, np.ndarray]:
-    """Returns the counts of one image's certified pixels, and its abstained ones by label.
+    """Returns the counts of one image's certified pixels, and the number of its abstained pixels by label.
 
-    An abstained pixel is predicted as no class: it is wrong in the accuracy, and in the union of its own class alone.
+    An abstained pixel is predicted as no class. It counts as wrong in the accuracy, and is only in the union of its
+    own class.
 
     Args:
-        classes: (H, W) predicted.
+        classes: (H, W) the predicted class of each pixel.
         certified: (H, W) bool.
         labels: (H, W).
         num_classes: K.
-        ignore_index: label of pixels in no count.
+        ignore_index: label of pixels that every count leaves out.
 
     Returns:
-        Counts of one image, and (1, K) int64.
+        The counts of one image, and the abstained pixels by label, (1, K) int64.
 
     Raises:
-        UserError: a class or label outside its range.
+        UserError: a class or label is outside its range.
     """
     if classes.min() < 0 or classes.max() >= num_classes:
         raise UserError(f'classes must lie in [0, {num_classes}), found values from {classes.min()} to {classes.max()}')
@@ -234,11 +236,11 @@ def certified_counts(
 def worst_iou(counts: Counts, abstained: Areas) -> np.ndarray:
     """Returns each class' IoU if every abstained pixel of another label were predicted as that class, (K,).
 
-    The IoU under any attack within the radius is at least as high. NaN where a class is neither labelled nor
-    predictable.
+    The IoU under any attack within the radius is at least as high. The value is NaN if a class has no labelled pixel
+    and no pixel that is or could be predicted as it.
 
     Args:
-        counts: of certified pixels.
+        counts: the counts of certified pixels.
         abstained: (N, K) abstained pixels by label.
     """
     if abstained.shape != counts.label.shape:

@@ -1,4 +1,4 @@
-"""What each attack of an ensemble contributes: every subset's worst case, from stored counts (table 9 of SEA)."""
+"""The contribution of each attack of an ensemble: every subset's worst case, from stored counts (table 9 of SEA)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
         members: name -> counts of the same images, at most eight.
 
     Raises:
-        UserError: no members, or more.
+        UserError: there are no members, or more than eight.
     """
     check_same_images(members)
     if len(members) > SUBSET_LIMIT:
@@ -38,9 +38,10 @@ def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
 
 @checked
 def wins(members: Mapping[str, Counts]) -> dict[str, dict[str, int]]:
-    """Returns for each member on how many images it is the ``worst``, and on how many ``alone``: no other is as low.
+    """Returns for each member on how many images it is the ``worst``, and on how many it is the worst ``alone``.
 
-    Images without a valid pixel are left out. Of equally low members all are the worst.
+    The worst member of an image has the lowest accuracy. If several members are equally low, all of them are the worst
+    and none is alone. Images without a valid pixel are left out.
     """
     check_same_images(members)
     correct = np.stack([counts.correct for counts in members.values()])

@@ -1,8 +1,8 @@
 """Per-image, per-class pixel counts, the metrics that follow from them, and the worst case over attacks.
 
-Everything an evaluation reports is a function of three areas per image and class: the intersection of
-prediction and label, the predicted area and the labelled area, all inside the valid pixels. They are small,
-add up over images and processes, and let the worst case be chosen after the fact.
+Every metric of an evaluation is a function of three areas per image and class: the intersection of prediction and
+label, the predicted area and the labelled area. All three count valid pixels only. The areas take little memory and add
+up over images and processes. The worst case can be chosen from them after the attacks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmadv.shapes import INTEGERS, Shaped
 
 
 def not_negative(values: np.ndarray) -> tuple[str, str] | None:
-    """Returns what values must be and what the lowest is, None where they fit."""
+    """Returns the range that values must lie in and the lowest value found, or None if all values fit."""
     lowest = values.min() if values.size else 0
     return None if lowest >= 0 else ('at least 0', str(lowest))
 
@@ -41,7 +41,7 @@ class Counts:
         label: (N, K) int64, pixels labelled as class k.
 
     Raises:
-        UserError: arrays of different shapes, negative counts, or an intersection larger than what intersects.
+        UserError: shapes differ, counts are negative, or an intersection is larger than the prediction or the label.
     """
 
     intersection: Areas
@@ -73,7 +73,7 @@ class Counts:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """Returns the accuracy of each image over its valid pixels, (N,) float64, nan where nothing is valid."""
+        """Returns the accuracy of each image over its valid pixels, (N,) float64, nan if no pixel is valid."""
         return _ratio(self.correct, self.valid)
 
     @checked
@@ -84,7 +84,7 @@ class Counts:
             images: indexes, a mask, or a slice.
 
         Raises:
-            UserError: it chooses no rows of N images.
+            UserError: ``images`` does not select rows of the N images.
         """
         try:
             rows = np.arange(len(self))[images]
@@ -104,7 +104,7 @@ class Counts:
         """Returns the counts of all images of ``parts``, in order.
 
         Raises:
-            UserError: no parts, or parts with other classes.
+            UserError: there are no parts, or their numbers of classes differ.
         """
         classes = {part.num_classes for part in parts}
         if len(classes) != 1:
@@ -128,11 +128,11 @@ def count(
 
     Args:
         predictions: (N, H, W) integers in [0, num_classes), tensor or array.
-        labels: (N, H, W) integers in [0, num_classes), or ``ignore_index`` where the pixel is in no count.
+        labels: (N, H, W) integers in [0, num_classes), or ``ignore_index`` for pixels that every count leaves out.
         num_classes: K.
         ignore_index: the label of pixels that do not count.
-        void: labels of pixels that are no class though their predictions count: the IoU of what is predicted there
-            falls, as in MMSegmentation's IoUMetric.
+        void: labels that are no class, of pixels whose predictions still count. A class predicted there gets a lower
+            IoU, as in MMSegmentation's IoUMetric.
 
     Raises:
         UserError: shapes differ, or a value lies outside its range.
@@ -163,13 +163,13 @@ def metrics(counts: Counts) -> dict[str, Any]:
     """Returns the metrics of a dataset, as fractions.
 
     ``aAcc``, ``mAcc``, ``mIoU`` and the per-class ``IoU`` and ``Acc`` come from the sums over all images and agree
-    with MMSegmentation's IoUMetric: the accuracy of a class is nan where no pixel bears its label, its IoU is nan
-    where it is neither labelled nor predicted, and nan classes are left out of the means. ``aAcc_image_mean``
-    is the mean over images of each image's accuracy, the ACC of SEA. Images without a valid pixel are in no number.
+    with MMSegmentation's IoUMetric. The accuracy of a class is nan if no pixel has its label. Its IoU is nan if no
+    pixel is labelled or predicted as the class. The means leave nan classes out. ``aAcc_image_mean`` is the mean over
+    images of each image's accuracy, the ACC of SEA. All metrics leave out images without a valid pixel.
 
     Returns:
-        ``aAcc``, ``aAcc_image_mean``, ``mAcc``, ``mIoU``: floats, nan where undefined; ``IoU``, ``Acc``: (K,) float64;
-        ``images``, ``pixels``: how many images and pixels counted.
+        ``aAcc``, ``aAcc_image_mean``, ``mAcc``, ``mIoU``: floats, nan if undefined; ``IoU``, ``Acc``: (K,) float64;
+        ``images``, ``pixels``: the numbers of images and pixels that count.
     """
     sums = counts.total()
     intersection, labelled = sums.intersection[0], sums.label[0]
@@ -191,7 +191,8 @@ def metrics(counts: Counts) -> dict[str, Any]:
 def worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
     """Returns the counts of each image's worst member, and which member that is.
 
-    The worst member of an image is the one with the lowest accuracy; of equal ones the first (SEA, section 4).
+    The worst member of an image has the lowest accuracy. If several members are equally low, the first of them is
+    chosen (SEA, section 4).
 
     Args:
         members: name -> counts of the same images, at least one.
@@ -214,7 +215,7 @@ def chosen_counts(members: Mapping[str, Counts], choice: Choice) -> Counts:
         choice: (N,) indexes into ``members``.
 
     Raises:
-        UserError: the members are of different images, or a choice is none of them.
+        UserError: the members are of different images, or a choice is not an index of a member.
     """
     images = check_same_images(members)
     if len(choice) != images or not ((choice >= 0) & (choice < len(members))).all():
@@ -223,7 +224,7 @@ def chosen_counts(members: Mapping[str, Counts], choice: Choice) -> Counts:
 
 
 def take_counts(members: Mapping[str, Counts], choice: np.ndarray) -> Counts:
-    """Returns what ``chosen_counts`` does, of members and a choice that fit."""
+    """Returns the counts of each image's chosen member, as ``chosen_counts`` does, without its checks."""
     parts, images = list(members.values()), np.arange(len(choice))
     return Counts(
         np.stack([part.intersection for part in parts])[choice, images],
@@ -233,7 +234,7 @@ def take_counts(members: Mapping[str, Counts], choice: np.ndarray) -> Counts:
 
 
 def check_same_images(members: Mapping[str, Counts]) -> int:
-    """Returns how many images the members were counted on.
+    """Returns the number of images that the members were counted on.
 
     Raises:
         UserError: there are no members, or they were counted on different images.
@@ -248,14 +249,14 @@ def check_same_images(members: Mapping[str, Counts]) -> int:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Returns part / whole in float64, nan where whole is zero."""
+    """Returns part / whole in float64, nan if whole is zero."""
     result = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=result, where=np.asarray(whole) > 0)
     return result
 
 
 def _mean(values: np.ndarray) -> float:
-    """Returns the mean of what is not nan, nan if that is nothing."""
+    """Returns the mean of the values that are not nan, or nan if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float('nan')
 

@@ -1,8 +1,8 @@
-"""Targets g(x, t) of the PAG loss: where the gradient of class t should point at image x.
+"""Targets g(x, t) of the PAG loss: the direction that the gradient of class t should have at image x.
 
-Three of them point from the image to a representative of the class, g(x, t) = r_t - x (section 4.2 of the PAG paper);
-the fourth is the gradient of a robust teacher (section 4.1). Images are (N, *S) of any shape S; stored
-examples may be uint8, which stand for images in [0, 1] times 255.
+Three of them point from the image to a representative of the class, g(x, t) = r_t - x (section 4.2 of the PAG paper).
+The fourth is the gradient of a robust teacher (section 4.1). Images are (N, *S) of any shape S. Stored examples may be
+uint8; they are then images in [0, 1], times 255.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mmadv.fields import (
 from mmadv.robustness.aligned_gradients import Classes, Over, Samples, check_classes, class_scores, input_gradients
 from mmadv.shapes import ANY_FLOATS, Shaped
 
-# Stored examples may be bytes.
+# Stored examples may be uint8.
 PIXELS = ('uint8', *ANY_FLOATS)
 ImageLabels = Annotated[Tensor, Shaped(('N', 'N H W'), ('int64',))]
 
@@ -40,11 +40,11 @@ class ClassBank:
     """A limited set of examples of every class.
 
     Attributes:
-        examples: (K, M, *S), uint8 or float, of images (C, H, W) in [0, 1]; rows beyond a class' count mean nothing.
-        counts: (K,) int64, how many examples each class has.
+        examples: (K, M, *S), uint8 or float. Images (C, H, W) are in [0, 1]. Rows beyond a class' count are not used.
+        counts: (K,) int64, the number of examples of each class.
 
     Raises:
-        UserError: sizes that do not fit, a count that is negative or more than M, or images outside [0, 1].
+        UserError: sizes do not fit, a count is negative or more than M, or images are outside [0, 1].
     """
 
     examples: Annotated[Tensor, Shaped('K M D *S', PIXELS)]
@@ -70,7 +70,7 @@ class ClassBank:
         """Returns the bank on a device.
 
         Raises:
-            UserError: no such device.
+            UserError: torch has no such device.
         """
         try:
             examples, counts = self.examples.to(device), self.counts.to(device)
@@ -96,10 +96,10 @@ def draw_bank(
         labels: (N,) int64.
         num_classes: K.
         per_class: M.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
-        UserError: a class with fewer images than asked for, or none, or a label that is none of the classes.
+        UserError: a class has fewer than ``per_class`` images, or a label is outside [0, K).
     """
     check_classes(labels, num_classes, 'draw_bank.labels')
     if images.ndim == 4 and images.is_floating_point():
@@ -118,12 +118,12 @@ def draw_bank(
 
 
 class GradientTarget(nn.Module, ABC):
-    """Base of the targets: a callable (images, classes, labels) -> directions."""
+    """Base class of the targets: a callable (images, classes, labels) -> directions."""
 
     @property
     @abstractmethod
     def num_classes(self) -> int:
-        """Returns K, the number of classes it knows."""
+        """Returns K, the number of classes that the target knows."""
 
     @abstractmethod
     def forward(self, images: Tensor, classes: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -132,7 +132,7 @@ class GradientTarget(nn.Module, ABC):
         Args:
             images: (N, *S).
             classes: (N, T) int64, the targets of each image.
-            labels: the images' labels, which only a teacher needs.
+            labels: the images' labels; only a teacher needs them.
         """
 
 
@@ -163,11 +163,11 @@ class FixedRepresentative(GradientTarget):
 
 @checked_exactly
 class OneImage(FixedRepresentative):
-    """One arbitrary training image stands for its class: the first of the bank.
+    """One arbitrary training image represents its class: the class' first example in the bank.
 
     Args:
         bank: at least one example of each class.
-        without: classes that will not be asked for, which the bank need not hold.
+        without: classes that the caller never asks for; the bank may have no example of them.
     """
 
     def __init__(self, bank: ClassBank, *, without: Sequence[NotNegative] = ()) -> None:
@@ -177,17 +177,17 @@ class OneImage(FixedRepresentative):
 
 @checked_exactly
 class ClassMean(FixedRepresentative):
-    """The mean of the bank's images stands for the class.
+    """The mean of the class' examples in the bank represents the class.
 
     Args:
         bank: at least one example of each class.
-        scale: the mean is multiplied by it, to bring it to the norm of an image.
+        scale: factor on the mean, for example to give it the norm of an image.
         without: as in ``OneImage``.
     """
 
     def __init__(self, bank: ClassBank, *, scale: PositiveNumber = 1.0, without: Sequence[NotNegative] = ()) -> None:
         _check_held(bank, without)
-        # The mean of a class without an example is never asked for; that of no image would be NaN.
+        # The caller never asks for a class without examples. Its mean takes one row, as the mean of none is NaN.
         means = [
             _as_pixels(examples[: max(count, 1)]).mean(0)
             for examples, count in zip(bank.examples, bank.counts.tolist(), strict=True)
@@ -197,10 +197,10 @@ class ClassMean(FixedRepresentative):
 
 @checked_exactly
 class NearestNeighbour(GradientTarget):
-    """The nearest of the class' examples stands for it, in L2 and other than the image itself (equation 3).
+    """The nearest of the class' examples represents the class, in L2 and other than the image itself (equation 3).
 
-    An image equal to an example is not its own neighbour. Where the bank holds nothing else of the class,
-    the direction is zero.
+    An example that equals the image is not its neighbour. If the bank has no other example of the class, the direction
+    is zero.
 
     Args:
         bank: at least one example of each class.
@@ -226,7 +226,7 @@ class NearestNeighbour(GradientTarget):
         check_classes(classes, self.num_classes, 'NearestNeighbour.classes')
         images = images.detach()
         directions = images.new_zeros((*classes.shape, *images.shape[1:]))
-        # Class by class: the examples of all classes at once would not fit for large images.
+        # The loop takes one class at a time, as the examples of all classes may not fit in memory for large images.
         for k in classes.unique().tolist():
             examples = _as_pixels(self.examples[k, : int(self.counts[k])]).to(images.dtype)
             rows, columns = (classes == k).nonzero(as_tuple=True)
@@ -242,10 +242,10 @@ class Distillation(GradientTarget):
     """g(x, t) is the input gradient of a robust teacher's score (robust input-gradient distillation).
 
     Args:
-        teacher: images -> logits, as the student's; frozen, and put into eval mode, if it is a module.
-        num_classes: K, which the teacher must have too.
+        teacher: images -> logits, in the student's format. A module is frozen and put into eval mode.
+        num_classes: K, the number of classes of both student and teacher.
         over: the pixels of the score, as in ``class_scores``.
-        ignore_index: label of pixels in no score.
+        ignore_index: label of pixels that every score leaves out.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The lowest mIoU over a dataset that choosing one member of an ensemble for each image can give.
+"""The lowest mIoU over a dataset if one member of an ensemble is chosen for each image.
 
-The mIoU is a ratio of sums over images, so the choices of the images depend on each other, and all
-members ** images of them cannot be tried. A local search from several starts gives values from above; ``miou_bound``
-gives one from below.
+The mIoU is a mean of ratios of sums over images, so the best member of an image depends on the choices for the others.
+There are members ** images choices, too many to try all. A local search from several starts gives upper bounds of the
+minimum; ``miou_bound`` gives a lower bound.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from mmadv.robustness.counts import Counts, metrics, take_counts, worst_case
 from mmadv.robustness.miou_bound import miou_bound
 
 RANDOM_STARTS = 4
-# What a swap must gain; less may be rounding.
+# A swap must lower the mIoU by more than this; a smaller gain may be rounding.
 GAIN = 1e-12
 
 
 @dataclass(frozen=True)
 class LowestMIoU:
-    """What the search for the lowest mIoU over a dataset found.
+    """The result of the search for the lowest mIoU over a dataset.
 
     Attributes:
-        counts: of the chosen predictions.
-        choice: (N,) int64, index of the member of each image.
+        counts: the counts of the chosen predictions.
+        choice: (N,) int64, index of the chosen member of each image.
         value: the mIoU of ``counts``, the lowest over the starts.
         lower_bound: no choice of members has a lower mIoU.
-        starts: name -> mIoU at the end of the search from there: 'worst_case', the members, 'random 1' and on, and
-            'bound', the choice at which the lower bound was found.
+        starts: name of a start -> mIoU at the end of the search from it. The starts are 'worst_case', the members,
+            'random 1' and on, and 'bound', the choice at which the lower bound was found.
     """
 
     counts: Counts
@@ -60,9 +60,10 @@ class LowestMIoU:
 def greedy_worst_case(members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
     """Returns a choice of one member per image that makes the mIoU over the dataset low, and its counts.
 
-    It starts from :func:`worst_case`. Image by image, in order, the member that gives the lowest mIoU replaces the
-    chosen one if that lowers it; passes are repeated until one changes nothing. This is the dataset-level
-    worst case of SEA's later version, an upper bound of the true minimum and never above the mIoU of the start.
+    The search starts from :func:`worst_case`. It takes one image after the other, in order. For each image it chooses
+    the member that gives the lowest mIoU, if this lowers the mIoU. It repeats passes until a pass changes nothing.
+    The result is the dataset-level worst case of SEA's later version. Its mIoU is an upper bound of the true minimum
+    and never above the mIoU of the start.
 
     Args:
         members: name -> counts of the same images, at least one.
@@ -78,13 +79,13 @@ def lowest_miou(
 ) -> LowestMIoU:
     """Returns the lowest mIoU that swapping members image by image reaches from several starts, and a lower bound.
 
-    Every start ends where no swap of a single image lowers the mIoU. The start 'worst_case' ends where
-    :func:`greedy_worst_case` does.
+    The search from each start ends when no swap of a single image lowers the mIoU. The search from 'worst_case' ends
+    with the same choice as :func:`greedy_worst_case`.
 
     Args:
         members: name -> counts of the same images, at least one.
         random_starts: number of starts that draw a member for each image.
-        seed: of those.
+        seed: seed of these draws.
     """
     _, worst = worst_case(members)
     starts = {'worst_case': worst}
@@ -104,7 +105,7 @@ def lowest_miou(
 
 
 class Swaps:
-    """The counts of all members, in the form in which swaps of single images are quick to score.
+    """The counts of all members, in a form that makes it fast to score swaps of single images.
 
     Args:
         members: name -> counts of the same images.
@@ -112,7 +113,7 @@ class Swaps:
     Attributes:
         intersection: (N, M, K) int64.
         union: (N, M, K) int64.
-        labelled: (K,) bool, the classes that some pixel of the dataset is labelled as.
+        labelled: (K,) bool, True if some pixel of the dataset has the class as its label.
     """
 
     def __init__(self, members: Mapping[str, Counts]) -> None:
@@ -120,7 +121,7 @@ class Swaps:
         self.intersection = np.stack([part.intersection for part in parts], axis=1)
         self.union = np.stack([part.label + part.prediction - part.intersection for part in parts], axis=1)
         self.labelled: np.ndarray = np.asarray(parts[0].label.any(axis=0))
-        # Only the classes in which the members differ can be swapped, a few of each image's.
+        # A swap changes only the classes in which the members differ, a few of each image's classes.
         differ = (self.union != self.union[:, :1]).any(axis=1) | (self.intersection != self.intersection[:, :1]).any(1)
         self.images = np.flatnonzero(differ.any(axis=1))
         self.classes = [np.flatnonzero(differ[n]) for n in self.images]
@@ -128,21 +129,23 @@ class Swaps:
         self.parts = [(self.intersection[n][:, classes], self.union[n][:, classes]) for n, classes in pairs]
 
     def totals(self, choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns intersections and unions of the dataset, (K,) each."""
+        """Returns the dataset's intersections and unions under a choice of members, (K,) each."""
         images = np.arange(len(choice))
         return self.intersection[images, choice].sum(axis=0), self.union[images, choice].sum(axis=0)
 
     def miou(self, choice: np.ndarray) -> float:
-        """Returns the mIoU of a choice of members, (N,), nan without a valid pixel."""
+        """Returns the mIoU of a choice of members, (N,), or nan if no pixel is valid."""
         intersection, union = self.totals(choice)
         known = union > 0
         return float((intersection[known] / union[known]).mean()) if known.any() else float('nan')
 
     def descend(self, choices: np.ndarray) -> np.ndarray:
-        """Returns where the search ends from each start, (S, N): no swap of one image lowers the mIoU there.
+        """Returns the choice at which the search from each start ends, (S, N).
+
+        No swap of a single image lowers the mIoU of such a choice.
 
         Args:
-            choices: (S, N) starts. All are searched side by side, each as if it were alone.
+            choices: (S, N) starts. The searches run side by side and do not influence each other.
         """
         choices, active = choices.copy(), np.arange(len(choices))
         while len(active):

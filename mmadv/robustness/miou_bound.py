@@ -1,13 +1,14 @@
-"""A lower bound of the mIoU over a dataset over all choices of one ensemble member per image.
+"""A lower bound of a dataset's mIoU over all choices of one ensemble member per image.
 
-For a class let I and U be its intersection and union over the dataset: sums over images of what the chosen member has
-there. Whatever is linear in them is minimised exactly, image by image. Two linear functions give the bound:
+Let I and U be the intersection and union of a class over the dataset. Each is a sum over the images of the chosen
+member's pixels. A linear function of I and U is minimised exactly, image by image. Two linear functions give the bound:
 
-1. For each class alone, the lowest ratio l of any choice is where the minimum of I - l U is zero.
-2. Let b be the largest U of any choice. Since I - l U >= 0, I / U = l + (I - l U) / U >= l + (I - l U) / b. The
-   sum over the classes of the right side is linear, so that its minimum over all choices is exact, and it bounds
-   the sum of the ratios. It is never below the sum of the l, which the choices would reach if they could be made for
-   each class alone.
+1. For each class alone, let l be the lowest ratio I / U of any choice. It is the l for which the minimum of I - l U
+   over all choices is zero.
+2. Let b be the largest U of any choice. Since I - l U >= 0, I / U = l + (I - l U) / U >= l + (I - l U) / b. The sum of
+   the right side over the classes is linear, so its minimum over all choices is exact. This minimum is a lower bound of
+   the sum of the ratios. It is never below the sum of the l, which is reached if the choice can be made for each class
+   alone.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from __future__ import annotations
 import numpy as np
 
 RATIO_STEPS = 50
-# Sums of this many float64 numbers are exact to far less.
+# The rounding error of the float64 sums here is far smaller.
 ROUNDING = 1e-11
 
 
 def miou_bound(intersection: np.ndarray, union: np.ndarray, labelled: np.ndarray) -> tuple[float, np.ndarray]:
-    """Returns a lower bound of the mIoU over all choices, nan without a label, and a choice (N,) that is low.
+    """Returns a lower bound of the mIoU over all choices, nan without a label, and a choice (N,) with a low mIoU.
 
-    Classes without a label have IoU 0 where they are predicted, and do not count where they are not; as many as any
-    member predicts are taken to count.
+    A class without a label has IoU 0 if the choice predicts it, and does not count otherwise. The bound counts all such
+    classes that any member predicts.
 
     Args:
-        intersection: (N, M, K) of every image and member.
-        union: (N, M, K).
+        intersection: (N, M, K) the intersections of every image and member.
+        union: (N, M, K) the unions of every image and member.
         labelled: (K,) bool, the classes that occur in the labels.
     """
     if not labelled.any():
@@ -44,8 +45,8 @@ def miou_bound(intersection: np.ndarray, union: np.ndarray, labelled: np.ndarray
 def _lowest_ratios(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Returns the lowest sum(part) / sum(whole) over all choices for each class alone, (K,) (Dinkelbach, 1967).
 
-    What is returned is a bound also before the iteration has converged: with F <= 0 the minimum of
-    sum(part) - ratio sum(whole), every choice has sum(part) / sum(whole) >= ratio + F / sum(whole).
+    The returned value is a lower bound even before the iteration has converged. Let F <= 0 be the minimum of
+    sum(part) - ratio sum(whole). Then every choice has sum(part) / sum(whole) >= ratio + F / sum(whole).
 
     Args:
         part: (N, M, K).

@@ -1,7 +1,8 @@
-"""How accuracy depends on the size of what is labelled.
+"""Accuracy by object size.
 
-An object is a connected region of one class in the label, pixels being neighbours across edges and corners; labels
-without instances have no other. Its size is its share of the image's area, void pixels included in the latter.
+An object is a connected region of one class in the label. Pixels that share an edge or a corner are neighbours. The
+label map has no instances, so touching objects of one class count as one. An object's size is its share of the image's
+area, which includes void pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-# Shares of the image's area; an object on an edge belongs to the larger sizes.
+# Bounds between the sizes, as shares of the image's area. An object exactly on a bound has the larger size.
 EDGES = (0.001, 0.01, 0.1)
 NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -22,7 +23,7 @@ HitRow = list[float]
 
 
 def label_regions(label: np.ndarray, ignore_index: int = 255) -> tuple[np.ndarray, int]:
-    """Returns each pixel's object, (H, W) from 1 on and 0 where the label is void, and the number of objects.
+    """Returns each pixel's object, (H, W), and the number of objects; objects count from 1, void pixels are 0.
 
     Args:
         label: (H, W) integers, classes or ``ignore_index``.
@@ -46,7 +47,7 @@ def label_regions(label: np.ndarray, ignore_index: int = 255) -> tuple[np.ndarra
 def hits_by_size(
     label: Any, predictions: Sequence[Any], ignore_index: int = 255
 ) -> tuple[list[SizeRow], list[list[HitRow]]]:
-    """Returns the objects of one image by size, and what each prediction makes of them.
+    """Returns the objects of one image by size, and the correct pixels of each prediction in them.
 
     Args:
         label: (H, W) integers, tensor or array.
@@ -54,8 +55,9 @@ def hits_by_size(
         ignore_index: label of void pixels.
 
     Returns:
-        A row of [size, objects, pixels] for each size that occurs, an index into the sizes from small to large; and for
-        each prediction rows of [correct pixels, sum over objects of the share of their pixels that is correct].
+        A row of [size, objects, pixels] for each size that occurs; ``size`` is an index into the sizes from small to
+        large. For each prediction, a row per size of [correct pixels, sum over objects of their share of correct
+        pixels].
     """
     labelled = _array(label)
     regions, number = label_regions(labelled, ignore_index)

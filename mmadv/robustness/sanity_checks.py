@@ -1,7 +1,7 @@
 """Signs that an attack says little about a model: masked gradients, too few iterations, a random forward pass.
 
-``measure`` attacks a few images in several ways, ``judge`` turns the numbers of all images into findings. The signs are
-those of Athalye et al. (2018) and Carlini et al. (2019), for the accuracy of pixels.
+``measure`` attacks a few images in several ways. ``judge`` turns the numbers of all images into findings. The signs are
+those of Athalye et al. (2018) and Carlini et al. (2019), applied to pixel accuracy.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from mmadv.errors import UserError
 from mmadv.fields import IgnoreIndex, Positive, checked
 from mmadv.shapes import Seeds
 
-# Accuracy by which one attack has to beat another one to count as stronger.
+# An attack counts as stronger than another if its accuracy is lower by more than this.
 MARGIN = 0.01
-# Radius (Linf) at which every model should lose its accuracy, and what may be left of it.
+# Radius (Linf) at which every model should lose its accuracy, the number of passes, and the accuracy that may remain.
 LARGE_RADIUS = 0.5
 LARGE_PASSES = 50
 LEFT_AT_LARGE_RADIUS = 0.05
-# Share of an image's values at which a gradient may be exactly zero.
+# The gradient may be exactly zero at up to this share of an image's values.
 ZERO_SHARE = 0.5
-# Difference of two forward passes, relative to the largest logit, that rounding explains.
+# Rounding explains a difference of two forward passes up to this, relative to the largest logit.
 ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One sign that was looked for.
+    """The result of one sanity check.
 
     Attributes:
-        name: of the sign.
-        passed: whether all is well.
-        evidence: the numbers.
-        advice: what to do, where it is not.
+        name: name of the check.
+        passed: whether the check passed.
+        evidence: the numbers behind the result.
+        advice: what to do if the check failed.
     """
 
     name: str
@@ -67,16 +67,16 @@ def measure(
 ) -> dict[str, list[float]]:
     """Returns the numbers that ``judge`` takes, each a list with one number per image.
 
-    A model without any gradient is attacked with ``attack``, noise and Square alone.
+    If the model has no gradient, only ``attack``, noise and Square attack it.
 
     Args:
         model: images -> logits at label size.
         images: (N, C, h, w) in [0, 1], each with at least one valid pixel.
         labels: (N, H, W) int64.
-        attack: the one to be trusted; untargeted.
+        attack: the untargeted attack to check.
         seeds: one per image.
         ignore_index: label of the pixels that do not count.
-        queries: of the black-box attack.
+        queries: number of queries of the black-box attack.
     """
     threat = attack.threat
 
@@ -96,7 +96,7 @@ def measure(
         numbers['pgd'] = accuracy(PGD(threat=threat, steps=20, keep='lowest_accuracy'))
     try:
         longer = None if attack.steps is None else attack.with_steps(2 * attack.steps)
-    except UserError:  # an attack of one step by definition
+    except UserError:  # the attack has one step by definition
         longer = None
     numbers['longer'] = accuracy(longer) if longer is not None else numbers.get('pgd', numbers['attack'])
     if isinstance(threat, Linf):

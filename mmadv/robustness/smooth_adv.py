@@ -1,4 +1,4 @@
-"""SmoothAdv: adversarial examples of the smoothed model, with the noise that it is trained with."""
+"""SmoothAdv: adversarial examples of the smoothed model, with the noise of its training."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from mmadv.robustness.smoothing import SmoothedModel
 class SmoothAdv(Wrapper):
     """Attacks the soft-smoothed model, then adds Gaussian noise and clips to [0, 1] (Salman et al., 2019).
 
-    For training: the data preprocessor replaces images by what this returns, so that the network learns from noisy
-    adversarial examples of its own smoothing. The gradient is the plug-in estimator with the same ``samples`` draws in
-    every step, each image's own; the noise that is added is another draw. Each step takes ``samples`` passes.
+    This attack is for training. The data preprocessor replaces images by its output, so the network learns from noisy
+    adversarial examples of its own smoothed model. The gradient is the plug-in estimator. Each image has its own
+    ``samples`` draws, the same in every step. The added noise is another draw. Each step takes ``samples`` passes.
 
     Args:
-        attack: PGD or one of its kinds, or its config, usually in L2, that does not keep the lowest accuracy.
+        attack: PGD or a subclass of it, or its config, usually in L2. It must keep the last iterate, not the lowest
+            accuracy.
         sigma: standard deviation of the noise, for images in [0, 1].
-        samples: noise draws of a gradient.
+        samples: number of noise draws of a gradient.
     """
 
     attack: PGD
@@ -49,7 +50,7 @@ class SmoothAdv(Wrapper):
 
     @property
     def threat(self) -> Threat:
-        """The whole range of images: the noise has no radius."""
+        """Returns the whole range of images, as the noise has no radius."""
         return Linf(radius=1.0)
 
     @property

@@ -1,8 +1,8 @@
 """Randomized smoothing: a model averaged over Gaussian noise, for attacks, and its certificates.
 
-Of a model f and noise of standard deviation σ, soft smoothing is G(x) = E softmax f(x + σε), hard smoothing the
-distribution of the class that f predicts for x + σε. Images are in [0, 1]; noisy ones are not clipped, or no
-certificate would hold.
+Let f be a model and σ the standard deviation of the noise. Soft smoothing is G(x) = E softmax f(x + σε). Hard smoothing
+is the distribution of the class that f predicts for x + σε. Images are in [0, 1]. Noisy images are not clipped, as no
+certificate would hold otherwise.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class SmoothedModel(nn.Module):
     """A Monte Carlo estimate of a smoothed model, (N, C, h, w) -> (N, K, ...): any attack runs on it.
 
     Args:
-        model: images -> logits (N, K) or (N, K, H, W); a submodule if it is a module.
+        model: images -> logits (N, K) or (N, K, H, W). A module becomes a submodule.
         sigma: standard deviation of the noise, for images in [0, 1].
-        samples: noise draws of one pass.
-        output: 'soft' gives the logarithm of the mean probabilities, whose cross-entropy has the biased plug-in
-            estimator as its gradient (Kaur et al., 2019, equation 5); 'mean_logits' the mean of the logits, whose
-            gradient is unbiased (the TCM loss, equation 6); 'hard' the logarithm of the share of draws that predict
-            each class, which has no gradient: attack 'soft' in its place.
-        noise: 'fresh' draws anew in every pass: what an attack follows is then the expectation; 'fixed' takes the same
+        samples: number of noise draws of one pass.
+        output: 'soft' returns the logarithm of the mean probabilities; the gradient of its cross-entropy is the biased
+            plug-in estimator (Kaur et al., 2019, equation 5). 'mean_logits' returns the mean of the logits; its
+            gradient is unbiased (the TCM loss, equation 6). 'hard' returns the logarithm of the share of draws that
+            predict each class; it has no gradient, so attack 'soft' instead.
+        noise: 'fresh' draws new noise in every pass, so an attack follows the expectation. 'fixed' takes the same
             draws in every pass. All images of a batch get the same noise, so that they do not influence each other.
-            The noise of a pass depends on ``seed`` and, if fresh, on the passes since ``reset``.
-        seed: of the noise.
-        draws_per_pass: how many draws go through the model at once: more is faster and takes more memory.
-        image_seeds: one per image of the only batch that is given; each image then gets noise of its own.
+            The noise of a pass depends on ``seed`` and, if fresh, on the number of passes since ``reset``.
+        seed: seed of the noise.
+        draws_per_pass: number of draws that go through the model at once. More draws are faster and take more memory.
+        image_seeds: one seed per image. Each image then gets its own noise, and every batch must have these images.
 
     Raises:
-        UserError: σ or a number of samples that is not positive, or an unknown output or noise.
+        UserError: σ or a number of samples is not positive, or an output or noise is unknown.
     """
 
     def __init__(
@@ -90,21 +90,21 @@ class SmoothedModel(nn.Module):
         self._outputs_are_new = True
 
     def reset(self) -> None:
-        """Starts the sequence of fresh noise again."""
+        """Restarts the sequence of fresh noise."""
         self.passes = 0
 
     @checked
     def forward(self, images: Annotated[Tensor, Shaped('N C h w', ANY_FLOATS)]) -> Tensor:
-        """Returns scores whose arg max is the smoothed prediction, of the model's output size.
+        """Returns scores whose arg max is the smoothed prediction, in the model's output size.
 
         Raises:
-            UserError: images that are not in [0, 1].
+            UserError: images are not in [0, 1].
         """
-        # An attack follows a NaN to the logits, where it can name the image.
+        # NaN passes here: an attack finds it in the logits and can name the image.
         check_range(images, takes_nan=True)
         key = 'fixed' if self.noise == 'fixed' else self.passes
         self.passes += 1
-        # Probabilities are added as logarithms: they may underflow, their logarithms do not.
+        # The sum uses logarithms: probabilities may underflow, their logarithms do not.
         add = torch.logaddexp if self.output == 'soft' else torch.add
         total: Tensor | None = None
         for start in range(0, self.samples, self.draws_per_pass):
@@ -123,7 +123,7 @@ class SmoothedModel(nn.Module):
         return mean if self.output == 'mean_logits' else mean.clamp_min(0.5 / self.samples).log()
 
     def _noise(self, images: Tensor, key: object, draw: int) -> Tensor:
-        """Returns the noise of one draw, (1, C, h, w), or (N, C, h, w) where every image has its own."""
+        """Returns the noise of one draw, (1, C, h, w), or (N, C, h, w) if every image has its own."""
         if self.image_seeds is None:
             return normal_noise(images[:1], [derive_seed('smoothing', self.seed, key, draw)])
         if len(self.image_seeds) != len(images):
@@ -146,27 +146,27 @@ class SmoothedModel(nn.Module):
 class Certifier:
     """Certifies the predictions of a smoothed model, pixel by pixel, in L2.
 
-    ``n0`` draws select a class for every pixel. ``n`` others test, for every threshold τ, whether its probability p
-    exceeds τ; where it does, no perturbation of the image of L2 norm up to σ Φ⁻¹(τ) changes the smoothed prediction of
-    the pixel (Cohen et al., 2019; theorem 1 of Kaur et al., 2019, for soft smoothing). Elsewhere it abstains. The
-    chance that any pixel of an image is certified wrongly at a τ is at most ``alpha``: Fischer et al. (2021).
+    ``n0`` draws select a class for every pixel. ``n`` other draws test, for every threshold τ, whether the probability
+    p of this class exceeds τ. If it does, no perturbation of L2 norm up to σ Φ⁻¹(τ) changes the smoothed prediction of
+    the pixel (Cohen et al., 2019; theorem 1 of Kaur et al., 2019, for soft smoothing). If not, the model abstains. The
+    probability that any pixel of an image is certified wrongly at a τ is at most ``alpha`` (Fischer et al., 2021).
 
     Args:
         sigma: standard deviation of the noise, for images in [0, 1].
-        n0: draws that select.
-        n: draws that certify.
+        n0: number of draws that select.
+        n: number of draws that certify.
         alpha: family-wise error rate over all pixels of an image.
-        taus: thresholds in [0.5, 1). With 'bonferroni' the statements for all of them hold at once, with 'holm'
-            those for each by itself.
+        taus: thresholds in [0.5, 1). With 'bonferroni' the error rate holds for all thresholds together, with 'holm'
+            for each threshold separately.
         kind: 'hard' for shares of predictions, 'soft' for mean probabilities.
-        bound: 'clopper-pearson' for hard, 'hoeffding' or 'bernstein' (empirical Bernstein) for soft smoothing; None
-            takes the first that fits.
-        correction: 'bonferroni' or 'holm', which certifies at least as many pixels.
-        batch: draws that go through the model at once; results do not depend on it.
+        bound: 'clopper-pearson' for hard smoothing, 'hoeffding' or 'bernstein' (empirical Bernstein) for soft
+            smoothing. None takes the first that fits.
+        correction: 'bonferroni' or 'holm'. Holm's correction certifies at least as many pixels.
+        batch: number of draws that go through the model at once. Results do not depend on it.
 
     Raises:
-        UserError: a number out of its range, an unknown name, or too few draws to certify anything; the sentence says
-            how many are needed.
+        UserError: a number is out of its range, a name is unknown, or there are too few draws to certify anything. The
+            message says how many draws are needed.
     """
 
     sigma: float
@@ -208,7 +208,7 @@ class Certifier:
 
     @checked
     def check_samples(self, pixels: Positive) -> None:
-        """Raises UserError if ``n`` draws could not certify all of ``pixels`` even if all agreed."""
+        """Raises UserError if ``n`` draws cannot certify all of ``pixels`` even if all draws agree."""
         for tau in self.taus:
             needed = BOUNDS[str(self.bound)].samples_needed(tau, self.alpha / pixels)
             if self.n < needed:
@@ -222,13 +222,13 @@ class Certifier:
         """Returns the certificate of one image.
 
         Args:
-            model: images (N, C, h, w) -> logits (N, K, H, W); in eval mode for the while if it is a module.
+            model: images (N, C, h, w) -> logits (N, K, H, W). A module is in eval mode during the call.
             image: (C, h, w) in [0, 1].
-            seed: of the noise, another one for every image.
+            seed: seed of the noise; give each image a different one.
 
         Raises:
-            NonFiniteNoisyLogits: NaN or infinite logits.
-            UserError: an image that is not in [0, 1], or too few draws for the number of pixels.
+            NonFiniteNoisyLogits: the model returned NaN or infinite logits.
+            UserError: the image is not in [0, 1], or there are too few draws for the number of pixels.
         """
         with torch.no_grad(), frozen(model):
             selection = self._selected(model, image, derive_seed('select', seed))
@@ -252,12 +252,12 @@ class Certifier:
     def _evidence(
         self, model: Callable[[Tensor], Tensor], image: Tensor, selection: Tensor, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns mean and unbiased variance of the selected classes' shares over ``n`` draws, (H, W) float64."""
+        """Returns the mean and unbiased variance of the selected classes' shares over ``n`` draws, (H, W) float64."""
         total = torch.zeros(selection.shape, dtype=torch.float64, device=selection.device)
         squares = total.clone()
         for logits in self._noisy_logits(model, image, self.n, seed):
             if self.kind == 'hard':
-                # max gives what argmax does in a fraction of the time.
+                # max returns the same indices as argmax in a fraction of the time.
                 share = (logits.max(1).indices == selection).double()
             else:
                 share = logits.double().softmax(1).gather(1, selection.expand(len(logits), 1, *selection.shape))[:, 0]
@@ -271,7 +271,7 @@ class Certifier:
         self, model: Callable[[Tensor], Tensor], image: Tensor, draws: int, seed: int
     ) -> Iterator[Tensor]:
         """Yields the logits of ``draws`` noisy copies of an image, batch by batch."""
-        # One generator, asked once for each draw: the noise of a draw does not depend on the batch size.
+        # Each draw is one call of the same generator, so its noise does not depend on the batch size.
         generator = torch.Generator().manual_seed(seed)
         for start in range(0, draws, self.batch):
             count = min(self.batch, draws - start)
@@ -287,11 +287,11 @@ class Certifier:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is certified of one image.
+    """The certificate of one image.
 
     Attributes:
         classes: (H, W) int64, the selected class of every pixel.
-        certified: (T, H, W) bool, whether it is certified at each τ; where not, the smoothed model abstains.
+        certified: (T, H, W) bool, whether the class is certified at each τ. If not, the smoothed model abstains.
     """
 
     classes: np.ndarray
@@ -299,7 +299,7 @@ class Certificate:
 
 
 def _shares(logits: Tensor, kind: str) -> Tensor:
-    """Returns the shares of each draw, (S, K, H, W): the probabilities, or one for the predicted class."""
+    """Returns the shares of each draw, (S, K, H, W): the probabilities, or 1 for the predicted class, else 0."""
     if kind == 'soft':
         return logits.double().softmax(1)
     return torch.zeros_like(logits).scatter_(1, logits.max(1, keepdim=True).indices, 1.0)
