@@ -38,16 +38,17 @@ from mmadv.robustness import Counts, LowestMIoU, bootstrap, metrics, wins
 class AttackMetric(BaseMetric):
     """Metrics of the clean and the attacked predictions that ``AttackTestLoop`` attaches to the data samples.
 
-    Per image only small counts are kept, as JSON text, so that processes collect quickly and memory stays flat. Images
-    are told apart by their index in the dataset: what several processes have counts once. After ``evaluate``,
-    ``evaluation`` holds all numbers, per class too, as fractions (None where undefined), ``per_image`` the accuracies
-    and ``records`` the counts of each image; they are there on the main process only.
+    The metric keeps only small counts per image, as JSON text. Processes therefore collect quickly, and memory use is
+    small. The index in the dataset identifies an image. If several processes have the same image, it counts once.
+
+    After ``evaluate``, ``evaluation`` holds all numbers, also per class, as fractions (None if undefined).
+    ``per_image`` holds the accuracies and ``records`` the counts of each image. Only the main process has them.
 
     Args:
         collect_device: 'cpu' (through files) or 'gpu' (through the process group).
-        prefix: of the metrics' names.
+        prefix: prefix of the metrics' names.
         collect_dir: shared folder for ``collect_device='cpu'``.
-        ignore_index: label of the pixels that are in no number, as of IoUMetric.
+        ignore_index: label of the pixels that all metrics leave out, as in IoUMetric.
     """
 
     default_prefix = 'attack'
@@ -66,7 +67,7 @@ class AttackMetric(BaseMetric):
         self.records: Sequence[ImageRecord] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Takes the records of one batch of data samples."""
+        """Stores the records of one batch of data samples."""
         for sample in data_samples:
             if 'attack_record' not in sample:
                 raise UserError(
@@ -76,12 +77,12 @@ class AttackMetric(BaseMetric):
             self.adopt([sample['attack_record']])
 
     def adopt(self, records: Iterable[ImageRecord | FailedRecord]) -> None:
-        """Takes the results of images that were predicted before, and reports those that failed."""
+        """Stores the results of images that were predicted before, and the reports of images that failed."""
         self.results += [record.to_text() for record in records]
 
     def evaluate(self, size: int) -> dict[str, float | None]:
-        """Returns the metrics over the images of all processes, which need not have equally many."""
-        # What mmengine collects from the processes it takes to be of one length.
+        """Returns the metrics over the images of all processes, whose numbers of images may differ."""
+        # mmengine assumes that all processes have the same number of results.
         longest = max(all_gather_object(len(self.results)))
         self.results += [''] * (longest - len(self.results))
         return super().evaluate(longest * get_world_size())
@@ -90,7 +91,7 @@ class AttackMetric(BaseMetric):
         """Returns aAcc, mAcc, mIoU and the image mean of aAcc, clean and at every radius, by name.
 
         Args:
-            results: one record as JSON text per image, of all processes, and empty texts.
+            results: the records of all processes, as one JSON text per image, and empty texts.
         """
         records = Records(text for text in results if text)
         if not records:
@@ -129,7 +130,7 @@ class AttackMetric(BaseMetric):
         images: Sequence[dict[str, AttackedImage]],
         intervals: dict[str, Any],
     ) -> RadiusResult:
-        """Returns the results of one radius, and adds to those of ``images`` and to ``intervals``."""
+        """Returns the results of one radius, and adds them to ``images`` and ``intervals``."""
         names = list(records[0].attacked[radius])
         tables = {name: AreaTable() for name in names}
         passes, reached = np.zeros((len(records), 2), dtype=np.int64), []
@@ -170,7 +171,7 @@ class AttackMetric(BaseMetric):
         )
 
     def _summarise(self, members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:
-        """Returns the counts that stand for the attack, and the index of the member they are from, per image."""
+        """Returns the counts that represent the attack, and for each image the index of the member they come from."""
         if len(members) != 1:
             raise UserError(
                 f'AttackMetric measures single attacks, found the members {", ".join(members)}; use EnsembleMetric'
@@ -179,7 +180,7 @@ class AttackMetric(BaseMetric):
         return counts, np.zeros(len(counts), dtype=np.int64)
 
     def _search(self, members: Mapping[str, Counts]) -> LowestMIoU | None:
-        """Returns the lowest mIoU that choosing members gives, None where there is nothing to choose."""
+        """Returns the lowest mIoU over all choices of members, or None if there is only one member."""
         return None
 
     @staticmethod
@@ -193,7 +194,7 @@ class AttackMetric(BaseMetric):
 
 
 def _target_rates(reached: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Returns which share of the wanted pixels was reached, of all and as the mean over images; nothing without any."""
+    """Returns the share of target pixels that was reached, over all pixels and as mean over images; {} if none."""
     pairs = np.array([pair for pair in reached if pair[1]], dtype=np.float64).reshape(-1, 2)
     if not len(pairs):
         return {}
@@ -204,7 +205,7 @@ def _target_rates(reached: Sequence[Sequence[int]]) -> dict[str, float]:
 
 
 def metric_values(counts: Counts) -> MetricValues:
-    """Returns the metrics of counts, None for nan."""
+    """Returns the metrics of counts; nan becomes None."""
     values = metrics(counts)
     return MetricValues(
         scalars={metric.name: number(values[metric.name]) for metric in PREDICTION_METRICS},
@@ -216,5 +217,5 @@ def metric_values(counts: Counts) -> MetricValues:
 
 
 def number(value: float) -> float | None:
-    """Returns a plain float, None for nan."""
+    """Returns a plain float, or None for nan."""
     return None if np.isnan(value) else float(value)

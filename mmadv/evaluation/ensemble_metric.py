@@ -17,10 +17,11 @@ from mmadv.robustness import Counts, LowestMIoU, lowest_miou, worst_case
 class EnsembleMetric(AttackMetric):
     """Metrics of every member of an ensemble, and of the worst member of each image. Configs may call it SEAMetric too.
 
-    ``worst_case`` takes, per image, the prediction of the member with the lowest accuracy (ties: the first); its
-    aAcc_image_mean is the ACC, and its mIoU the mIoU, of the paper's SEA. ``mIoU_greedy`` is the mIoU made
-    lower by swapping images, as SEA's later version reports it; ``mIoU_minimised`` is the lowest that this search
-    reaches from several starts, and ``mIoU_lower_bound`` what no choice goes below. Arguments as of ``AttackMetric``.
+    ``worst_case`` takes, per image, the prediction of the member with the lowest accuracy (ties: the first). Its
+    aAcc_image_mean is the ACC of the SEA paper, and its mIoU is the paper's mIoU. ``mIoU_greedy`` is the mIoU after a
+    greedy search that swaps members image by image, as SEA's later version reports it. ``mIoU_minimised`` is the
+    lowest mIoU that this search reaches from several starts. No choice has an mIoU below ``mIoU_lower_bound``. The
+    arguments are those of ``AttackMetric``.
     """
 
     def _summarise(self, members: Mapping[str, Counts]) -> tuple[Counts, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Images made by a segmentor's gradients, in pure torch: inpainting, generation and large-ε targeted attacks."""
+"""Image synthesis with a segmentor's gradients, in pure torch: inpainting, generation and large-ε targeted attacks."""
 
 from mmadv.synthesis.class_gaussian import ClassGaussian
 from mmadv.synthesis.descent import Descent, ball

@@ -19,13 +19,14 @@ from mmadv.shapes import FLOATS, Seeds, Shaped
 @checked_exactly
 @dataclass(frozen=True)
 class ClassGaussian:
-    """The Gaussian with the mean and the whole sample covariance of some images, (C, h, w) each.
+    """The Gaussian with the mean and the full sample covariance of some images, (C, h, w) each.
 
-    The covariance matrix is never formed: with centred images X, Xᵀz / √(M - 1) of a standard normal z has it.
+    The covariance matrix is never formed. Let X be the centred images and z standard normal; then Xᵀz / √(M - 1) has
+    this covariance.
 
     Attributes:
         mean: (C, h, w).
-        centred: (M, C, h, w), the images without their mean.
+        centred: (M, C, h, w), the images minus their mean.
     """
 
     mean: Image
@@ -37,7 +38,7 @@ class ClassGaussian:
         """Returns the Gaussian of images (M, C, h, w) in [0, 1], at least two.
 
         Raises:
-            UserError: fewer than two images, or values outside [0, 1].
+            UserError: there are fewer than two images, or values are outside [0, 1].
         """
         if len(images) < 2:
             raise UserError(f'a Gaussian needs at least two images of the class; found {len(images)}')
@@ -50,7 +51,7 @@ class ClassGaussian:
         """Returns one image per seed, (N, C, h, w), clipped to [0, 1].
 
         Raises:
-            UserError: no seeds.
+            UserError: there are no seeds.
         """
         if not seeds:
             raise UserError('ClassGaussian.sample: seeds must hold at least one')

@@ -1,4 +1,4 @@
-"""Projected gradient descent on the pixels of an image: what all synthesis is."""
+"""Projected gradient descent on the pixels of an image, which all synthesis uses."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Descent:
     """Steps of a fixed length against the gradient, projected on [0, 1] and, if given, on a ball around the start.
 
     Args:
-        steps: how many.
+        steps: number of steps.
         step_size: length of a step, in the threat's norm.
-        threat: the ball and its norm; None is the L2 norm without a ball.
+        threat: the ball and its norm. None uses the L2 norm without a ball.
 
     Raises:
-        UserError: numbers that are not positive.
+        UserError: a number is not positive.
     """
 
     steps: Positive = 100
@@ -55,18 +55,18 @@ class Descent:
         """Returns the images after the last step, (N, C, h, w) in [0, 1].
 
         Args:
-            model: images -> logits; frozen and in eval mode for the while if it is a module.
-            loss: (images, logits) -> (N,) what is minimised, each image by itself.
+            model: images -> logits. A module is frozen and in eval mode during the call.
+            loss: (images, logits) -> (N,) the loss to minimise, separately for each image.
             start: (N, C, h, w) in [0, 1].
-            centre: (N, C, h, w) in [0, 1], of the ball; the start by default.
-            callback: called with the step, the images and their losses (N,) before every step.
+            centre: (N, C, h, w) in [0, 1], the centre of the ball; the start by default.
+            callback: function called before every step, with the step's number, the images and their losses (N,).
 
         Raises:
-            UserError: images that are not in [0, 1], or a loss or gradient that is not finite.
+            UserError: images are not in [0, 1], or a loss or gradient is not finite.
         """
         start = start.detach()
         centre = start if centre is None else centre.detach()
-        # Without a ball: one that holds all of [0, 1] from any of its points.
+        # Without a given ball, take one that contains all images in [0, 1], whatever its centre.
         threat = self.threat or L2(radius=math.sqrt(start[0].numel()))
         check_radius(threat, start)
         images = threat.project(start, centre)

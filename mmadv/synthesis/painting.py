@@ -1,7 +1,7 @@
 """Inpainting, generation and targeted attacks with a segmentor's gradients.
 
-Equations 6 and 7 of *Adversarially robust segmentation models learn perceptually-aligned gradients* (Sandoval-Segura),
-and the large-ε targeted attacks and class-conditional synthesis of Kaur, Cohen, Lipton (2019).
+The module has equations 6 and 7 of *Adversarially robust segmentation models learn perceptually-aligned gradients*
+(Sandoval-Segura), and the large-ε targeted attacks and class-conditional synthesis of Kaur, Cohen, Lipton (2019).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def corrupt(images: Images, mask: Mask) -> Tensor:
 
     Args:
         images: (N, C, h, w) in [0, 1].
-        mask: (N, 1, h, w) bool, True where a pixel is corrupted.
+        mask: (N, 1, h, w) bool, True at the pixels to corrupt.
 
     Raises:
-        UserError: images that are not in [0, 1], a mask of another size, or one that covers nothing.
+        UserError: images are not in [0, 1], or the mask has another size or covers no pixel.
     """
     check_mask(mask)
     return torch.where(mask, images.mean((2, 3), keepdim=True), images)
@@ -54,20 +54,21 @@ def inpaint(
 ) -> Tensor:
     """Returns the images with their masked part painted by the model's gradients (equation 6).
 
-    Minimises L(x', y) + λ ‖(x - x') ⊙ (1 - m)‖₂ from the corrupted image, L the mean cross-entropy.
+    The descent starts from the corrupted image x and minimises L(x', y) + λ ‖(x - x') ⊙ (1 - m)‖₂. L is the mean
+    cross-entropy.
 
     Args:
         model: images -> logits (N, K, H, W).
-        images: (N, C, h, w) in [0, 1]; the masked part of them is not used.
+        images: (N, C, h, w) in [0, 1]. Their masked part is used only for the mean colour of the start.
         labels: (N, H, W) int64, the segmentation of the whole images.
-        mask: (N, 1, h, w) bool, True where a pixel is to be painted.
+        mask: (N, 1, h, w) bool, True at the pixels to paint.
         descent: the steps.
         penalty: λ, not negative.
         ignore_index: label of pixels that do not count.
-        callback: as of ``Descent``.
+        callback: as in ``Descent``.
 
     Raises:
-        UserError: a mask of another size, a negative penalty, labels of another size than the logits.
+        UserError: the mask has another size, the penalty is negative, or the labels have another size than the logits.
     """
     start = corrupt(images, mask)
 
@@ -98,7 +99,7 @@ def generate(
         size: height and width of the images.
         descent: the steps.
         ignore_index: label of pixels that do not count.
-        callback: as of ``Descent``.
+        callback: as in ``Descent``.
     """
     start = means[:, :, None, None].expand(-1, -1, *size).contiguous()
     return descent(model, lambda _, logits: segmentation_loss(logits, labels, ignore_index), start, callback=callback)
@@ -117,16 +118,16 @@ def move_to_class(
     """Returns the images moved towards a class everywhere: a large-ε targeted attack, or synthesis from a seed.
 
     Args:
-        model: images -> logits (N, K, H, W); of a smoothed model, the mean logits or log probabilities.
+        model: images -> logits (N, K, H, W). A smoothed model returns the mean logits or log probabilities.
         images: (N, C, h, w) in [0, 1].
-        classes: (N,) int64, the class wanted of each image.
+        classes: (N,) int64, the target class of each image.
         descent: the steps, and the ball around the images.
         objective: 'mean_logit' raises the class' mean logit (the TCM loss), 'cross_entropy' lowers the mean
             cross-entropy.
-        callback: as of ``Descent``.
+        callback: as in ``Descent``.
 
     Raises:
-        UserError: an unknown objective, or a class that the model does not have.
+        UserError: the objective is unknown, or the model does not have the class.
     """
 
     def loss(_: Tensor, logits: Tensor) -> Tensor:
@@ -140,10 +141,10 @@ def move_to_class(
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-    """Returns the mean cross-entropy over the valid pixels of each image, (N,), 0 where there are none.
+    """Returns the mean cross-entropy over the valid pixels of each image, (N,), 0 if an image has none.
 
     Raises:
-        UserError: labels of another size than the logits, or of classes that they do not have.
+        UserError: the labels have another size than the logits, or classes that the logits do not have.
     """
     if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
         raise UserError(f'labels {tuple(labels.shape)} must be of the size of the logits {tuple(logits.shape)}')

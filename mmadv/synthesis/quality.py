@@ -1,4 +1,4 @@
-"""How near painted pixels are to the original: PSNR, SSIM and the mean absolute error inside a mask."""
+"""Similarity of painted pixels to the original: PSNR, SSIM and the mean absolute error inside a mask."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def psnr(images: Images, reference: Images, mask: Mask) -> Tensor:
 
     Args:
         images: (N, C, h, w) in [0, 1].
-        reference: likewise.
+        reference: (N, C, h, w) in [0, 1].
         mask: (N, 1, h, w) bool.
 
     Raises:
-        UserError: images that are not in [0, 1], or a mask that does not fit.
+        UserError: images are not in [0, 1], or the mask does not fit.
     """
     return -10 * torch.log10(_mean_inside((images - reference).square(), mask))
 
 
 @checked
 def mean_absolute_error(images: Images, reference: Images, mask: Mask) -> Tensor:
-    """Returns the mean absolute error inside the mask, (N,); arguments and errors as of ``psnr``."""
+    """Returns the mean absolute error inside the mask, (N,); arguments and errors as in ``psnr``."""
     return _mean_inside((images - reference).abs(), mask)
 
 
 @checked
 def ssim(images: Images, reference: Images, mask: Mask) -> Tensor:
-    """Returns the structural similarity inside the mask, (N,), 1 for equal images; arguments as of ``psnr``.
+    """Returns the structural similarity inside the mask, (N,), 1 for equal images; arguments as in ``psnr``.
 
-    Wang et al. (2004): Gaussian windows of 11x11 with deviation 1.5, K₁ = 0.01, K₂ = 0.03, channel by channel. Each
-    window around a masked pixel counts; at the image's border the image is mirrored.
+    It follows Wang et al. (2004): Gaussian windows of 11x11 with deviation 1.5, K₁ = 0.01, K₂ = 0.03, channel by
+    channel. Each window around a masked pixel counts. The image is mirrored at its border.
     """
     if min(images.shape[2:]) <= WINDOW // 2:
         raise UserError(
