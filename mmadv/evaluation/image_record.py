@@ -1,4 +1,4 @@
-"""The result of one image: what a store keeps, and what every number is computed from."""
+"""The result of one image. A store keeps these records, and every metric is computed from them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class ImageRecord(Schema):
     """The result of one image.
 
     Attributes:
-        index: of the image in its dataset.
-        image: its name.
-        digest: checksum of its files.
-        title: of the attack.
-        ignore_index: label of the pixels that are in no count.
+        index: the image's index in its dataset.
+        image: the image's name.
+        digest: checksum of the image's files.
+        title: title of the attack.
+        ignore_index: label of the pixels that every count leaves out.
         passes: radius -> [forward, backward] passes of the model.
         clean: areas of the clean prediction.
-        attacked: radius -> attack of an ensemble, or 'attack' -> areas.
-        reached: of an attack with a target, radius -> [pixels reached, pixels wanted].
+        attacked: radius -> name of an ensemble's attack, or 'attack' -> areas.
+        reached: radius -> [pixels that reached their target, pixels with a target], for an attack with a target.
         measurements: key of a measurement -> its value.
     """
 
@@ -58,7 +58,7 @@ class ImageRecord(Schema):
 
 @dataclass(frozen=True)
 class FailedRecord(Schema):
-    """An image that the model failed on, and why it ``failed``."""
+    """An image that the model failed on; ``failed`` is the reason."""
 
     index: int
     image: str
@@ -70,16 +70,16 @@ class FailedRecord(Schema):
 
 
 class Records(Sequence[ImageRecord]):
-    """Records of many images, held as JSON text: a tenth of the memory of the values, which are made when asked for.
+    """Records of many images, stored as JSON text, which takes a tenth of the values' memory; access decodes them.
 
-    Of several records of an image the last counts, and one of a failure only where there is no other. They are in the
-    order of the images' indexes.
+    If an image has several records, the last one counts. A record of a failure counts only if the image has no other.
+    The records are in the order of the images' indexes.
 
     Args:
         texts: records as JSON text.
 
     Attributes:
-        failed: the records of the images that the model failed on, which are not among the records.
+        failed: the records of the images that the model failed on. They are not among the other records.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -121,7 +121,7 @@ def image_record(sample: Mapping[str, Any], num_classes: int) -> ImageRecord:
     """Returns the record of a data sample that ``AttackTestLoop`` has predicted.
 
     Args:
-        sample: as a mapping.
+        sample: the data sample as a mapping.
         num_classes: K.
     """
     label, attack = sample['gt_sem_seg']['data'].squeeze(0), sample['attack']
@@ -158,7 +158,7 @@ def to_areas(counts: Counts) -> Areas:
 
 
 def to_counts(areas: Iterable[Areas], num_classes: int) -> Counts:
-    """Returns the counts of N images from their areas, which are read once."""
+    """Returns the counts of N images from their areas; reads ``areas`` once."""
     table = AreaTable()
     for rows in areas:
         table.append(rows)
@@ -166,14 +166,14 @@ def to_counts(areas: Iterable[Areas], num_classes: int) -> Counts:
 
 
 class AreaTable:
-    """The areas of image after image, packed."""
+    """The areas of many images in a packed array."""
 
     def __init__(self) -> None:
         self._cells = array('q')
         self._images = 0
 
     def append(self, areas: Areas) -> None:
-        """Takes the areas of the next image."""
+        """Adds the areas of the next image."""
         for row in areas:
             self._cells.extend((self._images, *row))
         self._images += 1

@@ -1,6 +1,7 @@
-"""What a stored result of an image must be before any number is computed from it.
+"""Checks of an image's stored result, before any metric is computed from it.
 
-A checksum tells that a line was written whole, not that it is a result: anybody can write lines with right checksums.
+A right checksum shows that a line is complete. It does not show that the line is a result, as anybody can write lines
+with right checksums.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from mmadv.errors import UserError
 from mmadv.fields import NotNegative, NotRequired, Share, check
 from mmadv.printing import shown
 
-# Counts of pixels stay far below; sums over a dataset fit into 64 bits then.
+# Real counts of pixels are far below this limit. With it, sums over a dataset fit into 64 bits.
 MOST_PIXELS = 2**40
 
 
@@ -47,7 +48,7 @@ class Objects(TypedDict):
 
 
 class CertifiedAreas(TypedDict):
-    """What is certified of an image at one radius."""
+    """The certified areas and abstained pixels of an image at one radius."""
 
     areas: Areas
     abstained: list[NotNegative]
@@ -93,18 +94,18 @@ class Header(TypedDict):
 
 
 class Indexed(TypedDict):
-    """What every record is."""
+    """The entries that every record has."""
 
     index: NotNegative
 
 
 def check_header(header: Any, where: str) -> None:
-    """Raises UserError unless the first value of a file of records, called ``where``, holds settings."""
+    """Raises UserError unless the first value of a file of records holds settings; messages call it ``where``."""
     check(header, Header, f'{where}: the first line')
 
 
 def check_index(record: Any, where: str) -> None:
-    """Raises UserError unless a value, of a file called ``where``, is a record with the index of an image."""
+    """Raises UserError unless a value is a record with the index of an image; messages call its file ``where``."""
     check(record, Indexed, f'{where}: record')
 
 
@@ -113,8 +114,8 @@ def check_record(record: Any, num_classes: int, where: str) -> None:
 
     Args:
         record: a JSON value.
-        num_classes: of the dataset.
-        where: what the message calls the file.
+        num_classes: the dataset's number of classes.
+        where: name of the file in messages.
     """
     check_index(record, where)
     where = f'{where}, image {record["index"]}: record'
@@ -136,7 +137,7 @@ def check_record(record: Any, num_classes: int, where: str) -> None:
 
 
 def check_areas(areas: list[list[int]], num_classes: int, where: str) -> None:
-    """Raises UserError unless areas are of different classes of the dataset, and none is larger than what holds it."""
+    """Raises UserError if a class occurs twice or is unknown, or an intersection exceeds prediction or label."""
     classes = [row[0] for row in areas]
     if len(set(classes)) < len(classes) or max(classes, default=0) >= num_classes:
         raise UserError(f'{where} must hold each of the classes 0 to {num_classes - 1} at most once; found {classes}')
@@ -146,7 +147,7 @@ def check_areas(areas: list[list[int]], num_classes: int, where: str) -> None:
 
 
 def _check_same(areas: Mapping[str, list[list[int]]], labelled: dict[int, int], num_classes: int, where: str) -> None:
-    """Checks the areas of several predictions of one image, which all have its labels."""
+    """Checks that several predictions of one image have valid areas and all have the image's labelled pixels."""
     for name, rows in areas.items():
         check_areas(rows, num_classes, f'{where}.{name}')
         if _labelled(rows) != labelled:
@@ -154,7 +155,7 @@ def _check_same(areas: Mapping[str, list[list[int]]], labelled: dict[int, int], 
 
 
 def _check_certificates(certificates: Certificates, labelled: dict[int, int], num_classes: int, where: str) -> None:
-    """Checks what is certified of an image; abstained pixels are among the labelled ones of their class."""
+    """Checks the certificates of an image: a class has at most as many abstained as labelled pixels."""
     areas = {'smoothed': certificates['smoothed']}
     areas |= {f'certified[{n}].areas': one['areas'] for n, one in enumerate(certificates['certified'])}
     _check_same(areas, labelled, num_classes, where)
@@ -177,9 +178,9 @@ def check_complete(records: Sequence[Mapping[str, Any]], num_classes: int, where
     """Raises UserError unless the records of a complete run hold each image once, all under the same attacks.
 
     Args:
-        records: of ``mmadv test``, none of a failure.
-        num_classes: of the dataset.
-        where: what the message calls the file.
+        records: the records of ``mmadv test``, without records of failures.
+        num_classes: the dataset's number of classes.
+        where: name of the file in messages.
     """
     if not records:
         raise UserError(f'{where} holds no result of an image; run mmadv test again')

@@ -1,9 +1,9 @@
-"""Results per image on disk as they are computed: a run that ends anywhere loses what was in flight, nothing else.
+"""Results per image, written to disk as they are computed. An interrupted run loses only the images in progress.
 
-A store is a folder of files, one for each process of each session, so that nobody appends to a file that another
-one cut short. A file is lines of a checksum, a space, a JSON value and a newline. The first line holds the settings
-that the results were made with, every further one the result of an image. A line that is cut short or damaged
-is never read as a result.
+A store is a folder with one file for each process of each run. No process therefore appends to a file that another
+process left incomplete. Each line of a file has a checksum, a space, a JSON value and a newline. The first line holds
+the settings of the results. Every further line holds the result of an image. A line that is incomplete or damaged is
+never read as a result.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mmadv.printing import printable
 
 FORMAT = 'mmadv/records 1'
 SUFFIX = '.jsonl'
-# Files of a store, and those that a measurement keeps there; a dot begins the name of a file that is being written.
+# Files of a store, and files that a measurement keeps there. A file that is being written has a name with a dot first.
 OWN_FILES = re.compile(r'records-.*\.jsonl|[^/]*\.npz|\.[^/]*-[0-9a-f]{8}|adversarial/(.*\.png|(.*/)?\.[0-9a-f]{32})')
 SYNC_SECONDS = 5.0
 SHOWN_CHARACTERS = 60
@@ -50,15 +50,15 @@ def encode_line(value: Any) -> bytes:
 def decode_lines(data: bytes) -> tuple[list[Any], int]:
     """Returns the values of all whole lines, in order, and the number of damaged ones.
 
-    Every value is an object; a line of any other, or of a number that is NaN or infinite, is damaged. What follows the
-    last newline is a line that was being written when the process ended; it is no damage.
+    Every value is a JSON object. A line with another value, or with a NaN or infinite number, counts as damaged.
+    Text after the last newline is a line that the process was writing when it ended; it does not count as damaged.
     """
     values, damaged = [], 0
     for line in data.split(b'\n')[:-1]:
         checksum, _, text = line.partition(b' ')
         try:
             value = json.loads(text, parse_constant=_refuse_constant) if _checksum(text) == checksum else None
-        except (ValueError, RecursionError):  # a right checksum, but no JSON that anybody wrote: nested too deep, NaN
+        except (ValueError, RecursionError):  # the checksum is right, the JSON is not: nested too deep, NaN
             value = None
         if isinstance(value, dict):
             values.append(value)
@@ -72,7 +72,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def first_difference(then: Any, now: Any, path: str = '') -> str | None:
-    """Returns where two JSON values first differ and how, None where they are equal.
+    """Returns where two JSON values first differ and how, None if they are equal.
 
     >>> first_difference({'seed': 0, 'attack': {'steps': 5}}, {'seed': 0, 'attack': {'steps': 9}})
     'attack.steps (5 then, 9 now)'
@@ -91,12 +91,12 @@ def first_difference(then: Any, now: Any, path: str = '') -> str | None:
 
 
 class ResultStore:
-    """Results per image of one run, in a folder that appears with the first of them.
+    """Results per image of one run, in a folder that is made with the first result.
 
     Args:
-        folder: of the store.
-        settings: everything that decides the numbers, as JSON-able values.
-        finished: file of the results that an earlier run wrote when it was complete, which are read too.
+        folder: the store's folder.
+        settings: everything that influences the results, as JSON-able values.
+        finished: file with the results of an earlier complete run; the store reads these too.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any], finished: str | Path | None = None) -> None:
@@ -110,21 +110,21 @@ class ResultStore:
 
     @property
     def has_results(self) -> bool:
-        """Whether an unfinished run has left results here."""
+        """Returns whether an unfinished run has left results here."""
         return any(len(decode_lines(_content(path))[0]) > 1 for path in self._files())
 
     def read(self) -> dict[int, dict[str, Any]]:
-        """Returns the stored results by the image's index; errors as of ``records``."""
+        """Returns the stored results by the image's index; raises the errors of ``records``."""
         return {record['index']: record for record in self.records()}
 
     def records(self) -> list[dict[str, Any]]:
         """Returns the stored results, one of each image, and sets ``damaged``, the number of unreadable lines.
 
-        An image is known by its name: its index changes when others are taken out of the data. A file with damaged
-        lines is named on stderr.
+        The name identifies an image, as its index changes if other images are removed from the data. A note on stderr
+        names each file with damaged lines.
 
         Raises:
-            UserError: results were made with other settings; names the first that differs.
+            UserError: results were made with other settings. The message names the first setting that differs.
         """
         self.damaged = 0
         records: dict[Any, dict[str, Any]] = {}
@@ -135,10 +135,10 @@ class ResultStore:
         return sorted(records.values(), key=lambda record: record['index'])
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Writes the result of an image; once it returns, a killed process has not lost it.
+        """Writes the result of an image; after the call, the result is safe even if the process is killed.
 
         Raises:
-            UserError: the file cannot be written, such as on a full disk.
+            UserError: the file cannot be written, for example on a full disk.
         """
         line = encode_line(record)
         try:
@@ -152,7 +152,7 @@ class ResultStore:
             raise self._unwritable(error) from error
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes named arrays, whole or not at all.
+        """Writes named arrays, all of them or none.
 
         Raises:
             UserError: the file cannot be written.
@@ -161,7 +161,7 @@ class ResultStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(temporary, 'wb') as stream:
-                # No array is called allow_pickle, the one keyword that is no array.
+                # Every keyword but allow_pickle is an array, and no array has that name.
                 np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
             os.replace(temporary, self.folder / f'{name}.npz')
         except OSError as error:
@@ -169,7 +169,7 @@ class ResultStore:
             raise self._unwritable(error) from error
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the arrays of that name, None where there are none or, said on stderr, where they are unreadable."""
+        """Returns the arrays of that name, or None if they are missing or, with a note on stderr, unreadable."""
         path = self.folder / f'{name}.npz'
         check_regular(path, 'the stored arrays')
         try:
@@ -182,17 +182,17 @@ class ResultStore:
             return None
 
     def close(self) -> None:
-        """Makes what was written survive a power failure too, and closes the file."""
+        """Flushes the results to disk, so that they survive a power failure too, and closes the file."""
         if self._descriptor is not None:
             self._sync()
             self._abandon()
 
     def remove(self) -> None:
-        """Deletes what runs keep in the folder, and the folder unless something else is in it."""
+        """Deletes the files that runs keep in the folder, and the folder unless it has other files."""
         self._abandon()
         if not self.folder.is_dir():
             return
-        for path in sorted(self.folder.rglob('*'), reverse=True):  # what is in a folder comes before it
+        for path in sorted(self.folder.rglob('*'), reverse=True):  # the content of a folder comes before the folder
             if path.is_dir() and not path.is_symlink():
                 _remove_if_empty(path)
             elif OWN_FILES.fullmatch(path.relative_to(self.folder).as_posix()):
@@ -205,7 +205,7 @@ class ResultStore:
     def _read(self, path: Path) -> dict[Any, dict[str, Any]]:
         values, damaged = decode_lines(_content(path))
         if not values or values[0].get('format') != FORMAT:
-            # Without the settings nobody knows what the results were made with.
+            # Without the settings, results cannot be compared with this run's.
             damaged += len(values)
             values = []
         damaged += _missing_records(values)
@@ -226,7 +226,7 @@ class ResultStore:
         return {str(record.get('image', record['index'])): record for record in values[1:]}
 
     def _warn(self, path: Path, what: str) -> None:
-        """Says once, and from one process of a machine, that a file has lost results."""
+        """Prints once, and from one process of a machine, that a file has lost results."""
         if path not in self._told and os.environ.get('LOCAL_RANK', '0') == '0':
             print(printable(f'{path} {what}; what is lost is computed again'), file=sys.stderr)
         self._told.add(path)
@@ -256,7 +256,7 @@ class ResultStore:
         self._synced = time.monotonic()
 
     def _abandon(self) -> None:
-        """Closes the file; what is appended later goes to a new one."""
+        """Closes the file; later results go to a new file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -283,7 +283,7 @@ def read_records(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     """Returns the settings and the results per image of a complete run, in the order of the images.
 
     Raises:
-        UserError: the file cannot be read, is no such file, or is damaged.
+        UserError: the file cannot be read, is not a file of results, or is damaged.
     """
     data = _content(Path(path))
     values, damaged = decode_lines(data)
@@ -310,7 +310,7 @@ def _content(path: Path) -> bytes:
 
 
 def _missing_records(values: Sequence[Any]) -> int:
-    """Returns how many results a complete run's file lacks; files that do not say their number lack none."""
+    """Returns the number of results missing from a complete run's file, 0 if the file does not state its number."""
     header = values[0] if values and isinstance(values[0], dict) else {}
     number = header.get('records')
     return max(number - (len(values) - 1), 0) if isinstance(number, int) else 0
