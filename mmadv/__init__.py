@@ -1,8 +1,8 @@
 """Adversarial training and attack evaluation for MMSegmentation.
 
-Where mmseg is installed, importing mmadv registers its components, so that
-``custom_imports = dict(imports=['mmadv'])`` and a type name suffice in a config, and makes ``_base_`` entries
-``mmseg::...`` and ``mmadv::...`` resolve. ``mmadv.attacks`` and ``mmadv.robustness`` work without mmseg.
+If mmseg is installed, importing mmadv registers mmadv's components. A config then needs only
+``custom_imports = dict(imports=['mmadv'])`` and a type name. The import also makes ``_base_`` entries resolve that are
+written ``mmseg::...`` or ``mmadv::...``. ``mmadv.attacks`` and ``mmadv.robustness`` work without mmseg.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ __all__ = ['__version__', 'cfg']
 if is_importable('mmseg'):
     register_package_names()
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        # They would say that a package and an operator are missing which nobody needs here.
+        # Without this, mmseg warns of a missing package and a missing operator that mmadv does not need.
         warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
         import mmseg.datasets
         import mmseg.models  # noqa: F401

@@ -1,4 +1,4 @@
-"""Where config files lie, for ``mmadv.cfg`` and for bases written ``mmseg::...`` and ``mmadv::...``."""
+"""Locations of config files, for ``mmadv.cfg`` and for bases written ``mmseg::...`` and ``mmadv::...``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ def is_importable(package: str) -> bool:
     """Returns whether a top-level package can be imported, without importing it."""
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # an import hook that refuses the package may raise instead of passing
+    except ModuleNotFoundError:  # an import hook that blocks the package may raise
         return False
 
 
 def cfg(path: str) -> str:
-    """Returns the absolute path of a config that a package brings along.
+    """Returns the absolute path of a config that a package contains.
 
-    A config of one's own inherits it as ``_base_ = [__import__('mmadv').cfg('demo/x.py')]``, which also works in
-    tools that do not import mmadv before they parse the config.
+    Your own config inherits it as ``_base_ = [__import__('mmadv').cfg('demo/x.py')]``. This also works in tools that do
+    not import mmadv before they parse the config.
 
     Args:
-        path: relative to the folder ``configs``, of mmadv, or of another OpenMMLab package as ``'mmseg::pspnet/x.py'``.
+        path: path relative to mmadv's folder ``configs``. For another OpenMMLab package, write
+            ``'mmseg::pspnet/x.py'``.
 
     Raises:
-        UserError: there is no such config or package; names the nearest config.
+        UserError: there is no such config or package. The message names the nearest config.
     """
     package, separator, name = path.rpartition('::')
     package = package if separator else 'mmadv'
@@ -47,8 +48,8 @@ def cfg(path: str) -> str:
 def register_package_names() -> None:
     """Makes mmengine find the configs behind ``mmseg::`` and ``mmadv::``.
 
-    mmengine maps the module mmseg to the distribution 'mmsegmentation' and looks only for that. Where another
-    distribution provides the module, the module's own name is found.
+    mmengine maps the module mmseg to the distribution 'mmsegmentation' and looks only for that distribution. If another
+    distribution provides the module, this function makes mmengine look for the module's own name.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 

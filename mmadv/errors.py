@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user, not of the code."""
+"""UserError, the exception for a mistake of the user, not of the code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: config, file, value, data or model.
+    """A mistake in the user's input: config, file, value, data or model.
 
-    Its message is one sentence that names the file or key, what was found and what to do. The command
-    lines print it without a traceback and exit with status 2.
+    The message is one sentence. It names the file or key, the value found and the remedy. The command lines print the
+    message without a traceback and exit with status 2.
     """
 
 

@@ -1,8 +1,8 @@
 """Values checked against type annotations: fields of components, arguments of functions, content of JSON files.
 
-Pure Python. ``checked`` makes a class, function or method compare what it is given with its own annotations, wherever
-it is called: in Python, from a config, or from text of a command line. Python itself takes ``random_start='no'`` for
-true. ``mmadv.shapes`` has the annotations of tensors and arrays.
+The module is pure Python. ``checked`` makes a class, function or method compare its arguments with its annotations.
+The check runs in every call: in Python, from a config, or from the text of a command line. Python itself takes
+``random_start='no'`` for true. ``mmadv.shapes`` has the annotations of tensors and arrays.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mmadv.printing import printable, shown
 T = TypeVar('T', bound=Callable[..., Any])
 V = TypeVar('V')
 
-# Beyond these a number is a slip of the keyboard: no seed has more than 64 bits, no size or weight is as large.
+# A larger number is a typing error: no seed has more than 64 bits, and no size or weight is as large.
 LARGEST_INTEGER = 2**64 - 1
 LARGEST_NUMBER = 1e12
 
 
 @dataclass(frozen=True)
 class Range:
-    """In ``Annotated``: the numbers from ``low`` to ``high``, each end with or without itself."""
+    """In ``Annotated``: the numbers from ``low`` to ``high``; ``open_low`` and ``open_high`` exclude the ends."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -52,18 +52,18 @@ class Range:
 
 
 def _plain(number: float) -> str:
-    """Returns a number without an exponent where it is a whole one."""
+    """Returns a number as text, without an exponent if it is a whole number."""
     return str(int(number)) if float(number).is_integer() and abs(number) < 1e15 else f'{number:g}'
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """In ``Annotated``: a text that begins with another one."""
+    """In ``Annotated``: a text that begins with ``text``."""
 
     text: str
 
     def fits(self, value: Any) -> bool:
-        """Returns whether a text begins so."""
+        """Returns whether a text begins with the prefix."""
         return value.startswith(self.text)
 
     def __str__(self) -> str:
@@ -72,10 +72,10 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Filled:
-    """In ``Annotated``, of a container: it holds something."""
+    """In ``Annotated``, for a container: it has at least one item."""
 
     def fits(self, value: Any) -> bool:
-        """Returns whether it does."""
+        """Returns whether a container has an item."""
         return len(value) > 0
 
     def __str__(self) -> str:
@@ -84,23 +84,23 @@ class Filled:
 
 @dataclass(frozen=True)
 class Parsed:
-    """In ``Annotated``: the class itself parses what it is given, text or number, and says what is wrong with it."""
+    """In ``Annotated``: the class itself parses the given text or number, and reports what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class MayBeAbsent:
-    """In ``Annotated``, of an entry of a ``TypedDict``: the key may be missing."""
+    """In ``Annotated``, for an entry of a ``TypedDict``: the key may be missing."""
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where a value does not fit: the path below the value, what is expected there, and what is there.
+    """A place where a value does not fit: its path below the value, the expected value, and the value found.
 
     Attributes:
-        path: below the value.
-        expected: in words.
-        value: what is there.
-        text: what to call it, if not by its repr.
+        path: path of the place below the value.
+        expected: the expected value in words.
+        value: the value found.
+        text: text for the value found, if not its repr.
     """
 
     path: str
@@ -112,27 +112,27 @@ class Mismatch:
         return f'must be {self.expected}; found {shown(self.value) if self.text is None else self.text}'
 
 
-# Of the arguments of one call: letter -> (size, the argument that has it).
+# Sizes of the arguments of one call: letter -> (size, the argument that has it).
 Sizes = dict[str, tuple[Any, str]]
 
 
 class Sized:
-    """In ``Annotated``: has sizes that other arguments of the call must have too."""
+    """In ``Annotated``: the value has sizes that other arguments of the call must have too."""
 
     def compare(self, value: Any, name: str, sizes: Sizes) -> Mismatch | None:
-        """Returns where a value has other sizes than arguments before it; adds its own to ``sizes``."""
+        """Returns where a value's sizes differ from those of earlier arguments; adds the value's to ``sizes``."""
         raise NotImplementedError
 
 
 class Judge(Sized):
-    """In ``Annotated``: judges more of a value than its type, as tensors need it; its text ends what is expected."""
+    """In ``Annotated``: checks more than a value's type, as tensors need it; ``expected`` ends with its text."""
 
     def judge(self, value: Any, path: str, hint: Any) -> Mismatch | None:
-        """Returns where a value of the right type does not fit the annotation, None where it does."""
+        """Returns where a value of the right type does not fit the annotation, None if it fits."""
         raise NotImplementedError
 
 
-# As that of Python 3.11, for 3.10 too.
+# Same meaning as in typing of Python 3.11; Python 3.10 does not have it.
 NotRequired = typing.Annotated[V, MayBeAbsent()]
 Share = typing.Annotated[float, Range(0, 1)]
 Probability = typing.Annotated[float, Range(0, 1, open_low=True, open_high=True)]
@@ -140,29 +140,29 @@ Positive = typing.Annotated[int, Range(1)]
 NotNegative = typing.Annotated[int, Range(0)]
 PositiveNumber = typing.Annotated[float, Range(0, open_low=True)]
 NotNegativeNumber = typing.Annotated[float, Range(0)]
-# A value of a label map of 8 bits.
+# A value of an 8-bit label map.
 Label = typing.Annotated[int, Range(0, 255)]
-# A stage of a backbone with four of them.
+# A stage of a backbone with four stages.
 Stage = typing.Annotated[int, Range(0, 3)]
-# Of a term of a training loss: others MMSeg logs, and drops from the sum.
+# Name of a term of the training loss. MMSeg logs a term with another name, but leaves it out of the sum.
 LossName = typing.Annotated[str, Prefix('loss_')]
-# A label, or what stands for none.
+# A label, or a value that means no label.
 IgnoreIndex = typing.Annotated[int, Range(-(2**31), 2**31 - 1)]
-# What generators take.
+# A seed that generators accept.
 Seed = typing.Annotated[int, Range(0, LARGEST_INTEGER)]
-# Which stages hand on their features.
+# The stages that output their features.
 Stages = typing.Annotated[Sequence[Stage], Filled()]
-# A radius or step size as it is written, '4/255', which the class turns into a number.
+# A radius or step size in its written form, such as '4/255'; the class converts it into a number.
 Radius = typing.Annotated[float, Parsed()]
-# The same as an argument of a function: a type checker takes a text too.
+# The same for an argument of a function; a type checker accepts a text too.
 WrittenRadius = typing.Annotated[str | float, Parsed()]
 
 
 def mismatch(value: Any, hint: Any, path: str = '', *, exact: bool = False) -> Mismatch | None:
-    """Returns where a value does not fit an annotation, None where it does.
+    """Returns where a value does not fit an annotation, None if it fits.
 
-    Stricter than Python: a bool is no number, NaN and infinity are none either, a text is no sequence. A list does for
-    a tuple. Unless ``exact``, anything does for a class of a package, which may be built from it.
+    The check is stricter than Python: bool, NaN and infinity are not numbers, and a text is not a sequence. A list fits
+    a tuple. Unless ``exact``, any value fits a class of a package, as the class may be built from the value.
 
     >>> mismatch('no', bool)
     Mismatch(path='', expected='True or False', value='no', text=None)
@@ -170,10 +170,10 @@ def mismatch(value: Any, hint: Any, path: str = '', *, exact: bool = False) -> M
     Mismatch(path='[1]', expected='an integer', value=2.5, text=None)
 
     Args:
-        value: any.
+        value: any value.
         hint: a type, ``Literal``, ``Annotated`` with ``Range``, a union, a container of these, or a ``TypedDict``.
-        path: of the value in what it is part of.
-        exact: whether only its instances fit a class.
+        path: path of the value in the whole that it is part of.
+        exact: whether a class accepts only its own instances.
     """
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
@@ -195,9 +195,9 @@ def check(value: Any, hint: Any, name: str, *, exact: bool = False) -> None:
     """Raises UserError unless a value fits an annotation.
 
     Args:
-        value: any.
+        value: any value.
         hint: as for ``mismatch``.
-        name: of the value, such as 'PGD.random_start'.
+        name: the value's name in the message, such as 'PGD.random_start'.
         exact: as for ``mismatch``.
     """
     misfit = mismatch(value, hint, exact=exact)
@@ -208,19 +208,19 @@ def check(value: Any, hint: Any, name: str, *, exact: bool = False) -> None:
 def checked(entry: T) -> T:
     """Makes a class, function or method check its annotated arguments whenever it is called; use as a decorator.
 
-    A class is changed in place, so that its repr, pickling and subclasses stay as they are. One without an ``__init__``
-    checks the arguments of the one it inherits; one that passes ``**settings`` on checks them too, as its
-    bases annotate them. A class takes configs in place of other components. A function or method takes objects alone,
-    and compares the sizes of its tensors with each other.
+    The decorator changes a class in place, so its repr, pickling and subclasses stay the same. A class without an
+    ``__init__`` checks the arguments of the inherited one. A class that passes ``**settings`` on checks them too, with
+    the annotations of its bases. A class accepts configs in place of other components. A function or method accepts
+    only objects, and compares the sizes of its tensors with each other.
 
     Raises:
-        UserError: when called with an argument that does not fit, is unknown or missing; names it.
+        UserError: a call has an argument that does not fit, is unknown or is missing. The message names the argument.
     """
     return _checked(entry, exact=not inspect.isclass(entry))
 
 
 def checked_exactly(entry: T) -> T:
-    """As ``checked``, for a class that no config describes: it takes objects alone."""
+    """Does the same as ``checked``, for a class that no config describes: it accepts only objects."""
     return _checked(entry, exact=True)
 
 
@@ -239,7 +239,7 @@ def _hints_of_call(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _hints(owner: type) -> dict[str, Any]:
-    """Returns the annotations of a class's arguments; of a dataclass each in the terms of the module that wrote it."""
+    """Returns the annotations of a class's arguments; each is resolved in the module that defines it."""
     try:
         if is_dataclass(owner):
             return typing.get_type_hints(owner, include_extras=True)
@@ -282,7 +282,7 @@ def _guarded(
         bound.update(bound.pop(keywords, {}))
         sizes: Sizes = {}
         for argument, value in bound.items():
-            # A default of None stands for None in annotations of others.
+            # An argument whose default is None accepts None, even if its annotation does not say so.
             if argument not in known or (value is None and defaults.get(argument) is None):
                 continue
             check(value, known[argument], f'{whose}.{argument}', exact=exact)
@@ -296,20 +296,20 @@ def _guarded(
 
 
 def _sized(hint: Any) -> Sized | None:
-    """Returns the note on the sizes of an annotation, also beside None."""
+    """Returns an annotation's note on sizes, also from a union with None."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return next(filter(None, map(_sized, typing.get_args(hint))), None)
     return next((note for note in getattr(hint, '__metadata__', ()) if isinstance(note, Sized)), None)
 
 
 def _name_of_method(owner: Any, name: str) -> str:
-    """Returns what messages call a method: by its class and name, one that stands for a call by its class alone."""
+    """Returns a method's name in messages: class and name, or only the class for ``__call__`` and ``forward``."""
     kind = (owner if inspect.isclass(owner) else type(owner)).__name__
     return kind if name in ('__call__', 'forward') else f'{kind}.{name}'
 
 
 def _misfit(signature: inspect.Signature, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """Returns which argument of a call is unknown or missing, None where something else is wrong."""
+    """Returns which argument of a call is unknown or missing, None if something else is wrong."""
     parameters = [one for one in signature.parameters.values() if one.name not in ('self', 'cls')]
     known = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
@@ -327,7 +327,7 @@ def _misfit(signature: inspect.Signature, name: str, args: Sequence[Any], kwargs
 
 
 def expected(hint: Any) -> str:
-    """Returns what fits an annotation, in words.
+    """Returns a description of the values that fit an annotation.
 
     >>> expected(bool | None), expected(tuple[float, ...]), expected(Literal['last', 'best_loss'])
     ('True or False, or None', 'a list of numbers', "'last' or 'best_loss'")
@@ -358,7 +358,7 @@ def expected(hint: Any) -> str:
     return ARRAYS.get(name) or f'{"an" if name[:1] in "AEIOU" else "a"} {name}'
 
 
-# By name, to import neither torch nor numpy here.
+# The keys are names, so that this module need not import torch or numpy.
 ARRAYS = {'Tensor': 'a tensor', 'ndarray': 'an array'}
 NAMES: dict[Any, str] = {
     bool: 'True or False',
@@ -396,7 +396,7 @@ def _fits_plain(value: Any, hint: Any, exact: bool) -> bool:
         return isinstance(value, (list, tuple))
     if not inspect.isclass(hint):
         return True
-    # A component may be given as the config that it is built from; building says what is wrong with that.
+    # A config may stand for the component that is built from it. An error in the config is reported when it is built.
     builtin = hint.__module__ in ('builtins', 'collections.abc')
     return isinstance(value, hint) or not (builtin or exact)
 
@@ -422,7 +422,7 @@ def _union(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
         misfits.append(mismatch(value, one, path, exact=exact))
         if misfits[-1] is None:
             return None
-    # What is wrong within a container says more than that it is no None.
+    # An error inside a container says more than the message that the value is not None.
     inner = [one for one in misfits if one and (one.path != path or one.text or one.expected.startswith('a dict with'))]
     return inner[0] if inner else Mismatch(path, expected(hint), value)
 
@@ -440,9 +440,9 @@ def _container(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None
         return None
     if origin is Callable:
         return None if callable(value) else Mismatch(path, expected(hint), value)
-    if not issubclass(origin, Iterable):  # a type: nothing to look into
+    if not issubclass(origin, Iterable):  # a type has no items to check
         return None
-    # What is passed once cannot be looked into.
+    # An iterator yields its items only once, so they cannot be checked.
     kinds = (Sequence, Set) if issubclass(origin, Collection) else Iterable
     if isinstance(value, (str, bytes)) or not isinstance(value, kinds):
         return Mismatch(path, expected(hint), value)
@@ -468,7 +468,7 @@ def _typed_dict_hints(hint: Any) -> dict[str, Any]:
 
 
 def _entries(value: Any, hint: Any, path: str, exact: bool) -> Mismatch | None:
-    """Checks a ``TypedDict``; keys that it does not have are left to those who know them."""
+    """Checks a value against a ``TypedDict``; ignores keys that the ``TypedDict`` does not have."""
     if not isinstance(value, Mapping):
         return Mismatch(path, 'a dict', value)
     for key, inner in _typed_dict_hints(hint).items():

@@ -1,4 +1,4 @@
-"""Reading files that may be anything: a pipe or a device would make the reader wait for ever."""
+"""A check that a path is a regular file. A reader of a pipe or a device could wait forever."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mmadv.errors import UserError
 
 
 def check_regular(path: str | Path, what: str) -> None:
-    """Raises UserError where a path leads to what is no file, such as a named pipe, a device or a folder.
+    """Raises UserError if a path is not a regular file, but for example a named pipe, a device or a folder.
 
-    Nothing is opened. A path that leads nowhere passes: the one who reads it says so in his own words.
+    The check does not open the file. A missing file passes, as its reader reports it with a better message.
 
     Args:
-        path: of the file; links are followed.
-        what: what it is called, with its article, such as 'the checkpoint'.
+        path: path of the file; links are followed.
+        what: the file's name in messages, with its article, such as 'the checkpoint'.
     """
     try:
         mode = os.stat(path).st_mode

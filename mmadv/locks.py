@@ -1,4 +1,4 @@
-"""Locks that end with their process, however it ends, and temporary folders that outlive no later run."""
+"""Locks that end with their process, however it ends, and temporary folders that a later run deletes if left over."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK_NAME = '.lock'
-# A folder without its lock file is being made or deleted; after this long it was left so by a killed process.
+# Some process is making or deleting a folder that has no lock file. After this time, that process was killed.
 UNLOCKED_SECONDS = 60.0
 _held: set[int] = set()
 
 
 def try_lock(path: str | Path) -> int | None:
-    """Returns a descriptor that holds the lock on a file, None if another process holds it; ``release`` ends it.
+    """Returns a descriptor that holds the lock on a file, None if another process holds it; ``release`` ends the lock.
 
-    The file is made if it is missing. The lock ends with the process, and processes forked from it do not hold it.
+    The file is made if it is missing. The lock ends with the process. Processes forked from it do not hold the lock.
 
     Raises:
         OSError: the file cannot be opened, or its file system has no locks.
@@ -38,11 +38,11 @@ def try_lock(path: str | Path) -> int | None:
         if _is_file(path, descriptor):
             _held.add(descriptor)
             return descriptor
-        os.close(descriptor)  # its last owner deleted the file meanwhile
+        os.close(descriptor)  # the last owner deleted the file meanwhile
 
 
 def is_locked(path: str | Path) -> bool:
-    """Returns whether a process holds the lock on a file; makes no file."""
+    """Returns whether a process holds the lock on a file; does not make the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -59,7 +59,7 @@ def is_locked(path: str | Path) -> bool:
 
 
 def release(path: str | Path, descriptor: int | None) -> None:
-    """Deletes the file of a lock and ends the lock; None stands for a file without one."""
+    """Deletes the file of a lock and ends the lock; the descriptor None means a file without a lock."""
     Path(path).unlink(missing_ok=True)
     if descriptor is not None and descriptor in _held:
         _held.discard(descriptor)
@@ -68,9 +68,9 @@ def release(path: str | Path, descriptor: int | None) -> None:
 
 @contextmanager
 def temporary_folder(parent: str | Path, prefix: str) -> Iterator[Path]:
-    """Gives a new folder that is deleted at the end.
+    """Yields a new folder and deletes it at the end.
 
-    First it deletes the folders of this prefix that killed processes left in ``parent``.
+    First, folders of this prefix that killed processes left in ``parent`` are deleted.
     """
     for path in Path(parent).glob(f'{prefix}*'):
         _delete_if_left(path)
@@ -88,14 +88,14 @@ def temporary_folder(parent: str | Path, prefix: str) -> Iterator[Path]:
 
 
 def _lock_new(path: Path) -> int | None:
-    """Makes the lock file of a new folder, which is locked from the moment that it has its name.
+    """Makes the lock file of a new folder; the file is locked before it gets its name.
 
-    Whoever sees an unlocked file of this name may therefore conclude that its process has ended.
+    If a file of this name is unlocked, its process has therefore ended.
     """
     unnamed = path.with_name(f'{path.name}.new')
     try:
         descriptor = try_lock(unnamed)
-    except OSError:  # a file system without locks: nobody can lock the file, so nobody deletes the folder
+    except OSError:  # the file system has no locks: no process can lock the file, so none deletes the folder
         descriptor = None
         unnamed.touch()
     unnamed.rename(path)
@@ -112,7 +112,7 @@ def _delete_if_left(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             return
         descriptor = try_lock(lock)
-    except OSError:  # another user's, or gone by now
+    except OSError:  # the folder is another user's, or is deleted by now
         return
     if descriptor is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -127,7 +127,7 @@ def _is_file(path: str | Path, descriptor: int) -> bool:
 
 
 def _forget() -> None:
-    """Leaves the locks to the parent alone: a forked process would hold them on after its parent's death."""
+    """Closes the locks in a forked process, which would otherwise hold them after its parent has ended."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

@@ -1,7 +1,7 @@
-"""Registries of scope 'mmadv', one below each of mmseg's.
+"""Registries of scope 'mmadv', one as a child of each registry of mmseg.
 
-Configs inherited as ``mmadv::...`` are stamped with that scope, so it must exist. mmadv's own components are
-registered in mmseg's registries, where a bare type name finds them from both scopes.
+mmengine gives configs inherited as ``mmadv::...`` this scope, so the scope must exist. mmadv registers its components
+in mmseg's registries. A bare type name finds them there from both scopes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REGISTRIES = {
         parent.name,
         parent=parent,
         scope='mmadv',
-        # A lookup imports its own registry's locations only, then walks up to the parents.
+        # A lookup imports only the locations of its own registry, and then searches the parents.
         locations=[*parent._locations, 'mmadv'],
     )
     for name, parent in vars(mmseg.registry).items()
@@ -23,9 +23,9 @@ REGISTRIES = {
 
 
 def adopt_components() -> None:
-    """Makes the components that mmadv registered known as ``mmadv.NAME`` within scope 'mmadv' too.
+    """Registers mmadv's components in the registries of scope 'mmadv' too, so that ``mmadv.NAME`` works in that scope.
 
-    There a lookup with the scope's own prefix does not walk up to the parents.
+    Within the scope, a lookup with the scope's own prefix does not search the parents.
     """
     for registry in REGISTRIES.values():
         assert registry.parent is not None

@@ -1,4 +1,4 @@
-"""Text of others on a terminal: names in files and configs may hold control characters that would act there."""
+"""Safe output of foreign text: names in files and configs may hold control characters that act on a terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LONGEST = 60
 def printable(text: str, *, lines: bool = False) -> str:
     r"""Returns a text whose control characters, line separators and direction marks are written as escapes.
 
-    A name then neither moves the cursor nor begins a line of its own, such as one that looks like an error of ours.
+    A name can then neither move the cursor nor begin a new line, such as one that looks like an error of mmadv.
 
     >>> printable('class\x1b[2J\nerror: all is lost')
     'class\\x1b[2J\\nerror: all is lost'
 
     Args:
-        text: any.
-        lines: leave newlines and tabs, of a text that has several lines by design.
+        text: any text.
+        lines: whether to keep newlines and tabs, for a text that has several lines by design.
     """
     if text.isprintable():
         return text
@@ -30,14 +30,14 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as a message quotes it: short, on one line, a text marked as one.
+    """Returns a value as a message quotes it: short, on one line, and marked as text if it is a string.
 
     >>> shown('no'), shown([1, 2])
     ("'no' (text)", '[1, 2]')
     """
     try:
         text = repr(value)
-    except Exception as error:  # a class of the user's, or a number with too many digits to be written
+    except Exception as error:  # a class of the user, or a number with too many digits to print
         text = f'a {type(value).__name__} that cannot be shown ({type(error).__name__})'
     text = printable(text)
     text = text if len(text) <= LONGEST else f'{text[: LONGEST - 3]}...'
@@ -56,10 +56,10 @@ def quoted(word: str) -> str:
 
 @contextmanager
 def escaped_messages() -> Iterator[None]:
-    """Makes what is warned of and logged while the block lasts printable: both may quote names of others.
+    """Makes all warnings and log messages in the block printable, as both may quote foreign names.
 
-    Their lines stay, as messages have several by design; those of a warning after its first are indented, so that none
-    looks like a sentence of ours.
+    Line breaks stay, as messages have several lines by design. All lines of a warning but its first are indented, so
+    that none looks like a message of mmadv.
     """
     format_warning, make_record = warnings.formatwarning, logging.getLogRecordFactory()
 
@@ -69,7 +69,7 @@ def escaped_messages() -> Iterator[None]:
 
     def record(*arguments: Any, **settings: Any) -> logging.LogRecord:
         made = make_record(*arguments, **settings)
-        # Arguments that do not fit the message are left for logging to tell.
+        # If the arguments do not fit the message, logging reports it.
         with suppress(TypeError, ValueError):
             made.msg, made.args = printable(made.getMessage(), lines=True), ()
         return made

@@ -1,6 +1,6 @@
 """The registries of threats, objectives, schedules and attacks, and ``build``, which makes them from nested dicts.
 
-Pure Python: attacks are built alike with and without the OpenMMLab packages.
+The module is pure Python, so attacks are built the same way with and without the OpenMMLab packages.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ T = TypeVar('T', bound=Callable[..., Any])
 
 
 class Registry:
-    """A name -> class (or factory function) table of one kind of component.
+    """A table name -> class (or factory function) for one kind of component.
 
     Args:
-        kind: what the entries are, in the singular, as error messages call them.
+        kind: name of the kind in error messages, in the singular.
     """
 
     def __init__(self, kind: str) -> None:
@@ -30,7 +30,7 @@ class Registry:
     def register(self, entry: T) -> T:
         """Registers a class or function under its own name; use as a decorator.
 
-        From then on it checks what it is given against its annotations, wherever it is called.
+        From then on, every call of the entry checks its arguments against its annotations.
         """
         name = entry.__name__
         if name in self._entries:
@@ -46,7 +46,7 @@ class Registry:
         return sorted(self._entries)
 
     def get(self, name: str) -> Callable[..., Any]:
-        """Returns the entry of that name; raises UserError with the nearest name otherwise."""
+        """Returns the entry of that name; if there is none, raises UserError with the nearest name."""
         if name not in self._entries:
             raise UserError(f"unknown {self.kind} '{name}'{nearest(name, self._entries)}")
         return self._entries[name]
@@ -63,13 +63,12 @@ def build(config: Any, registry: Registry) -> Any:
     """Returns the component that a config describes, building nested dicts on the way.
 
     Args:
-        config: a mapping with ``type`` (a registered name) and the component's keyword arguments. What
-            is already a component is returned as it is.
-        registry: where ``type`` is looked up. A nested dict with a ``type`` is looked up in whichever
-            registry knows the name.
+        config: a mapping with ``type`` (a registered name) and the component's keyword arguments. A built component
+            is returned unchanged.
+        registry: registry that has the ``type``. The ``type`` of a nested dict may be in any registry.
 
     Raises:
-        UserError: an unknown type, an unknown or missing argument.
+        UserError: a type is unknown, or an argument is unknown or missing.
     """
     if not isinstance(config, Mapping):
         if isinstance(config, str):

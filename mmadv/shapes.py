@@ -1,6 +1,6 @@
 """Annotations of tensors and arrays: dtype, shape and values, and sizes that the arguments of one call share.
 
-Pure Python: whatever has ``shape`` and ``dtype`` is judged, so torch and numpy alike.
+The module is pure Python. It checks any value with ``shape`` and ``dtype``, so both torch and numpy.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ NAMES = {ANY_FLOATS: 'floats', INTEGERS: 'integers', NUMBERS: 'numbers'}
 
 @dataclass(frozen=True)
 class Shaped(Judge):
-    """In ``Annotated``, of a tensor or array: its dtype, its dimensions, and what its values must be.
+    """In ``Annotated``, for a tensor or array: its dtype, its dimensions, and the condition on its values.
 
-    Letters stand for sizes, which are equal wherever a letter stands in the arguments of one call. Every dimension but
-    ``N``, the batch's, holds something. A number is a size, ``_`` any one, and ``*S`` any number of dimensions.
+    A letter is a size. It is the same size in all arguments of one call. Only the batch's dimension ``N`` may be empty.
+    A number is an exact size, ``_`` is any size, and ``*S`` is any number of dimensions.
 
     Args:
-        dims: names of the dimensions, such as 'N C h w'; several texts where each of several shapes will do.
+        dims: names of the dimensions, such as 'N C h w'; several texts if the value may have one of several shapes.
         dtypes: names of the dtypes.
-        problem: returns what values must be and what they are, None where they fit.
+        problem: function that returns the condition on the values and the values found, None if they fit.
     """
 
     dims: str | tuple[str, ...]
@@ -37,15 +37,15 @@ class Shaped(Judge):
     problem: Callable[[Any], tuple[str, str] | None] | None = None
 
     def judge(self, value: Any, path: str, hint: Any) -> Mismatch | None:
-        """Returns where a tensor or array is of another dtype or shape, or has values that do not fit."""
+        """Returns where a tensor or array has another dtype or shape, or values that do not fit."""
         if str(value.dtype).removeprefix('torch.') not in self.dtypes or self._sizes(value.shape) is None:
             return Mismatch(path, expected(hint), value, _described(value))
         found = self.problem(value) if self.problem is not None else None
         return found and Mismatch(path, found[0], value, found[1])
 
     def compare(self, value: Any, name: str, sizes: Sizes) -> Mismatch | None:
-        """Returns where a value has other sizes than arguments before it; adds its own to ``sizes``."""
-        if not getattr(value, 'shape', ()):  # a number, which goes with every size
+        """Returns where a value's sizes differ from those of earlier arguments; adds the value's to ``sizes``."""
+        if not getattr(value, 'shape', ()):  # a number fits every size
             return None
         return _compared((self._sizes(value.shape) or {}).items(), self._shapes, value, name, sizes)
 
@@ -60,17 +60,17 @@ class Shaped(Judge):
         return (self.dims,) if isinstance(self.dims, str) else self.dims
 
     def _sizes(self, shape: Sequence[int]) -> dict[str, Any] | None:
-        """Returns letter -> size of a shape that fits, None for another."""
+        """Returns letter -> size if a shape fits, else None."""
         found = (_sizes(text, tuple(shape)) for text in self._texts())
         return next((sizes for sizes in found if sizes is not None), None)
 
 
 @dataclass(frozen=True)
 class PerImage(Sized):
-    """In ``Annotated``, of a sequence: it has one item for each image."""
+    """In ``Annotated``, for a sequence: it has one item for each image."""
 
     def compare(self, value: Any, name: str, sizes: Sizes) -> Mismatch | None:
-        """Returns where a sequence is longer or shorter than arguments before it; adds its length to ``sizes``."""
+        """Returns where a sequence is longer or shorter than earlier arguments; adds its length to ``sizes``."""
         found = _compared([('N', len(value))], str, value, name, sizes)
         number, owner = sizes['N']
         return found and Mismatch('', f'one for each image, {number} as {owner} has them', value, str(len(value)))
@@ -96,7 +96,7 @@ def _described(value: Any) -> str:
 
 @lru_cache
 def _sizes(text: str, shape: tuple[int, ...]) -> dict[str, Any] | None:
-    """Returns name -> size where a shape has the dimensions named by a text, None where not."""
+    """Returns name -> size if a shape has the dimensions that a text names, else None."""
     names = text.split()
     at = next((n for n, name in enumerate(names) if name.startswith('*')), None)
     pairs: list[tuple[str, Any]] = []

@@ -1,1 +1,1 @@
-"""Experiments of the papers that are small enough to be repeated whole, in pure torch."""
+"""Experiments of the papers that are small enough to repeat completely, in pure torch."""

@@ -1,7 +1,7 @@
 """The toy experiment of the PAG paper (section 5.1, figure 3, appendix C.1): two classes on a line in the plane.
 
-All seeds are trained at once: a ``PointNetworks`` holds one network per seed, and every seed has data, batches and
-random numbers of its own, the same for both ways of training.
+All seeds are trained at once. A ``PointNetworks`` holds one network per seed. Every seed has its own data, batches and
+random numbers, which are the same for both ways of training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRAIN_PER_MODE, TEST_PER_MODE = 1000, 100
 HIDDEN, EPOCHS, BATCH, LEARNING_RATE = 32, 100, 128, 0.01
 RADIUS, STEP_SIZE, STEPS = 15.0, 2.0, 10
 PAPER = {'standard training': 0.0, 'aligned gradients': 75.5}
-# The attacks take images in [0, 1]: points are attacked as (x + SPAN / 2) / SPAN, far from either end.
+# The attacks take images in [0, 1]. A point x becomes the image (x + SPAN / 2) / SPAN, far from 0 and 1.
 SPAN = 512.0
 SomeSeeds = Annotated[Sequence[Seed], Filled()]
 Points = Annotated[Tensor, Shaped('N 2', ('float32',), finite)]
@@ -39,12 +39,12 @@ PointClasses = Annotated[Tensor, Shaped('N', ('int64',))]
 @checked_exactly
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the paper leaves open, and the length of the training.
+    """The settings that the paper does not state, and the length of the training.
 
     Attributes:
         weight: λ of the PAG loss.
-        per_class: size of the random bank of each class, in which the nearest neighbour is looked for.
-        epochs: of both trainings.
+        per_class: size of the random bank of each class; the nearest neighbour comes from this bank.
+        epochs: number of epochs of both trainings.
     """
 
     weight: PositiveNumber = 1.0
@@ -57,7 +57,7 @@ class PointNetworks(nn.Module):
     """One 2 -> 32 -> 2 network with ReLU per seed, (S, N, 2) -> (S, N, 2), initialised as ``nn.Linear`` is.
 
     Args:
-        seeds: one per network.
+        seeds: one seed per network.
     """
 
     first_weight: nn.Parameter
@@ -106,7 +106,7 @@ def train(seeds: SomeSeeds, setting: Setting, *, aligned: bool) -> PointNetworks
     """Returns the trained networks: Adam on the cross-entropy, with the PAG loss added if ``aligned``.
 
     Args:
-        seeds: one network each; network, data and batches of a seed are the same in both ways of training.
+        seeds: one seed per network. A seed's network, data and batches are the same in both ways of training.
         setting: weight and bank of the PAG loss.
         aligned: whether to add the PAG loss, with nearest neighbours as targets.
     """
@@ -126,7 +126,7 @@ def train(seeds: SomeSeeds, setting: Setting, *, aligned: bool) -> PointNetworks
             total = F.cross_entropy(scores, classes[rows, batch].flatten())
             if directions is not None:
                 total = total + loss(scores, inputs, directions[rows, batch].flatten(0, 1)).loss.mean()
-            # A mean per seed, summed over seeds: no seed feels another one.
+            # The loss is a mean per seed, summed over seeds, so no seed influences another.
             total = len(seeds) * total
             optimizer.zero_grad(set_to_none=True)
             total.backward()
@@ -136,7 +136,7 @@ def train(seeds: SomeSeeds, setting: Setting, *, aligned: bool) -> PointNetworks
 
 @checked
 def accuracies(network: Callable[[Tensor], Tensor], points: Points, classes: PointClasses) -> dict[str, float]:
-    """Returns clean and attacked accuracy in percent of one network, under L2 PGD from the clean points."""
+    """Returns one network's clean accuracy and its accuracy under L2 PGD from the clean points, in percent."""
     model = _as_segmentor(network)
     images, labels = ((points + SPAN / 2) / SPAN).double()[:, None, None], classes[:, None, None]
     attack = PGD(

@@ -24,7 +24,7 @@ def draw_boundaries(
         networks: title -> network of points (N, 2) to scores (N, 2).
         points: (N, 2) test points.
         classes: (N,) their classes.
-        path: of the picture.
+        path: path of the picture.
     """
     figure = Figure(figsize=(6 * len(networks), 5.5), layout='constrained')
     FigureCanvasAgg(figure)
