@@ -143,7 +143,7 @@ def check_areas(areas: list[list[int]], num_classes: int, where: str) -> None:
         raise UserError(f'{where} must hold each of the classes 0 to {num_classes - 1} at most once; found {classes}')
     for _, intersection, prediction, label in areas:
         if intersection > min(prediction, label):
-            raise UserError(f'{where}: an intersection of {intersection} pixels is larger than what was cut')
+            raise UserError(f'{where}: an intersection of {intersection} pixels is larger than the prediction or label')
 
 
 def _check_same(areas: Mapping[str, list[list[int]]], labelled: dict[int, int], num_classes: int, where: str) -> None:

@@ -220,15 +220,15 @@ class ResultStore:
         difference = first_difference(values[0]['settings'], self.settings)
         if difference is not None and len(values) > 1:
             raise UserError(
-                f'{path.parent} holds results of another run, which differs in {difference}; give what that run was '
-                'given, or choose another output folder'
+                f'{path.parent} holds results of another run, which differs in {difference}; use the settings of '
+                'that run, or choose another output folder'
             )
         return {str(record.get('image', record['index'])): record for record in values[1:]}
 
     def _warn(self, path: Path, what: str) -> None:
         """Prints once, and from one process of a machine, that a file has lost results."""
         if path not in self._told and os.environ.get('LOCAL_RANK', '0') == '0':
-            print(printable(f'{path} {what}; what is lost is computed again'), file=sys.stderr)
+            print(printable(f'{path} {what}; the lost results are computed again'), file=sys.stderr)
         self._told.add(path)
 
     def _differs(self, path: Path) -> bool:

@@ -113,7 +113,7 @@ def input_gradients(scores: Scores, images: Samples, *, create_graph: bool = Fal
             scores[:, t].sum(), images, create_graph=create_graph, retain_graph=True, allow_unused=True
         )
         if gradient is None:
-            raise UserError('the scores do not depend on the images; compute them from these very tensors')
+            raise UserError('the scores do not depend on the images; compute them from these tensors')
         columns.append(gradient)
     return torch.stack(columns, 1)
 

@@ -27,7 +27,7 @@ def every_subset(members: Mapping[str, Counts]) -> list[dict[str, Any]]:
     """
     check_same_images(members)
     if len(members) > SUBSET_LIMIT:
-        raise UserError(f'every subset of {len(members)} members would be {2 ** len(members) - 1}; give fewer')
+        raise UserError(f'the {len(members)} members have {2 ** len(members) - 1} subsets; give at most eight')
     rows = []
     for size in range(1, len(members) + 1):
         for names in combinations(members, size):

@@ -244,7 +244,7 @@ def check_same_images(members: Mapping[str, Counts]) -> int:
     labels = [counts.label for counts in members.values()]
     for name, label in zip(members, labels, strict=True):
         if label.shape != labels[0].shape or (label != labels[0]).any():
-            raise UserError(f'of the members, {name} was counted on other images than {next(iter(members))}')
+            raise UserError(f'members: {name} was counted on other images than {next(iter(members))}')
     return len(labels[0])
 
 

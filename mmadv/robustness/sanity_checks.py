@@ -129,18 +129,18 @@ def judge(numbers: dict[str, list[float]]) -> list[CheckResult]:
             mean,
             weaker='longer',
             stronger='attack',
-            advice='raise the number of iterations until the accuracy stands still',
+            advice='raise the number of iterations until the accuracy no longer falls',
         ),
         _not_stronger(
             'random noise is weaker than the attack',
             mean,
             weaker='noise',
             stronger='attack',
-            advice='the gradient leads nowhere; see the other findings',
+            advice='the gradient does not guide the attack; see the other findings',
         ),
     ]
     if 'fgsm' in mean:
-        advice = 'gradients mislead beyond the first step, the loss is not smooth; use restarts and the attack Square'
+        advice = 'the loss is not smooth and its gradient misleads after one step; use restarts and the attack Square'
         findings.append(
             _not_stronger('one step is not stronger than twenty', mean, weaker='fgsm', stronger='pgd', advice=advice)
         )
@@ -161,7 +161,7 @@ def judge(numbers: dict[str, list[float]]) -> list[CheckResult]:
                 'a large radius leaves no accuracy',
                 mean['large'] <= LEFT_AT_LARGE_RADIUS,
                 f'AMA at radius {LARGE_RADIUS:g} leaves {100 * mean["large"]:.1f} %',
-                'an attack that fails where nearly every image is allowed fails for another reason than robustness',
+                'this radius allows nearly every image, so the attack fails for another reason than robustness',
             )
         )
     return findings

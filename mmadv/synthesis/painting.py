@@ -156,4 +156,4 @@ def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tens
 def check_mask(mask: Tensor) -> None:
     """Raises UserError unless a mask (N, 1, h, w) is True somewhere in each image."""
     if not bool(mask.flatten(1).any(1).all()):
-        raise UserError('the mask covers no pixel; give one that covers what is to be painted')
+        raise UserError('the mask covers no pixel; give a mask that covers the pixels to paint')

@@ -52,7 +52,7 @@ WRONG = [
     (('clean', 0), [2, 5, 6, 7], 'found [2, 2]'),
     (('clean', 0), [0, 5, 6], 'record.clean must be a list'),
     (('clean', 0), [0, 1e30, 6, 7], 'record.clean must be a list'),
-    (('clean', 0), [0, 9, 6, 7], 'an intersection of 9 pixels is larger than what was cut'),
+    (('clean', 0), [0, 9, 6, 7], 'an intersection of 9 pixels is larger than the prediction or label'),
     (('clean', 0), [0, 5, 6, -7], 'record.clean must be a list'),
     (('clean', 0), [0, True, 6, 7], 'record.clean must be a list'),
     (('clean', 0, 3), 8, 'record.attacked.4/255.attack has other labelled pixels than record.clean'),

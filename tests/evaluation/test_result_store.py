@@ -94,7 +94,7 @@ def test_damaged_lines_are_told_once_and_by_one_process_of_a_machine(tmp_path, m
     path.write_bytes(path.read_bytes().replace(b'"index":1', b'"index":7'))
     store = ResultStore(tmp_path, SETTINGS)
     assert list(store.read()) == list(store.read()) == [0, 2]
-    assert capsys.readouterr().err == f'{path} holds 1 damaged line; what is lost is computed again\n'
+    assert capsys.readouterr().err == f'{path} holds 1 damaged line; the lost results are computed again\n'
     monkeypatch.setenv('LOCAL_RANK', '1')
     ResultStore(tmp_path, SETTINGS).read()
     assert capsys.readouterr().err == ''
@@ -121,7 +121,7 @@ def test_any_bytes_between_the_lines_are_skipped(junk, place):
 )
 def test_other_settings_are_refused_by_name(tmp_path, now, difference):
     filled(tmp_path, [0])
-    with pytest.raises(UserError, match=f'differs in {difference}; give what that run was given'):
+    with pytest.raises(UserError, match=f'differs in {difference}; use the settings of that run'):
         ResultStore(tmp_path, now).read()
     assert first_difference(SETTINGS, json.loads(json.dumps(SETTINGS))) is None
 
@@ -168,7 +168,7 @@ def test_arrays_are_whole_or_missing(tmp_path, capsys):
         assert store.load_arrays('example') is None
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].startswith(f'{path} cannot be read (') and said[0].endswith('; what is lost is computed again')
+    assert said[0].startswith(f'{path} cannot be read (') and said[0].endswith('; the lost results are computed again')
     assert not store.has_results
 
 
@@ -206,7 +206,7 @@ def test_a_file_of_a_complete_run_that_is_cut_at_a_line_end_is_no_whole_one(tmp_
     with pytest.raises(UserError, match=r'are cut short: 2 of 3 images are missing; make them by resuming mmadv test'):
         read_records(path)
     assert list(ResultStore(tmp_path / 'store', SETTINGS, path).read()) == [0]
-    assert f'{path} holds 2 damaged lines; what is lost is computed again' in capsys.readouterr().err
+    assert f'{path} holds 2 damaged lines; the lost results are computed again' in capsys.readouterr().err
     old = [encode_line({'format': 'mmadv/records 1', 'settings': SETTINGS}), *lines[1:]]  # without a number
     path.write_bytes(b''.join(old))
     assert read_records(path)[1] == [record(0), record(1), record(2)]

@@ -132,7 +132,7 @@ def test_what_must_not_change(attack_tool, project, stop_after, capsys):
         before = [word for word in again if word not in ('--eps', '8/255')] if '--eps' in words else again
         return refused(attack_tool, [*before, *words], project, capsys)
 
-    assert 'which differs in seed (0 then, 5 now); give what that run was given' in refusal('--seed', '5')
+    assert 'which differs in seed (0 then, 5 now); use the settings of that run' in refusal('--seed', '5')
     assert 'differs in attack.steps (2 then, 9 now)' in refusal('--iterations', '9')
     assert 'differs in attack.threat.radius' in refusal('--eps', '4/255')
     assert 'differs in radii' in refusal('--eps', '8/255', '4/255')
