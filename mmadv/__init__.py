@@ -1,7 +1,7 @@
 """Adversarial training and attack evaluation for MMSegmentation.
 
 If mmseg is installed, importing mmadv registers mmadv's components. A config then needs only
-``custom_imports = dict(imports=['mmadv'])`` and a type name. The import also makes ``_base_`` entries resolve that are
+``custom_imports = dict(imports=['mmadv'])`` and a type name. The import also lets mmengine find ``_base_`` entries
 written ``mmseg::...`` or ``mmadv::...``. ``mmadv.attacks`` and ``mmadv.robustness`` work without mmseg.
 """
 

@@ -1,9 +1,9 @@
 """Results per image, written to disk as they are computed. An interrupted run loses only the images in progress.
 
-A store is a folder with one file for each process of each run. No process therefore appends to a file that another
-process left incomplete. Each line of a file has a checksum, a space, a JSON value and a newline. The first line holds
-the settings of the results. Every further line holds the result of an image. A line that is incomplete or damaged is
-never read as a result.
+A store is a folder. Each start or resumption of a run adds one file per process. No process therefore appends to a
+file that another process left incomplete. Each line of a file has a checksum, a space, a JSON value and a newline. The
+first line holds the settings of the results. Every further line holds the result of an image. A line that is incomplete
+or damaged is never read as a result.
 """
 
 from __future__ import annotations
