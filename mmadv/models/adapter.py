@@ -1,8 +1,8 @@
-"""mmseg segmentors as callables from pixels in [0, 1] to class logits at label size: the one adapter to mmseg.
+"""Adapters that turn an mmseg segmentor into a callable from pixels in [0, 1] to class logits at label size.
 
-``SegmentorAdapter`` follows the path that predicts, ``TrainingAdapter`` the batch of a training step. Both
-normalise, reorder channels and pad inside, as mmseg's SegDataPreProcessor does, so that an attack works on
-the pixels that were loaded and never sees padding.
+``SegmentorAdapter`` follows the prediction path. ``TrainingAdapter`` follows a training step. Both adapters
+normalise, reorder channels and pad inside, as mmseg's SegDataPreProcessor does. An attack therefore works on the
+pixels that were loaded and never sees padding.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from mmadv.shapes import ANY_FLOATS, Shaped
 
 __all__ = ['SegmentorAdapter', 'TrainingAdapter', 'caveats', 'geometry', 'stack_images', 'stack_labels', 'unwrap']
 
-# Their range is not looked at: attacks have checked it, and smoothing adds noise.
+# The type does not check the range of pixels: attacks have checked it, and smoothing adds noise.
 Pixels = Annotated[Tensor, Shaped('B C h w', ANY_FLOATS)]
 
-# Their ``predict`` is one: inference, then what is done to its logits.
+# These classes share one ``predict``: inference, then the postprocessing of the logits.
 SEGMENTORS = (EncoderDecoder, MultimodalEncoderDecoder)
 
 # Heads that draw random numbers at every forward pass.
 RANDOM_HEADS = (LightHamHead,)
-# What an attack is told about heads that it reaches only in part.
+# Notes to the user about heads whose gradient an attack gets only in part.
 CAVEATS = {
     EMAHead: 'EMAHead computes its bases without gradient: the gradient is partial and attacks may miss errors; '
     'compare with the attack Square, which needs no gradient',
@@ -48,7 +48,7 @@ CAVEATS = {
     'every image, so that attack and score see one model; its gradient may be partial, compare with the attack Square',
 }
 
-# Preprocessors whose test mode is SegDataPreProcessor's, which PixelModel repeats differentiably.
+# Preprocessors with the test mode of SegDataPreProcessor. PixelModel repeats that mode differentiably.
 FAITHFUL_PREPROCESSORS: list[type[SegDataPreProcessor]] = [SegDataPreProcessor]
 
 
@@ -57,7 +57,8 @@ def unwrap(model: nn.Module) -> EncoderDecoder | MultimodalEncoderDecoder:
     """Returns the segmentor inside distributed, compiled and test-time-augmentation wrappers.
 
     Raises:
-        UserError: it is no mmseg segmentor, or one of another kind than EncoderDecoder and MultimodalEncoderDecoder.
+        UserError: the model is not an mmseg segmentor, or it is neither an EncoderDecoder nor a
+            MultimodalEncoderDecoder.
     """
     while True:
         if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -74,18 +75,18 @@ def unwrap(model: nn.Module) -> EncoderDecoder | MultimodalEncoderDecoder:
 
 
 def last_head(segmentor: nn.Module) -> nn.Module:
-    """Returns the decode head that predicts: the last one of a cascade."""
+    """Returns the decode head that predicts; in a cascade, this is the last one."""
     head: Any = segmentor.decode_head
     return head[-1] if isinstance(head, nn.ModuleList) else head
 
 
 def head_ignore_index(segmentor: nn.Module) -> int:
-    """Returns the label that the loss of a segmentor's last head ignores."""
+    """Returns the label that the loss of a segmentor's last decode head ignores."""
     return int(getattr(last_head(segmentor), 'ignore_index', 255))
 
 
 def caveats(segmentor: nn.Module) -> list[str]:
-    """Returns a sentence for each part of a segmentor that an attack does not see through as it is."""
+    """Returns one sentence for each part of a segmentor that limits or changes what an attack sees."""
     kinds = {type(module) for module in segmentor.modules()}
     sentences = [text for kind, text in CAVEATS.items() if any(issubclass(present, kind) for present in kinds)]
     head = last_head(segmentor)
@@ -99,7 +100,10 @@ def caveats(segmentor: nn.Module) -> list[str]:
 
 @checked
 def geometry(data_sample: SegDataSample) -> Hashable:
-    """Returns what decides the way from a sample's input to its label map; samples of one adapter share it."""
+    """Returns the sizes and the flip that map a sample's input to its label map.
+
+    All samples of one adapter have the same geometry.
+    """
     meta = data_sample.metainfo
     flip = meta.get('flip_direction') if meta.get('flip') else None
     keys = ('ori_shape', 'img_shape', 'pad_shape', 'network_size')
@@ -108,19 +112,19 @@ def geometry(data_sample: SegDataSample) -> Hashable:
 
 
 class PixelModel(nn.Module):
-    """A segmentor that takes pixels in [0, 1]: what both adapters share.
+    """The base class of both adapters: a segmentor that takes pixels in [0, 1].
 
     Args:
-        model: a segmentor of mmseg, wrapped or not. It becomes a submodule, so that an attack which freezes
-            the adapter freezes the segmentor.
+        model: a segmentor of mmseg, wrapped or not. The segmentor becomes a submodule, so an attack that freezes
+            the adapter also freezes the segmentor.
 
     Attributes:
-        num_classes: K of the logits, 2 for a model with one output channel.
-        ignore_index: label that the segmentor's head ignores, unless another one was given.
-        gives_up_logits: nothing but the caller keeps the logits, which an attack may overwrite with their gradient.
+        num_classes: K, the number of classes in the logits; 2 for a model with one output channel.
+        ignore_index: the label that the segmentor's head ignores, unless the caller gave another label.
+        gives_up_logits: True: only the caller keeps the logits, so an attack may overwrite them with their gradient.
 
     Raises:
-        UserError: a segmentor or data preprocessor of a kind that cannot be attacked.
+        UserError: the segmentor or the data preprocessor is of a kind that mmadv cannot attack.
     """
 
     gives_up_logits = True
@@ -140,17 +144,17 @@ class PixelModel(nn.Module):
         self._head = (last_head(segmentor),)  # a tuple: not a second submodule
         self._gives_scores = gives_scores(self._head[0])
         self._outputs_checked = False
-        # Of an image, for messages.
+        # The name of an image in messages.
         self.name = 'an image of the batch'
         self.num_classes = 2 if segmentor.out_channels == 1 else segmentor.num_classes
         self.ignore_index = head_ignore_index(segmentor)
 
     def check_labels(self, labels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
-        """Raises UserError naming the first image with a label that is no class of the model."""
+        """Raises UserError that names the first image with a label that is not a class of the model."""
         batches.check_labels(list(labels), batches.sample_names(data_samples), self.num_classes, self.ignore_index)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Returns (N, C, h, w) in [0, 1] as the network takes them: channels reordered, normalised."""
+        """Returns images (N, C, h, w) in [0, 1] as the network takes them: with channels reordered, and normalised."""
         preprocessor = self.segmentor.data_preprocessor
         batches.check_channels(list(images[:1]), [self.name], preprocessor)
         pixels = images * 255
@@ -167,10 +171,10 @@ class PixelModel(nn.Module):
         return inputs, infos[0]
 
     def checked(self, outputs: Tensor) -> Tensor:
-        """Returns the segmentor's outputs, and looks at the first of them.
+        """Returns the segmentor's outputs, and checks the first outputs that the adapter sees.
 
         Raises:
-            UserError: they are neither logits nor class scores, or not one for each class.
+            UserError: the outputs are neither logits nor class scores, or they do not have one channel for each class.
         """
         if not self._outputs_checked:
             name, channels = head_name(self._head[0]), self.segmentor.out_channels
@@ -181,9 +185,9 @@ class PixelModel(nn.Module):
     def class_logits(self, logits: Tensor) -> Tensor:
         """Returns logits with one channel per class, whose arg max is the segmentor's prediction.
 
-        One output channel z predicts class 1 where sigmoid(z) > threshold, that is where z > logit(threshold):
-        the logits are (0, z - logit(threshold)). Of class scores they are the log-scores.
-
+        A model with one output channel z predicts class 1 if sigmoid(z) > threshold, that is, if
+        z > logit(threshold). Its logits are (0, z - logit(threshold)). If the outputs are class scores, the method
+        returns their log-scores.
         """
         if self._gives_scores:
             return log_scores(logits)
@@ -199,22 +203,22 @@ class PixelModel(nn.Module):
 class SegmentorAdapter(PixelModel):
     """A segmentor's prediction path: pixels in [0, 1] at network input size -> class logits at label size.
 
-    Takes whole and slide inference, test-time padding, flips and the resize to ``ori_shape`` from the segmentor
-    and the samples. The arg max of its logits is the ``pred_sem_seg`` of ``segmentor.predict``. Samples with a
-    ``network_size`` are images as they are in their files, which the adapter first resizes to that height and width.
-    A head that draws random numbers gets the same ones for every image and pass.
+    The segmentor and the samples define whole or slide inference, test-time padding, flips and the resize to
+    ``ori_shape``. The arg max of the logits is the ``pred_sem_seg`` of ``segmentor.predict``. If a sample has a
+    ``network_size``, its image has the size of the image file, and the adapter first resizes the image to that
+    height and width. A head that draws random numbers gets the same numbers for every image and every pass.
 
     Args:
         model: a segmentor of mmseg, wrapped or not.
         data_samples: samples of one geometry. The adapter then takes any number of images of that geometry.
-        ignore_index: label of the pixels that are in no score; None for that of the segmentor's head.
+        ignore_index: the label of the pixels that no score counts; None takes the label of the segmentor's head.
 
     Attributes:
-        void: labels that are no class, though neither are they ``ignore_index``: 255 and that of the head. As in a
-            test of mmseg, predictions on such pixels count against the IoU.
+        void: the labels among 255 and the head's ``ignore_index`` that are neither a class nor the adapter's
+            ``ignore_index``. As in a test of mmseg, predictions on such pixels count against the IoU.
 
     Raises:
-        UserError: samples of different geometry, or a model that cannot be attacked.
+        UserError: the samples differ in geometry, or mmadv cannot attack the model.
     """
 
     def __init__(
@@ -249,18 +253,18 @@ class SegmentorAdapter(PixelModel):
 
     @property
     def label_size(self) -> tuple[int, int]:
-        """Height and width of the logits."""
+        """The height and width of the logits."""
         height, width = self._meta['ori_shape'][:2]
         return int(height), int(width)
 
     def attackable(self, labels: Tensor) -> Tensor:
-        """Returns labels (N, H, W) with ``ignore_index`` in the place of what is void."""
+        """Returns labels (N, H, W) in which ``ignore_index`` replaces every void label."""
         if not self.void:
             return labels
         return torch.where(torch.isin(labels, labels.new_tensor(self.void)), self.ignore_index, labels)
 
     def check_labels(self, labels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
-        """Raises UserError where labels (N, H, W) are not of the logits' size, or are no classes of the model."""
+        """Raises UserError if labels (N, H, W) differ from the logits in size, or are not classes of the model."""
         if tuple(labels.shape[1:]) != self.label_size:
             name = batches.sample_names(data_samples)[0]
             raise UserError(
@@ -292,7 +296,7 @@ class SegmentorAdapter(PixelModel):
         if test_cfg:
             inputs, padding = self.padded(inputs, test_cfg.get('size'), test_cfg.get('size_divisor'))
             meta.update(padding)
-        # Slide inference writes into the metadata, so every forward gets its own.
+        # Slide inference writes into the metadata, so every forward pass gets its own copy.
         metas = [dict(meta) for _ in range(len(images))]
         with without_checkpointing(self.segmentor):
             logits = self.checked(self.segmentor.inference(inputs, metas))
@@ -309,7 +313,7 @@ class SegmentorAdapter(PixelModel):
 
 @contextmanager
 def _same_draws(dtype: torch.dtype) -> Iterator[None]:
-    """Makes torch draw the same numbers in every block, of that dtype, and leaves its state as it was."""
+    """Makes torch draw the same numbers, of the given dtype, in every block; then restores the state of torch."""
     default = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -324,8 +328,8 @@ def _same_draws(dtype: torch.dtype) -> Iterator[None]:
 class TrainingAdapter(PixelModel):
     """A segmentor on part of a training batch: unpadded pixels in [0, 1] -> class logits of the same size.
 
-    The network sees the images at the padded size of the training batch; the padding is added inside and its
-    logits are cut off, so that it is neither perturbed nor counted.
+    The network sees the images at the padded size of the training batch. The adapter adds the padding inside and
+    cuts off the logits of the padding. An attack therefore neither perturbs nor counts the padding.
 
     Args:
         model: a segmentor of mmseg, wrapped or not.
@@ -340,7 +344,8 @@ class TrainingAdapter(PixelModel):
     def forward(self, images: Pixels) -> Tensor:
         """Returns class logits (N, K, h, w) for images (N, C, h, w) in [0, 1]."""
         inputs, _ = self.padded(self.normalised(images), self.padded_size, None)
-        # In training metadata img_shape is the size before padding, to which heads would resize their logits.
+        # img_shape must be the padded size: in training metadata it is the size before padding, and heads would
+        # resize their logits to that.
         size = inputs.shape[2:]
         metas = [
             {'ori_shape': size, 'img_shape': size, 'pad_shape': size, 'padding_size': [0, 0, 0, 0]}

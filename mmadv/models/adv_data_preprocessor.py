@@ -30,30 +30,32 @@ from mmadv.registry import ATTACKS, build
 @MODELS.register_module()
 @checked
 class AdvSegDataPreProcessor(SegDataPreProcessor):
-    """mmseg's SegDataPreProcessor, which replaces samples of a training batch by adversarial examples.
+    """mmseg's SegDataPreProcessor that replaces samples of a training batch by adversarial examples.
 
-    The attack sees raw pixels in [0, 1] and the model in eval mode, without autocast; normalisation, channel
-    order, padding and ``batch_augments`` then follow as in mmseg, on the adversarial pixels. Padding is never
-    perturbed and never counts. In testing, and for samples that are not chosen, it is mmseg's own preprocessor
-    bit for bit.
+    The attack sees raw pixels in [0, 1] and the model in eval mode, without autocast. Normalisation, channel
+    order, padding and ``batch_augments`` then follow as in mmseg, on the adversarial pixels. The attack neither
+    perturbs nor counts padding. In testing, and for samples that are not chosen, the result equals that of mmseg's
+    own preprocessor bit for bit.
 
-    It finds the model by itself: a segmentor that takes it as ``data_preprocessor`` is bound by a weak
-    reference, so that checkpoints stay those of the stock model. All random choices are a function of the
-    run's seed, the training iteration and the sample's place in the whole batch, over all processes, so a resumed
-    run goes on with the noise it would have drawn, and n processes draw what one process with the n-fold batch does.
+    The preprocessor finds the model by itself: it keeps a weak reference to the segmentor that takes it as
+    ``data_preprocessor``. Checkpoints therefore stay those of the stock model.
 
-    A segmentor that trains on clean and adversarial images at once (``trains_on_pairs``, as TRADES) gets both: (2N, C,
-    H, W), the clean ones first, beside N data samples.
+    All random choices are a function of the run's seed, the training iteration and the sample's place in the whole
+    batch, over all processes. A resumed run therefore draws the same noise as a run without interruption. n
+    processes draw the same noise as one process with an n times larger batch.
+
+    A segmentor that trains on clean and adversarial images at once (``trains_on_pairs``, as in TRADES) gets both. The
+    inputs are then (2N, C, H, W), the clean images first, and the data samples are N.
 
     Args:
         attack: config of an attack, ``dict(type='PGD', threat=dict(type='Linf', radius='4/255'), ...)``, or
-            the attack. May be missing only if ``prob`` is 0.
-        prob: chance in [0, 1] that a sample becomes adversarial, drawn for each sample.
+            the attack. It may be missing only if ``prob`` is 0.
+        prob: the probability in [0, 1] that a sample becomes adversarial, drawn for each sample.
         mean, std, size, size_divisor, pad_val, seg_pad_val, bgr_to_rgb, rgb_to_bgr, batch_augments, test_cfg: as
             in SegDataPreProcessor.
 
     Raises:
-        UserError: an attack or ``prob`` that makes no sense, or arguments that belong to another preprocessor.
+        UserError: ``attack`` or ``prob`` is invalid, or arguments belong to another preprocessor.
     """
 
     def __init__(
@@ -109,7 +111,10 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         self._settings_checked = False
 
     def bind(self, segmentor: BaseSegmentor) -> None:
-        """Makes ``segmentor`` the model that is attacked; building a segmentor with this preprocessor does so."""
+        """Makes ``segmentor`` the model under attack.
+
+        A segmentor that is built with this preprocessor calls this method by itself.
+        """
         self._segmentor = weakref.ref(segmentor)
 
     def forward(self, data: dict, training: bool = False) -> dict[str, Any]:
@@ -120,8 +125,8 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
             training: whether this is a training step.
 
         Raises:
-            UserError: pixels outside [0, 255] or scaled to [0, 1], labels outside the classes or of another size than
-                the image, NaN or infinite logits or gradients, or a model that cannot be attacked.
+            UserError: pixels are outside [0, 255] or scaled to [0, 1]; labels are not classes, or a label map differs
+                from its image in size; logits or gradients are NaN or infinite; or mmadv cannot attack the model.
         """
         self.check_settings()
         if not training or data.get('data_samples') is None:
@@ -138,10 +143,11 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         return {**paired, 'inputs': torch.cat([clean['inputs'], paired['inputs']])}
 
     def check_settings(self) -> None:
-        """Raises UserError where MMEngine has dropped the normalisation of a top-level ``data_preprocessor``.
+        """Raises UserError if MMEngine has dropped the normalisation of a top-level ``data_preprocessor``.
 
-        Commands of mmadv merge the two. A runner of MMEngine's own takes this one as it stands; a runner's hooks leave
-        the text of its config in the message hub.
+        The commands of mmadv merge the top-level preprocessor with that of the model. MMEngine's own runner takes the
+        model's preprocessor alone. This check reads the config's text, which the runner's hooks store in the message
+        hub.
         """
         if self._settings_checked or self._enable_normalize:
             return
@@ -157,7 +163,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         self._settings_checked = True
 
     def _attacked(self, data: dict) -> dict:
-        """Returns a training batch with adversarial examples in the place of the samples that are drawn."""
+        """Returns a training batch in which adversarial examples replace the chosen samples."""
         if self.attack is None or self.prob == 0:
             return data
         data, model, names = self._checked(data)
@@ -169,13 +175,13 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         return data
 
     def _checked(self, data: dict) -> tuple[dict, TrainingAdapter, list[str]]:
-        """Returns a training batch on the model's device, the model that it is for, and what to call the samples.
+        """Returns a training batch on the model's device, the model under attack, and the samples' names.
 
         Raises:
-            UserError: pixels, labels or a model that cannot be trained on.
+            UserError: the pixels, the labels or the model do not suit training.
         """
         segmentor = self._bound_segmentor()
-        # Sizes of the batch are mmseg's to decide: the attack must see the network's input size.
+        # mmseg decides the size of the batch. The attack must see the network's input size.
         padded_size = self._padded_size([tuple(image.shape[-2:]) for image in data['inputs']])
         model = TrainingAdapter(segmentor, padded_size)
         names = sample_names(data['data_samples'])
@@ -196,7 +202,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         images = torch.stack([data['inputs'][index].float() for index in chosen]) / 255
         labels = torch.stack(label_maps([data['data_samples'][index] for index in chosen]))
         seeds = self._seeds(chosen, key)
-        # Low precision flips the sign of many input gradients: attack in float32, whatever the training does.
+        # Low precision flips the sign of many input gradients, so the attack runs in float32 in any training.
         with torch.autocast(images.device.type, enabled=False):
             try:
                 adversarial = self.attack.perturb(model, images, labels, seeds=seeds, ignore_index=model.ignore_index)
@@ -220,13 +226,13 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         return list(groups.values())
 
     def _seeds(self, chosen: Sequence[int], key: tuple) -> list[int]:
-        """Returns the seeds of samples, one for each position."""
+        """Returns one seed for each chosen position."""
         seed, iteration, call = key
-        # The constant 0 keeps the noise of runs that older versions made in one process.
+        # The constant 0 gives the same noise as older versions gave in one process.
         return [derive_seed('noise', seed, 0, iteration, call, place_in_whole_batch(index)) for index in chosen]
 
     def _padded_size(self, sizes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-        """Returns height and width of the batch after mmseg's padding in training."""
+        """Returns the height and width of the batch after mmseg's padding in training."""
         height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
         if (self.size is None) == (self.size_divisor is None):
             raise UserError('data_preprocessor needs exactly one of size and size_divisor in training')
@@ -254,7 +260,7 @@ class AdvSegDataPreProcessor(SegDataPreProcessor):
         return {**self.__dict__, '_segmentor': None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdvSegDataPreProcessor:
-        """Returns a copy; inside the copy of a segmentor, it is bound to that copy."""
+        """Returns a copy; if the segmentor is copied too, the new preprocessor is bound to the new segmentor."""
         duplicate = type(self).__new__(type(self))
         memo[id(self)] = duplicate
         duplicate.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
@@ -275,12 +281,12 @@ def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) 
 
 
 def place_in_whole_batch(index: int) -> int:
-    """Returns the place of this process's sample in the batch over all processes, as mmengine's samplers deal it."""
+    """Returns the place of this process's sample in the whole batch, as mmengine's samplers distribute samples."""
     return index * get_world_size() + get_rank()
 
 
 def check_not_sharded(segmentor: nn.Module) -> None:
-    """Raises UserError for a model whose parameters FSDP has sharded."""
+    """Raises UserError if FSDP has sharded the model's parameters."""
     if any(getattr(module, '_is_fsdp_managed_module', False) for module in segmentor.modules()):
         raise UserError(
             'adversarial training does not work with FSDP, whose sharded modules cannot be called on their own; '
@@ -289,7 +295,7 @@ def check_not_sharded(segmentor: nn.Module) -> None:
 
 
 def check_trainable(segmentor: nn.Module) -> None:
-    """Raises UserError for a model without a parameter that learns."""
+    """Raises UserError if no parameter of the model is trainable."""
     if not any(parameter.requires_grad for parameter in segmentor.parameters()):
         raise UserError(
             'every parameter of the model is frozen, so there is nothing to train; unfreeze a head, '
@@ -298,7 +304,7 @@ def check_trainable(segmentor: nn.Module) -> None:
 
 
 def check_sizes(inputs: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> None:
-    """Raises UserError naming the first image whose label map has another size."""
+    """Raises UserError that names the first image whose label map has another size."""
     for image, label, name in zip(inputs, labels, names, strict=True):
         if image.shape[-2:] != label.shape:
             raise UserError(
@@ -313,6 +319,6 @@ def _bind_to_segmentor(module: nn.Module, name: str, submodule: nn.Module | None
 
 
 FAITHFUL_PREPROCESSORS.append(AdvSegDataPreProcessor)
-# Binds at construction, wherever the model is built, without a hook in the config: a config's custom_hooks would
-# replace the user's own.
+# This hook binds the model at construction, wherever it is built. A hook in the config would not do: a config's
+# custom_hooks replace those of the user.
 register_module_module_registration_hook(_bind_to_segmentor)
