@@ -1,4 +1,4 @@
-"""Reentrant activation checkpointing, switched off while an attack's forward passes run."""
+"""A context that switches off reentrant activation checkpointing for an attack's forward passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def without_checkpointing(model: nn.Module) -> Iterator[None]:
     """Runs a model's forward passes without recomputation in the backward pass.
 
     ``torch.autograd.grad`` refuses reentrant checkpoints, which ``with_cp=True`` and mmengine's
-    ``activation_checkpointing`` make. An attack needs no gradient of parameters, so it stores less to begin with.
+    ``activation_checkpointing`` make. An attack needs no gradients of parameters, so it needs less memory anyway.
     """
     flagged: list[Any] = [module for module in model.modules() if getattr(module, 'with_cp', False) is True]
     wrapped: list[tuple[Any, Any]] = [

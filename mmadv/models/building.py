@@ -1,4 +1,4 @@
-"""The one way from a config to a segmentor, and the settings that a model is built from."""
+"""Building a segmentor from a config, and the settings from which it is built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmadv.fields import checked
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
 from mmadv.printing import shown
 
-# Two ways to say one thing: a preprocessor that states one does not inherit the other.
+# Alternative settings: a preprocessor that states one of a pair does not inherit the other.
 ALTERNATIVES = {
     'size': 'size_divisor',
     'size_divisor': 'size',
@@ -28,13 +28,13 @@ ALTERNATIVES = {
 
 @checked
 def build_segmentor(config: Any) -> nn.Module:
-    """Returns the segmentor that a config describes, with random weights or those of its ``init_cfg``.
+    """Returns the segmentor that a config describes, with random weights or the weights of its ``init_cfg``.
 
     Args:
-        config: whole config, with ``model``, and perhaps ``data_preprocessor`` and ``default_scope``.
+        config: the whole config, with ``model``, and optionally ``data_preprocessor`` and ``default_scope``.
 
     Raises:
-        UserError: a data preprocessor that cannot inherit the top-level one.
+        UserError: the data preprocessor under ``model`` cannot inherit the settings of the top-level one.
     """
     settings = model_settings(config)
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmseg'):
@@ -43,13 +43,14 @@ def build_segmentor(config: Any) -> nn.Module:
 
 @checked
 def model_settings(config: Any) -> ConfigDict:
-    """Returns the ``model`` of a config with the data preprocessor that counts.
+    """Returns the ``model`` of a config with the data preprocessor that applies.
 
     MMEngine takes a top-level ``data_preprocessor`` only if the model has none. A preprocessor of mmadv under ``model``
-    inherits from the top-level one whatever it does not state itself, as it would inherit it under ``model``.
+    inherits every setting that it does not state itself from the top-level preprocessor. The inherited settings have
+    the same effect as if they were stated under ``model``.
 
     Args:
-        config: as of ``build_segmentor``; it stays as it is.
+        config: a config as ``build_segmentor`` takes it; the function does not change it.
 
     Raises:
         UserError: the preprocessor under ``model`` has no type, or it cannot take a setting of the top-level one.
@@ -84,7 +85,7 @@ def _preprocessor_class(settings: Mapping[str, Any], config: Mapping[str, Any]) 
 
 
 def _inherited(own: Mapping[str, Any], outer: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """Returns the settings of the top-level preprocessor that one of mmadv does not state itself."""
+    """Returns the settings of the top-level preprocessor that mmadv's own preprocessor does not state."""
     known = inspect.signature(kind).parameters
     inherited = {}
     for key, value in outer.items():

@@ -1,4 +1,4 @@
-"""FreeAdvSegDataPreProcessor: the perturbation of "free" adversarial training."""
+"""FreeAdvSegDataPreProcessor, which adds the perturbation of "free" adversarial training."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ NOT_REPLAYED = "FreeAdvSegDataPreProcessor needs batches that are replayed; set 
 @MODELS.register_module()
 @checked
 class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
-    """mmseg's SegDataPreProcessor, which adds a perturbation that learns from the weights' own backward pass.
+    """mmseg's SegDataPreProcessor with a perturbation δ that learns from the same backward pass as the weights.
 
-    "Free" adversarial training (Shafahi et al., 2019, algorithm 1): ``FreeTrainLoop`` hands every batch over several
-    times in a row; each time the model trains on clip(x + δ) and, from the same backward pass,
-    δ <- clip(δ + step_size · sign(∇δ), -radius, radius). δ stays from batch to batch. It costs no pass of its own; the
-    price is that a training of as many iterations sees fewer images.
+    This is "free" adversarial training (Shafahi et al., 2019, algorithm 1). ``FreeTrainLoop`` passes every batch
+    several times in a row. Each time, the model trains on clip(x + δ), and the same backward pass gives
+    δ <- clip(δ + step_size · sign(∇δ), -radius, radius). δ is kept from batch to batch. δ needs no pass of its own,
+    but a training with the same number of iterations sees fewer images.
 
-    δ begins at zero, and again where a batch has another shape. Checkpoints hold it, beside the weights and not among
-    them: a resumed run goes on with it. Of a run of several processes they hold that of the first one, with which all
-    go on.
+    δ starts at zero. It starts at zero again if a batch has another shape. Checkpoints hold δ beside the weights, not
+    among them, and a resumed run continues with it. If a run has several processes, its checkpoints hold the δ of the
+    first process. All processes of a resumed run continue with that δ.
 
     Args:
-        radius: bound of δ, as '4/255'.
-        step_size: as a radius is written; by default the radius, as in the paper.
+        radius: the bound of δ, such as '4/255'.
+        step_size: the step of δ, written as a radius is; the default is the radius, as in the paper.
         mean, std, size, size_divisor, pad_val, seg_pad_val, bgr_to_rgb, rgb_to_bgr, test_cfg: as in
             SegDataPreProcessor.
 
     Attributes:
-        slot: which of the perturbations the next batch gets; FreeTrainLoop sets it.
+        slot: key of the perturbation that the next batch gets; FreeTrainLoop sets the key.
         perturbations: slot -> δ, (N, C, H, W) at the padded size.
     """
 
@@ -88,7 +88,7 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
             training: whether this is a training step.
 
         Raises:
-            UserError: pixels or labels out of range, or a train loop that does not replay its batches.
+            UserError: pixels or labels are out of range, or the train loop does not replay its batches.
         """
         self.check_settings()
         if training and data.get('data_samples') is not None:
@@ -100,7 +100,7 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
 
     @torch.compiler.disable
     def _perturbed(self, inputs: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
-        """Returns images in [0, 255] with the perturbation added, which the backward pass will then move."""
+        """Returns images in [0, 255] plus the perturbation; the backward pass later updates the perturbation."""
         assert self.slot is not None
         shape = (len(inputs), inputs[0].shape[0], *size)
         stored = self.perturbations.get(self.slot)
@@ -114,7 +114,7 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
         ]
 
     def _move(self, slot: int, perturbation: Tensor) -> None:
-        """Moves a perturbation along its gradient, as soon as the backward pass has it."""
+        """Moves a perturbation along its gradient, as soon as the backward pass has computed the gradient."""
         assert perturbation.grad is not None
         # In mixed precision a gradient may overflow; the optimiser skips such a step too.
         direction = perturbation.grad.sign().nan_to_num(0.0)

@@ -1,4 +1,4 @@
-"""Norms that keep their running statistics in training, so that the network which is trained is the deployed one."""
+"""Norms that keep their running statistics in training, so that training and deployment use the same network."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmadv.errors import UserError
 
 
 def freeze_norms(model: nn.Module) -> list[str]:
-    """Puts every norm in training that has running statistics into eval mode, and returns their names.
+    """Returns the names of all norms in training mode that have running statistics, and puts them into eval mode.
 
-    These are batch norms, synchronised ones too, and instance norms with ``track_running_stats``. Their weights and
-    biases are still trained. Norms without running statistics are the same in training and in eval mode.
+    These norms are batch norms (also synchronised batch norms) and instance norms with ``track_running_stats``. Their
+    weights and biases are still trained. Norms without running statistics are the same in training and in eval mode.
     """
     frozen = []
     for name, module in model.named_modules():
@@ -27,14 +27,14 @@ def freeze_norms(model: nn.Module) -> list[str]:
 
 
 def check_statistics(model: nn.Module, names: Sequence[str]) -> None:
-    """Checks that norms have seen data: their running statistics are not those that a new norm starts with.
+    """Checks that norms have seen data: their running statistics differ from those of a new norm.
 
     Args:
-        model: that holds the norms.
-        names: of the norms, as ``freeze_norms`` returns them.
+        model: the model that holds the norms.
+        names: the names of the norms, as ``freeze_norms`` returns them.
 
     Raises:
-        UserError: names the first norm with a mean of 0 and a variance of 1 throughout.
+        UserError: a norm has a mean of 0 and a variance of 1 throughout; the message names the first such norm.
     """
     norms: dict[str, Any] = {name: model.get_submodule(name) for name in names}
     new = [name for name, norm in norms.items() if not norm.running_mean.any() and (norm.running_var == 1).all()]
@@ -48,9 +48,9 @@ def check_statistics(model: nn.Module, names: Sequence[str]) -> None:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts every submodule into eval mode, with its gradients, and gives each its own mode back.
+    """Puts every module into eval mode, with gradients, and restores each module's mode at the end.
 
-    Flags are set directly, not through ``train()``, which some modules override.
+    The context sets the flags directly, because some modules override ``train()``.
     """
     modes = [(module, module.training) for module in model.modules()]
     try:

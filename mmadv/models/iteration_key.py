@@ -1,4 +1,4 @@
-"""What random choices of a training step derive from, so that a resumed run goes on with new ones."""
+"""The key from which a training step derives random choices, so that a resumed run makes new choices."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from mmengine.logging import MessageHub
 
 
 class IterationKey:
-    """Gives (seed, iteration, call within the iteration), another one at every call and the same on every process.
+    """Gives keys (seed, iteration, call within the iteration).
 
-    Without a runner the seed is torch's initial one and the calls alone are counted.
+    Every call gets another key. All processes get the same keys. Without a runner, the seed is torch's initial seed,
+    and only the calls are counted.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Segmentors of mmseg that are trained for perceptually aligned gradients, by a change of ``type``."""
+"""mmseg segmentors that train for perceptually aligned gradients (PAG); a config needs only another ``type``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmadv.models.frozen_norms import check_statistics, eval_mode, freeze_norms
 from mmadv.models.iteration_key import IterationKey
 from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
 
-if TYPE_CHECKING:  # what stands behind the mixin in the list of bases
+if TYPE_CHECKING:  # the class that follows the mixin in the list of bases
     from mmseg.models.segmentors import EncoderDecoder as _Segmentor
 else:
     _Segmentor = object
@@ -39,28 +39,30 @@ class PAGSettings(TypedDict):
 class PAGMixin(_Segmentor):
     """Adds the PAG loss to an mmseg segmentor's own losses; the weights stay those of the stock segmentor.
 
-    The score of a class is the mean of its logit over pixels, and its gradient is that with respect to pixels
-    in [0, 1], without padding. Every class of a step costs a backward pass and one through it.
+    The score of a class is the mean of the class's logit over pixels. The gradient of the score is taken with respect
+    to pixels in [0, 1], without padding. Every class of a step costs one backward pass, and one backward pass through
+    that pass.
 
     The gradient is that of the deployed network: a second forward pass computes it in eval mode and without autocast.
     Batch norms are frozen for the cross-entropy too: in training they use their running statistics, which do not
-    change. With batch statistics the network would have another input gradient than in eval mode. Training therefore
-    starts from a trained segmentor, or has norms without batch statistics.
+    change. With batch statistics, the network would have another input gradient than in eval mode. Training therefore
+    starts from a trained segmentor, or the norms have no batch statistics.
 
-    The targets come from ``PAGTargetHook``, which the config needs among its ``custom_hooks``.
+    ``PAGTargetHook`` provides the targets. The config needs this hook among its ``custom_hooks``.
 
     Args:
         pag: a dict of
-            ``weight``: λ of the loss, summed over all classes;
-            ``classes_per_step``: how many random classes the images of a step are aligned for, 2 by default. Their
-            sum is multiplied by K / classes_per_step, an unbiased estimate of that over all K classes;
-            ``over``: 'valid' (default) takes the score over all valid pixels, 'class' over those of the class where
-            the image has any;
-            ``exclude``: classes that are never a target, such as those that hardly any image holds.
+            ``weight``: λ of the loss, which is summed over all classes;
+            ``classes_per_step``: the number of random classes per image whose gradients a step aligns, 2 by default.
+            The loss multiplies the sum over these classes by K / classes_per_step. This is an unbiased estimate of
+            the sum over all K classes;
+            ``over``: 'valid' (default) takes the score over all valid pixels, 'class' over the pixels of the class
+            if the image has any;
+            ``exclude``: classes that are never a target, such as classes that hardly any image holds.
         **segmentor: arguments of the segmentor.
 
     Raises:
-        UserError: a setting that makes no sense, or a segmentor with one output channel.
+        UserError: a setting is invalid, or the segmentor has one output channel.
     """
 
     def __init__(self, *, pag: PAGSettings, **segmentor: Any) -> None:
@@ -91,7 +93,7 @@ class PAGMixin(_Segmentor):
         freeze_norms(self)
 
     def train(self, mode: bool = True) -> PAGMixin:
-        """Sets the mode of every module, but leaves norms with running statistics in eval mode."""
+        """Sets the mode of every module, but keeps norms with running statistics in eval mode."""
         super().train(mode)
         freeze_norms(self)
         return self
@@ -99,10 +101,10 @@ class PAGMixin(_Segmentor):
     def check_norms(self) -> None:
         """Puts the model into training mode, and checks that its frozen norms hold a trained network's statistics.
 
-        Call it once weights are loaded.
+        Call this method after the weights are loaded.
 
         Raises:
-            UserError: a norm still has the statistics it was made with.
+            UserError: a norm still has its initial statistics.
         """
         super().train()
         check_statistics(self, freeze_norms(self))
@@ -110,10 +112,10 @@ class PAGMixin(_Segmentor):
     def set_pag_target(self, target: GradientTarget) -> None:
         """Makes ``target`` give the directions g(x, t), for pixels in [0, 1] in the order the dataset loads them.
 
-        It does not become a submodule: its tensors are in no checkpoint and its weights are not trained.
+        The target does not become a submodule: no checkpoint holds its tensors, and training leaves its weights alone.
 
         Raises:
-            UserError: it knows another number of classes.
+            UserError: the target has another number of classes than the model.
         """
         classes = self.num_classes
         if target.num_classes != classes:
@@ -123,11 +125,12 @@ class PAGMixin(_Segmentor):
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Returns the segmentor's losses, ``loss_pag``, and two measures of the gradients that are only logged.
 
-        ``pag_cosine`` is the mean cosine between the gradients of the network in eval mode and their targets,
-        ``pag_high_frequency`` the mean share of the gradients' energy above a quarter of a cycle per pixel.
+        ``pag_cosine`` is the mean cosine between the gradients of the network in eval mode and their targets.
+        ``pag_high_frequency`` is the mean share of the gradients' energy above a quarter of a cycle per pixel.
 
         Raises:
-            UserError: no target was set, it is of another image size, or the first batch holds no images in [0, 255].
+            UserError: no target was set, the target has another image size, or the images of the first batch are not
+                in [0, 255].
         """
         if not self._pag_target:
             raise UserError(
@@ -135,7 +138,8 @@ class PAGMixin(_Segmentor):
             )
         labels = torch.stack(label_maps(data_samples))
         losses = super().loss(inputs, data_samples)
-        # Low precision would decide the direction of many input gradients. Fused attention has no second derivative.
+        # Rounding in low precision would change the direction of many input gradients, hence no autocast.
+        # Fused attention has no second derivative, hence the MATH backend.
         with torch.autocast(inputs.device.type, enabled=False), eval_mode(self), sdpa_kernel(SDPBackend.MATH):
             dtype = next(self.parameters()).dtype
             losses.update(self._pag_losses(inputs.detach().to(dtype), labels, data_samples))
@@ -172,7 +176,7 @@ class PAGMixin(_Segmentor):
         return torch.tensor(self.pag_classes)[order[:, : self.pag_classes_per_step]]
 
     def _pixels(self, inputs: Tensor) -> Tensor:
-        """Returns the network's input as the pixels in [0, 1] that it was made of."""
+        """Returns the pixels in [0, 1] from which the network's input was made."""
         preprocessor = self.data_preprocessor
         if preprocessor._enable_normalize:
             inputs = inputs * preprocessor.std + preprocessor.mean
@@ -182,14 +186,14 @@ class PAGMixin(_Segmentor):
 
 
 def check_units(pixels: Tensor, data_samples: Sequence[SegDataSample]) -> None:
-    """Raises UserError naming the first image that was no image in [0, 255] before the data preprocessor.
+    """Raises UserError that names the first image that was not in [0, 255] before the data preprocessor.
 
     Args:
-        pixels: (N, C, H, W) of a training batch, divided by 255, with its padding.
-        data_samples: of the batch.
+        pixels: (N, C, H, W), the pixels of a training batch, divided by 255, with the padding.
+        data_samples: the data samples of the batch.
     """
     inside = unpadded(pixels, data_samples)
-    # Normalising and back rounds.
+    # Normalising the pixels and undoing it leaves rounding errors.
     raw = (pixels * 255).round(decimals=2)
     images = [image[:, mask[0]][:, :, None] for image, mask in zip(raw, inside, strict=True)]
     names = sample_names(data_samples)

@@ -1,4 +1,4 @@
-"""Targets of the PAG loss for segmentors: banks of crops around classes, and teachers from a config."""
+"""Targets of the PAG loss for segmentors: banks of crops around classes, and teachers that a config describes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mmadv.models.adapter import TrainingAdapter
 from mmadv.models.building import build_segmentor
 from mmadv.robustness import ClassBank, ClassMean, GradientTarget, NearestNeighbour, OneImage
 
-# Fewer pixels of a class do not make an image of it.
+# Smallest number of pixels of a class that makes an image an example of the class.
 SMALLEST_REGION = 16
 
 
 @dataclass(frozen=True)
 class BankRequest:
-    """What a bank is to hold.
+    """The content that a bank should have.
 
     Attributes:
-        classes: which of the ``num_classes`` classes; the others stay empty.
-        num_classes: K.
-        per_class: M, examples of each class; fewer where fewer images hold it.
+        classes: the classes with examples, among the ``num_classes`` classes; the other classes stay empty.
+        num_classes: K, the number of classes.
+        per_class: M, the number of examples of each class; a class has fewer examples if fewer images hold it.
         size: height and width of an example.
         ignore_index: label of void pixels.
     """
@@ -41,10 +41,10 @@ class BankRequest:
 
 
 def crop_around(image: np.ndarray, labels: np.ndarray, k: int, size: tuple[int, int]) -> np.ndarray:
-    """Returns a window of an image around its pixels of class ``k``, (h, w, C).
+    """Returns a window (h, w, C) of an image around the image's pixels of class ``k``.
 
-    The window lies around the pixel of the class that is nearest to their centre of mass, as far as the image's border
-    lets it; an image smaller than the window is enlarged first.
+    The centre of the window is the pixel of the class that is nearest to the class's centre of mass. The window moves
+    inwards if it would cross the image's border. If the image is smaller than the window, the image is enlarged first.
 
     Args:
         image: (H, W, C) uint8.
@@ -67,11 +67,13 @@ def crop_around(image: np.ndarray, labels: np.ndarray, k: int, size: tuple[int, 
 
 
 def collect_bank(pictures: Iterable[tuple[np.ndarray, np.ndarray]], request: BankRequest) -> ClassBank:
-    """Returns a bank of crops, the first ``per_class`` images that hold each class, and stops once it is full.
+    """Returns a bank of crops from the first ``per_class`` images that hold each class.
+
+    The function stops reading images when the bank is full.
 
     Args:
-        pictures: images (H, W, C) uint8 with their labels (H, W), in the order they are to be tried.
-        request: what is wanted.
+        pictures: images (H, W, C) uint8 with their labels (H, W), in the order in which the function tries them.
+        request: the content that the bank should have.
     """
     crops: dict[int, list[np.ndarray]] = {k: [] for k in request.classes}
     for image, labels in pictures:
@@ -92,7 +94,7 @@ def collect_bank(pictures: Iterable[tuple[np.ndarray, np.ndarray]], request: Ban
 
 
 class Teacher(nn.Module):
-    """A segmentor that takes pixels in [0, 1], with its own normalisation: images -> logits of their size.
+    """A segmentor with its own normalisation: images in [0, 1] -> logits of the same height and width.
 
     Args:
         segmentor: an mmseg segmentor.
@@ -111,7 +113,7 @@ def load_teacher(config: str, checkpoint: str, num_classes: int) -> Teacher:
     """Returns a teacher from a config file and a checkpoint, whose weights must all fit.
 
     Raises:
-        UserError: a config that cannot be read, weights that do not fit, or another number of classes.
+        UserError: the config cannot be read, the weights do not fit, or the number of classes differs.
     """
     try:
         settings = Config.fromfile(config)
@@ -130,12 +132,12 @@ def load_teacher(config: str, checkpoint: str, num_classes: int) -> Teacher:
 
 
 def build_bank_target(settings: Mapping[str, object], bank: ClassBank, without: Sequence[int]) -> GradientTarget:
-    """Returns the target that a config describes, on a bank.
+    """Returns the target that a config describes, with a bank as its source of examples.
 
     Args:
-        settings: ``type`` of a target that needs a bank, and its own arguments.
-        bank: of examples.
-        without: classes that the bank need not hold.
+        settings: ``type`` of a target that needs a bank, and the target's own arguments.
+        bank: the bank of examples.
+        without: the classes that the bank need not hold.
     """
     kinds: dict[str, Callable[..., GradientTarget]] = {
         'OneImage': OneImage,
