@@ -1,4 +1,4 @@
-"""Checked conversion of mmseg's batches (lists of tensors and data samples) to images and labels of an attack."""
+"""Checked conversion of mmseg's batches (lists of tensors and data samples) to images and labels for an attack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LoadedImage = Annotated[Tensor, Shaped('C H W', NUMBERS)]
 
 @checked
 def sample_names(data_samples: Sequence[SegDataSample]) -> list[str]:
-    """Returns what to call each sample in a message: its image file, or its position in the batch."""
+    """Returns the name of each sample for messages: its image file, or its position in the batch."""
     return [
         str(sample.metainfo.get('img_path') or f'image {index} of the batch')
         for index, sample in enumerate(data_samples)
@@ -27,7 +27,7 @@ def sample_names(data_samples: Sequence[SegDataSample]) -> list[str]:
 
 
 def check_pixels(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
-    """Raises UserError naming the first image with a value outside [0, 255], NaN included."""
+    """Raises UserError that names the first image with a value outside [0, 255] or a NaN."""
     for image, name in zip(inputs, names, strict=True):
         if image.dtype == torch.uint8:
             continue
@@ -42,9 +42,9 @@ def check_pixels(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
 
 
 def check_channels(inputs: Sequence[Tensor], names: Sequence[str], preprocessor: SegDataPreProcessor) -> None:
-    """Raises UserError naming the first image with other channels than the data preprocessor normalises.
+    """Raises UserError that names the first image with other channels than the data preprocessor normalises.
 
-    mmseg lets an image of one channel pass, of which it makes as many as there are means.
+    An image of one channel passes, because mmseg repeats its channel once for each mean.
     """
     channels = preprocessor.mean.numel() if preprocessor._enable_normalize else 1
     for image, name in zip(inputs, names, strict=True):
@@ -56,11 +56,13 @@ def check_channels(inputs: Sequence[Tensor], names: Sequence[str], preprocessor:
 
 
 def check_not_scaled(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
-    """Raises UserError naming the first float image that was divided by 255 already: radii would be off by that factor.
+    """Raises UserError that names the first float image that was already divided by 255.
+
+    The radius of an attack would be wrong by the factor 255 on such an image.
 
     Args:
         inputs: (C, h, w) tensors from the pipeline.
-        names: what to call them.
+        names: the names of the images in messages.
     """
     for image, name in zip(inputs, names, strict=True):
         if image.is_floating_point() and image.max() <= 1 and bool((image != image.round()).any()):
@@ -71,7 +73,7 @@ def check_not_scaled(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
 
 
 def check_labels(labels: Sequence[Tensor], names: Sequence[str], num_classes: int, ignore_index: int) -> None:
-    """Raises UserError naming the first image with a label that is neither a class nor ``ignore_index``."""
+    """Raises UserError that names the first image with a label that is neither a class nor ``ignore_index``."""
     for label, name in zip(labels, names, strict=True):
         wrong = (label != ignore_index) & ((label < 0) | (label >= num_classes))
         if bool(wrong.any()):
@@ -87,7 +89,7 @@ def label_maps(data_samples: Sequence[SegDataSample]) -> list[Tensor]:
     """Returns each sample's label map, (H, W) int64.
 
     Raises:
-        UserError: a sample without a label map, or with more than one channel.
+        UserError: a sample has no label map, or its label map has more than one channel.
     """
     maps = []
     for sample, name in zip(data_samples, sample_names(data_samples), strict=True):
@@ -105,7 +107,7 @@ def stack_labels(data_samples: Annotated[Sequence[SegDataSample], Filled()]) -> 
     """Returns the label maps of a batch as (N, H, W) int64.
 
     Raises:
-        UserError: a sample without labels, or label maps of different sizes.
+        UserError: a sample has no labels, or the label maps differ in size.
     """
     maps = label_maps(data_samples)
     _check_equal_sizes(maps, sample_names(data_samples), 'label maps')
@@ -116,16 +118,16 @@ def stack_labels(data_samples: Annotated[Sequence[SegDataSample], Filled()]) -> 
 def stack_images(
     inputs: Annotated[Sequence[LoadedImage], Filled()], data_samples: Sequence[SegDataSample] | None = None
 ) -> Tensor:
-    """Returns a batch's images as (N, C, H, W) in [0, 1], in the channel order and on the device they have.
+    """Returns a batch's images as (N, C, H, W) in [0, 1], in the channel order and on the device of the inputs.
 
     Dividing by 255 and multiplying by 255 gives all 256 byte values back exactly.
 
     Args:
         inputs: (C, H, W) tensors, uint8 or float, in [0, 255], before normalisation.
-        data_samples: only for the names in messages.
+        data_samples: the data samples of the batch; only messages use their names.
 
     Raises:
-        UserError: a value outside [0, 255], or images of different sizes.
+        UserError: a value is outside [0, 255], or the images differ in size.
     """
     names = (
         [f'image {i} of the batch' for i in range(len(inputs))] if data_samples is None else sample_names(data_samples)
@@ -138,7 +140,7 @@ def stack_images(
 
 
 def unpadded(inputs: Tensor, data_samples: Sequence[SegDataSample]) -> Tensor:
-    """Returns where a training batch holds image and not padding, (N, 1, H, W) bool."""
+    """Returns a mask (N, 1, H, W) bool of a training batch: True at image pixels, False at padding."""
     mask = torch.zeros((len(inputs), 1, *inputs.shape[2:]), dtype=torch.bool, device=inputs.device)
     height, width = inputs.shape[2:]
     for row, sample in zip(mask, data_samples, strict=True):

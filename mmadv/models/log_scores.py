@@ -1,4 +1,4 @@
-"""Log-scores: logits for segmentors whose outputs are class scores, and the checks of what a segmentor returns."""
+"""Log-scores: logits for segmentors whose outputs are class scores; and checks of a segmentor's outputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from mmadv.attacks.checks import are_probabilities
 from mmadv.errors import UserError
 
-# Their outputs are sums over queries of class probability times mask probability. Another head says so by an
-# attribute ``gives_scores = True``.
+# The outputs of these heads are sums over queries of class probability times mask probability. Any other head with
+# such outputs states them by the attribute ``gives_scores = True``.
 SCORE_HEADS = (Mask2FormerHead, MaskFormerHead, SideAdapterCLIPHead)
 
 
@@ -20,20 +20,20 @@ def gives_scores(head: nn.Module) -> bool:
 
 
 def head_name(head: nn.Module) -> str:
-    """Returns what to call a decode head: its class, or the network that it stands for."""
+    """Returns the name of a decode head: the name of its class, or of the network that it represents."""
     return getattr(head, 'network_name', None) or type(head).__name__
 
 
 def log_scores(scores: Tensor) -> Tensor:
     """Returns u = log(s / max s + tiny): logits with the arg max of the scores, and softmax(u) = s / Σs.
 
-    The maximum is that of the pixel. Dividing by it shifts the logits of a pixel by one number, which changes no
-    softmax and no difference of logits. It keeps the arg max exact: the logarithm alone rounds scores that differ in
-    their last bits to one number, while a quotient below 1 never rounds to 1.
+    The maximum is taken over the classes of a pixel. The division by the maximum shifts the logits of a pixel by one
+    number. The shift changes no softmax and no difference of logits. The division keeps the arg max exact: the
+    logarithm alone rounds scores that differ in their last bits to one number, while a quotient below 1 never rounds
+    to 1. ``tiny`` is the square root of the smallest normal number of the scores' type, so that no gradient overflows.
 
     Args:
-        scores: (N, K, H, W) >= 0. ``tiny`` is the root of the smallest normal number of their type, so that no
-            gradient overflows.
+        scores: class scores (N, K, H, W) >= 0.
     """
     tiny = torch.finfo(scores.dtype).tiny ** 0.5
     largest = scores.amax(1, keepdim=True).clamp_min(tiny)
@@ -41,13 +41,13 @@ def log_scores(scores: Tensor) -> Tensor:
 
 
 def check_outputs(outputs: Tensor, *, scores: bool, channels: int, name: str) -> None:
-    """Raises UserError for outputs that are not what attacks take them for.
+    """Raises UserError if outputs are not of the kind that attacks expect.
 
     Args:
-        outputs: of a segmentor.
-        scores: whether they are class scores; else they are logits.
-        channels: how many there must be.
-        name: of the segmentor or head.
+        outputs: the outputs of a segmentor.
+        scores: whether the outputs should be class scores; otherwise they should be logits.
+        channels: the number of channels that the outputs must have.
+        name: the name of the segmentor or head.
     """
     outputs = outputs.detach()
     if outputs.dim() != 4 or outputs.shape[1] != channels:

@@ -1,4 +1,4 @@
-"""Modules that learn beside a segmentor and are in none of its state dicts."""
+"""Modules that are trained beside a segmentor, and that none of its state dicts holds."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mmadv.errors import UserError
 
 
 class TrainingOnly(ModuleDict):
-    """Modules that are trained with a segmentor, and that its predictions do not use.
+    """Modules that are trained with a segmentor, and that the segmentor's predictions do not use.
 
-    Their weights are in no state dict, and loading one leaves them as they are: a checkpoint of the segmentor is that
-    of the stock model. The message hub, which MMEngine's checkpoints hold beside the weights, keeps them for a run that
-    is resumed.
+    No state dict holds the weights of these modules, and loading a state dict does not change the weights. A
+    checkpoint of the segmentor is therefore that of the stock model. MMEngine's checkpoints hold the message hub
+    beside the weights of the model. The message hub keeps the weights of these modules for a resumed run.
 
     Args:
         modules: name -> module.
-        key: the message hub's name of their weights.
+        key: the name of the modules' weights in the message hub.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], key: str) -> None:
@@ -32,23 +32,24 @@ class TrainingOnly(ModuleDict):
         self._restored = False
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = '', keep_vars: bool = False) -> Any:
-        """Returns what the modules before this one have put there."""
+        """Returns ``destination`` unchanged, or an empty dict if there is none."""
         return OrderedDict() if destination is None else destination
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Otherwise a load would miss the weights of the submodules.
+        # Otherwise, loading would report the weights of the submodules as missing.
         for key, value in self.weights().items():
             state_dict.setdefault(prefix + key, value)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def weights(self) -> dict[str, Tensor]:
-        """Returns the weights and buffers; they share memory with the modules."""
+        """Returns the weights and buffers; the tensors share memory with the modules."""
         return {f'{name}.{key}': value for name, module in self.items() for key, value in module.state_dict().items()}
 
     def keep(self) -> None:
-        """Lets the checkpoint of this iteration hold the weights; a resumed run first takes those of its checkpoint.
+        """Stores the weights for the checkpoint of this iteration.
 
-        Call it in every training iteration, before the forward pass.
+        At the first call of a resumed run, the method first loads the weights of the run's checkpoint. Call the method
+        in every training iteration, before the forward pass.
 
         Raises:
             UserError: the resumed checkpoint holds the weights of other modules.
@@ -58,11 +59,11 @@ class TrainingOnly(ModuleDict):
         if not self._restored:
             self._restore(hub.get_info(self._key), iteration)
             self._restored = True
-        # The optimiser changes the tensors in place, so that the hub has them as the iteration leaves them.
+        # The optimiser changes the tensors in place, so the hub holds their values at the end of the iteration.
         hub.update_info(self._key, {'iteration': iteration, 'weights': self.weights()})
 
     def _restore(self, stored: Mapping[str, Any] | None, iteration: int) -> None:
-        """Loads what the checkpoint of the iteration before held."""
+        """Loads the stored weights if they are from the previous iteration; warns if a resumed run has none."""
         if stored is not None and stored['iteration'] + 1 == iteration:
             own, weights = self.weights(), stored['weights']
             if shapes(own) != shapes(weights):

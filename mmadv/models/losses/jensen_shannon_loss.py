@@ -21,14 +21,15 @@ from mmadv.models.losses.reduction import valid_mean
 class JensenShannonLoss(nn.Module):
     """Jensen-Shannon divergence of the softmax from the one-hot label, in [0, log 2]: a bounded ``loss_decode``.
 
-    With p = p_y it is log 2 + (p log p - (1 + p) log(1 + p)) / 2 (SEA, section 2.2.2, there as an attack's loss). A
-    pixel that is wrong beyond hope, as a wrong label is, weighs no more than log 2. Its mean is over the pixels that
-    are not ignored, unlike that of mmseg's cross-entropy.
+    With p = p_y, the loss is log 2 + (p log p - (1 + p) log(1 + p)) / 2 (SEA, section 2.2.2, there as an attack's
+    loss). The loss of a pixel is at most log 2, even if the pixel's label is wrong. The mean is taken over the pixels
+    that are not ignored, unlike the mean of mmseg's cross-entropy.
 
     Args:
-        class_weight: factor of the pixels of each class, one per class; None for 1.
+        class_weight: factor of the pixels of each class, one factor per class; None means 1 for all.
         loss_weight: factor of the whole loss.
-        loss_name: under which it is logged; it must begin with 'loss_', since MMSeg trains on nothing else.
+        loss_name: the name of the loss in logs. The name must begin with 'loss_', because MMSeg trains only on losses
+            with such a name.
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class JensenShannonLoss(nn.Module):
         Args:
             cls_score: (N, K, H, W) logits.
             label: (N, H, W) int64, in [0, K) or ``ignore_index``.
-            weight: (N, H, W) factor of each pixel, as a head's sampler gives it.
+            weight: (N, H, W) factor of each pixel, as a head's sampler returns it.
             ignore_index: label of the pixels that do not count.
 
         Raises:
-            UserError: one output channel, or as many class weights as there are no classes.
+            UserError: the logits have one channel, or the number of class weights differs from the number of classes.
         """
         classes = cls_score.shape[1]
         if classes == 1:

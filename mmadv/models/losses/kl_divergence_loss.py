@@ -13,14 +13,15 @@ from mmadv.models.losses.reduction import valid_mean
 @MODELS.register_module()
 @checked
 class KLDivergenceLoss(nn.Module):
-    """KL(p ‖ q), p the softmax of the clean image and q that of the adversarial one: the second term of TRADES.
+    """KL(p ‖ q), the second term of TRADES: p is the softmax for the clean image, q for the adversarial image.
 
-    The mean is over the pixels that are not ignored; the gradient flows into both predictions, as in the authors'
-    code. (mmseg's KLDivLoss is another function: it takes no logarithm of its first argument.)
+    The mean is taken over the pixels that are not ignored. The gradient flows into both predictions, as in the
+    authors' code. (mmseg's KLDivLoss is another function: it takes no logarithm of its first argument.)
 
     Args:
         loss_weight: factor of the loss, the beta of TRADES.
-        loss_name: under which it is logged; it must begin with 'loss_', since MMSeg trains on nothing else.
+        loss_name: the name of the loss in logs. The name must begin with 'loss_', because MMSeg trains only on losses
+            with such a name.
     """
 
     def __init__(self, loss_weight: NotNegativeNumber = 1.0, loss_name: LossName = 'loss_kl') -> None:
@@ -32,9 +33,9 @@ class KLDivergenceLoss(nn.Module):
         """Returns the loss, a scalar of at least float32.
 
         Args:
-            logits: (N, K, H, W) of the adversarial images.
-            clean_logits: (N, K, H, W) of the clean images.
-            label: (N, H, W) int64, of which only ``ignore_index`` matters.
+            logits: (N, K, H, W), the logits of the adversarial images.
+            clean_logits: (N, K, H, W), the logits of the clean images.
+            label: (N, H, W) int64; the loss only needs to know which labels are ``ignore_index``.
             ignore_index: label of the pixels that do not count.
         """
         return self.loss_weight * valid_mean(kl_divergence(clean_logits, logits), label != ignore_index)

@@ -1,4 +1,4 @@
-"""Segmentors whose training step differs from mmseg's, and networks of other libraries as segmentors."""
+"""Segmentors whose training step differs from mmseg's, and segmentors that wrap networks of other libraries."""
 
 from mmadv.models.segmentors.ddcat_encoder_decoder import DDCATEncoderDecoder
 from mmadv.models.segmentors.hugging_face_segmentor import HuggingFaceSegmentor

@@ -1,4 +1,4 @@
-"""DDC-AT (Xu, Zhao and Jia, 2021): a second classifier learns the pixels whose prediction an attack changes."""
+"""DDC-AT (Xu, Zhao and Jia, 2021): a second classifier for the pixels whose prediction an attack changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mmadv.models.losses.reduction import valid_mean
 from mmadv.models.segmentors.pairs import check_trains_on_pairs, split_pairs
 from mmadv.models.training_only import TrainingOnly
 
-# Decode head -> its last convolutions before conv_seg; all before them is the trunk that the branches share.
+# Decode head -> its last convolutions before conv_seg. All layers before them are the trunk that the branches share.
 LAST_BLOCKS = {
     PSPHead: 'bottleneck',
     ASPPHead: 'bottleneck',
@@ -35,11 +35,11 @@ LAST_BLOCKS = {
 
 
 class Branch(BaseModule):
-    """A classifier beside that of a decode head: the same layers after the trunk, with weights of its own.
+    """An additional classifier of a decode head: the head's layers after the trunk, with weights of its own.
 
     Args:
         head: the decode head.
-        out_channels: of the logits.
+        out_channels: the number of channels of the logits.
     """
 
     def __init__(self, head: BaseDecodeHead, out_channels: int) -> None:
@@ -61,7 +61,7 @@ def last_block(head: BaseDecodeHead) -> nn.Module:
     """Returns the last convolutions of a decode head before its classifier.
 
     Raises:
-        UserError: a head of another kind than DDC-AT knows.
+        UserError: DDC-AT does not support the kind of head.
     """
     name = LAST_BLOCKS.get(type(head))
     if name is None:
@@ -71,14 +71,14 @@ def last_block(head: BaseDecodeHead) -> nn.Module:
 
 
 def divided(main: Tensor, second: Tensor, mask: Tensor) -> Tensor:
-    """Returns the second classifier's logits at the pixels where the mask head says 1, the main one's elsewhere.
+    """Returns the second classifier's logits at pixels that the mask head predicts as 1, else the main classifier's.
 
     No gradient flows through the choice.
 
     Args:
-        main: (N, K, H, W).
-        second: (N, K, H, W).
-        mask: (N, 2, H, W) logits of the mask head; equal ones say 0.
+        main: (N, K, H, W), the logits of the main classifier.
+        second: (N, K, H, W), the logits of the second classifier.
+        mask: (N, 2, H, W), the logits of the mask head; equal logits predict 0.
     """
     return torch.where(mask.argmax(dim=1, keepdim=True) == 1, second, main)
 
@@ -88,24 +88,25 @@ def divided(main: Tensor, second: Tensor, mask: Tensor) -> Tensor:
 class DDCATEncoderDecoder(EncoderDecoder):
     """An EncoderDecoder that trains by divide and conquer (DDC-AT), as the authors' code does.
 
-    Behind the decode head's last block but one, the trunk, stand three branches: the head's own classifier, a second
-    classifier, and a mask head of two classes. Of a batch of N images the first N // 2 stay clean, the others become
-    adversarial, by an attack on the head's own classifier. A pixel has the boundary property if the divided prediction
-    (see ``divided``) of its image changes under the attack. The mask head learns that property on clean images, and
-    'no' on adversarial ones. The divided logits are scored by the decode head's losses, the auxiliary head by its own:
+    The trunk is the network up to the decode head's last block but one. Three branches follow it: the head's own
+    classifier, a second classifier, and a mask head of two classes. The first N // 2 images of a batch of N images
+    stay clean. The others become adversarial, by an attack on the head's own classifier. A pixel has the boundary
+    property if its divided prediction (see ``divided``) changes under the attack. The mask head learns this property
+    on clean images, and learns 'no' on adversarial images. The decode head's losses score the divided logits. The
+    auxiliary head has its own loss:
 
         L = L(divided, y) + CE(mask, boundary) + L_auxiliary
 
-    Predictions, attacks and checkpoints know the head's own classifier alone: they are EncoderDecoder's.
+    Predictions, attacks and checkpoints use only the head's own classifier, so they are those of EncoderDecoder.
 
     Args:
         **segmentor: arguments of EncoderDecoder.
 
     Raises:
-        UserError: another preprocessor than AdvSegDataPreProcessor, or a decode head of an unknown kind.
+        UserError: the preprocessor is not an AdvSegDataPreProcessor, or DDC-AT does not support the decode head.
     """
 
-    # Asks the preprocessor for the clean images beside the adversarial ones.
+    # Asks the preprocessor for both the clean and the adversarial images.
     trains_on_pairs = True
 
     def __init__(self, **segmentor: Any) -> None:
@@ -117,15 +118,15 @@ class DDCATEncoderDecoder(EncoderDecoder):
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Returns the losses by name, and two shares of pixels that are only logged.
 
-        ``mask.boundary`` is the share of clean pixels with the boundary property, ``mask.second`` the share of all
-        pixels that the second classifier gets.
+        ``mask.boundary`` is the share of clean pixels with the boundary property. ``mask.second`` is the share of all
+        pixels that the mask head gives to the second classifier.
 
         Args:
-            inputs: (2N, C, H, W), the clean images, then the adversarial ones.
-            data_samples: N, at least 2, with the labels.
+            inputs: (2N, C, H, W), first the clean images, then the adversarial images.
+            data_samples: N data samples with labels; N is at least 2.
 
         Raises:
-            UserError: inputs that are no pairs, or a single sample.
+            UserError: the inputs are not pairs, or the batch has a single sample.
         """
         clean, adversarial = split_pairs(inputs, data_samples, 'DDC-AT')
         half = len(data_samples) // 2
@@ -151,13 +152,13 @@ class DDCATEncoderDecoder(EncoderDecoder):
 
     @torch.no_grad()
     def boundary(self, clean: Tensor, adversarial: Tensor) -> Tensor:
-        """Returns where the divided prediction of an image changes under the attack, (N, H, W) bool.
+        """Returns a mask (N, H, W) bool of the pixels whose divided prediction changes under the attack.
 
-        As the attack, it sees the model in eval mode and in single precision.
+        The method uses the model in eval mode and in single precision, as the attack does.
 
         Args:
-            clean: (N, C, H, W), normalised.
-            adversarial: (N, C, H, W), normalised.
+            clean: (N, C, H, W), the normalised clean images.
+            adversarial: (N, C, H, W), the normalised adversarial images.
         """
         with torch.autocast(clean.device.type, enabled=False), eval_mode(self):
             before, after = (
@@ -167,7 +168,7 @@ class DDCATEncoderDecoder(EncoderDecoder):
         return before != after
 
     def _logits(self, features: Any, size: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the logits of the head's own classifier, the second one and the mask head, resized to ``size``."""
+        """Returns the logits of the head's own classifier, the second classifier and the mask head, at ``size``."""
         trunk: list[Tensor] = []
         hook = last_block(self.decode_head).register_forward_pre_hook(lambda _, inputs: trunk.append(inputs[0]))
         try:

@@ -1,4 +1,4 @@
-"""What segmentors share that train on clean and adversarial images at once."""
+"""Common functions of the segmentors that train on clean and adversarial images at once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def check_trains_on_pairs(segmentor: EncoderDecoder, method: str) -> None:
     """Checks that a segmentor gets pairs of images, and that its decode head scores logits.
 
     Args:
-        segmentor: with ``trains_on_pairs``.
-        method: what to call the training method.
+        segmentor: a segmentor with ``trains_on_pairs``.
+        method: the training method's name in messages.
 
     Raises:
-        UserError: another preprocessor than AdvSegDataPreProcessor, or a decode head that computes its loss in a way of
-            its own.
+        UserError: the preprocessor is not an AdvSegDataPreProcessor, or the decode head does not compute its loss as
+            BaseDecodeHead does on at least 2 channels.
     """
     if not isinstance(segmentor.data_preprocessor, AdvSegDataPreProcessor):
         raise UserError(
@@ -42,12 +42,12 @@ def split_pairs(inputs: Tensor, data_samples: Sequence[SegDataSample], method: s
     """Returns the clean and the adversarial images of a batch, (N, C, H, W) each.
 
     Args:
-        inputs: (2N, C, H, W), the clean images, then the adversarial ones.
-        data_samples: N.
-        method: what to call the training method.
+        inputs: (2N, C, H, W), first the clean images, then the adversarial images.
+        data_samples: N data samples.
+        method: the training method's name in messages.
 
     Raises:
-        UserError: inputs that are no pairs.
+        UserError: the inputs are not pairs.
     """
     if len(inputs) != 2 * len(data_samples):
         raise UserError(

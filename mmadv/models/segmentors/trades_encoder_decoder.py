@@ -1,4 +1,4 @@
-"""TRADES (Zhang et al., 2019): the loss of clean images, and how far adversarial predictions are from clean ones."""
+"""TRADES (Zhang et al., 2019): the loss on clean images plus the divergence of adversarial from clean predictions."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from mmadv.models.segmentors.pairs import check_trains_on_pairs, split_pairs
 class TRADESEncoderDecoder(EncoderDecoder):
     """An EncoderDecoder that trains on loss(f(x), y) + beta · KL(f(x) ‖ f(x')), the multi-class form of TRADES.
 
-    x' is what the preprocessor's attack finds, which should maximise the same divergence
-    (``objective=dict(type='KullbackLeibler')``). As in the authors' code both terms are computed in train mode, with
-    one forward pass for the clean images and one for the adversarial ones, so that each has batch statistics of its
-    own. The auxiliary head learns on clean images alone. Keys of the checkpoint are EncoderDecoder's.
+    x' is the adversarial image that the preprocessor's attack finds. The attack should maximise the same divergence
+    (``objective=dict(type='KullbackLeibler')``). As in the authors' code, both terms are computed in train mode. The
+    clean images and the adversarial images have separate forward passes, so each pass has its own batch statistics.
+    The auxiliary head learns only on clean images. The keys of the checkpoint are those of EncoderDecoder.
 
     Args:
-        beta: weight of the divergence, 1/λ in the paper, where it is 1 or 6.
+        beta: weight of the divergence; the paper writes 1/λ and uses the values 1 and 6.
         backbone, decode_head, neck, auxiliary_head, train_cfg, test_cfg, data_preprocessor, pretrained, init_cfg: as
             in EncoderDecoder.
 
     Raises:
-        UserError: a negative beta, another preprocessor than AdvSegDataPreProcessor, or a decode head that computes its
-            loss in a way of its own.
+        UserError: beta is negative, the preprocessor is not an AdvSegDataPreProcessor, or the decode head does not
+            compute its loss as BaseDecodeHead does on at least 2 channels.
     """
 
-    # Asks the preprocessor for the clean images beside the adversarial ones.
+    # Asks the preprocessor for both the clean and the adversarial images.
     trains_on_pairs = True
 
     def __init__(
@@ -72,8 +72,8 @@ class TRADESEncoderDecoder(EncoderDecoder):
         """Returns the losses by name.
 
         Args:
-            inputs: (2N, C, H, W), the clean images, then the adversarial ones.
-            data_samples: N, with the labels.
+            inputs: (2N, C, H, W), first the clean images, then the adversarial images.
+            data_samples: N data samples with labels.
         """
         clean, adversarial = split_pairs(inputs, data_samples, 'TRADES')
         features = self.extract_feat(clean)
