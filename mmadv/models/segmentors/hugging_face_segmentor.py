@@ -22,46 +22,50 @@ from mmadv.errors import UserError
 from mmadv.fields import checked
 from mmadv.models.segmentors.imported_segmentor import ImportedSegmentor
 
-# PIL's numbers of interpolations. transforms has no Lanczos on tensors; the library's processors take bicubic too.
+# Interpolations by their numbers in PIL. torchvision has no Lanczos on tensors (1); like the processors of
+# transformers, this table takes bicubic instead.
 INTERPOLATIONS = {
     0: InterpolationMode.NEAREST_EXACT,
     1: InterpolationMode.BICUBIC,
     2: InterpolationMode.BILINEAR,
     3: InterpolationMode.BICUBIC,
 }
-# Their outputs are logits of classes and masks of queries, besides classes ending in ForUniversalSegmentation.
+# Models whose outputs are class and mask logits of queries, besides those whose names end in
+# ForUniversalSegmentation.
 MASK_CLASSIFIERS = ('MaskFormerForInstanceSegmentation',)
-# Mask2Former's processor scales masks to this size before it adds them up, whatever the image.
+# Mask2Former's processor scales masks to this size before it adds them up, for images of any size.
 MASK2FORMER_SIZE = (384, 384)
-# Steps of a processor that change more than size and range.
+# Steps of a processor that change more than the size and the range of an image.
 OTHER_STEPS = ('do_center_crop', 'do_pad', 'do_split_image')
 
 
 @MODELS.register_module()
 @checked
 class HuggingFaceSegmentor(ImportedSegmentor):
-    """A semantic or universal segmentation model of transformers, with what its image processor says.
+    """A semantic or universal segmentation model of transformers, with the settings of its image processor.
 
-    Mean, std, rescaling, channel order, size and interpolation are the processor's, the names of the classes the
-    model's ``id2label``. The prediction is that of the processor's ``post_process_semantic_segmentation`` at the size
-    of the image. Models that classify masks (MaskFormer, Mask2Former, OneFormer, EoMT) return class scores, and
-    attacks take their logarithms. A processor's centre crop is left out: it would cut off what is to be segmented.
+    The processor defines mean, std, rescaling, channel order, size and interpolation. The model's ``id2label`` defines
+    the names of the classes. The prediction is that of the processor's ``post_process_semantic_segmentation`` at the
+    size of the image. Models that classify masks (MaskFormer, Mask2Former, OneFormer, EoMT) return class scores, and
+    attacks take their logarithms. The segmentor omits a processor's centre crop, which would cut off image parts that
+    need a prediction.
 
-    Only safetensors files are read. Nothing of a repository is run.
+    The segmentor reads only safetensors files. It runs no code of a repository.
 
     Args:
         pretrained: name on Hugging Face's hub, a folder with ``config.json``, ``preprocessor_config.json`` and
             ``model.safetensors``, or a model.
-        processor: of the model; None reads the one beside it.
-        classes: names of the data set's classes, in its order, which the model has in another one; None for its own.
+        processor: the model's processor; None reads the processor that is stored with the model.
+        classes: names of the data set's classes, in the data set's order, if the model has another order. None takes
+            the model's classes.
         resize: False leaves the size of the images to the pipeline, as sliding windows need.
         data_preprocessor: settings that replace the processor's, such as ``dict(type='AdvSegDataPreProcessor',
             attack=...)`` for adversarial training, or ``mean`` and ``std`` in [0, 255].
         train_cfg, test_cfg: as in EncoderDecoder.
 
     Raises:
-        UserError: transformers is missing, the model is no segmentor, weights are missing in its file, or the processor
-            does not say how to normalise.
+        UserError: transformers is missing, the model is not a segmentor, the model's file lacks weights, or the
+            processor does not define the normalisation.
     """
 
     def __init__(
@@ -117,12 +121,12 @@ class HuggingFaceSegmentor(ImportedSegmentor):
         return (pretrained, safetensors_files(pretrained)) if isinstance(pretrained, str) else None
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the size to which the processor resizes an image of a size."""
+        """Returns the size to which the processor resizes an image of the given size."""
         return self._sizes(height, width)
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Returns logits (N, K, h, w), or scores where the model classifies masks."""
-        # EoMT's attention masks are float32, which torch's fused attention misreads beside float64.
+        """Returns logits (N, K, h, w), or class scores if the model classifies masks."""
+        # EoMT's attention masks are float32. torch's fused attention misreads them if the inputs are float64.
         with sdpa_kernel(SDPBackend.MATH) if inputs.dtype == torch.float64 else nullcontext():
             return self._outputs(inputs)
 
@@ -134,7 +138,7 @@ class HuggingFaceSegmentor(ImportedSegmentor):
         return self._scores_of_windows(inputs)
 
     def network_losses(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Returns the model's own loss: on pixels, or on masks where it classifies masks."""
+        """Returns the model's own loss: on masks if the model classifies masks, else on pixels."""
         if not self._classifies_masks:
             return {'loss_network': self.network(pixel_values=inputs, labels=labels).loss}
         if hasattr(self, 'task'):
@@ -148,7 +152,7 @@ class HuggingFaceSegmentor(ImportedSegmentor):
         return {'loss_network': self.network(pixel_values=inputs, mask_labels=masks, class_labels=targets).loss}
 
     def _scores(self, inputs: Tensor) -> Tensor:
-        """Returns Σ_q p(class | q) p(mask | q), at the size that the processor adds up masks."""
+        """Returns Σ_q p(class | q) p(mask | q), at the size at which the processor adds up masks."""
         task = {'task_inputs': self.task.expand(len(inputs), -1)} if hasattr(self, 'task') else {}
         output = self.network(pixel_values=inputs, **task)
         masks = output.masks_queries_logits
@@ -162,7 +166,7 @@ class HuggingFaceSegmentor(ImportedSegmentor):
         return torch.einsum('bqc,bqhw->bchw', classes, masks.sigmoid())
 
     def _scores_of_windows(self, inputs: Tensor) -> Tensor:
-        """Returns the mean scores of square windows along the longer side, which EoMT's processor cuts."""
+        """Returns the mean scores over square windows along the longer side, as EoMT's processor cuts them."""
         axis = 2 if inputs.shape[2] > inputs.shape[3] else 3
         side, length = min(inputs.shape[2:]), inputs.shape[axis]
         number = math.ceil(length / side)
@@ -180,7 +184,7 @@ class HuggingFaceSegmentor(ImportedSegmentor):
 
 
 def import_transformers() -> ModuleType:
-    """Returns the package transformers, or raises UserError naming the extra that installs it."""
+    """Returns the package transformers, or raises UserError that names the extra with this package."""
     try:
         import transformers
     except ImportError as error:
@@ -191,7 +195,7 @@ def import_transformers() -> ModuleType:
 
 
 def classifies_masks(architecture: str) -> bool:
-    """Returns whether the outputs of a class of transformers are those of queries.
+    """Returns whether a class of transformers outputs class and mask logits of queries.
 
     >>> classifies_masks('EomtForUniversalSegmentation'), classifies_masks('SegformerForSemanticSegmentation')
     (True, False)
@@ -200,7 +204,7 @@ def classifies_masks(architecture: str) -> bool:
 
 
 def check_segments(architecture: str, name: str) -> None:
-    """Raises UserError for a class of transformers that does not segment."""
+    """Raises UserError if a class of transformers is not a segmentation model."""
     if not (architecture.endswith('ForSemanticSegmentation') or classifies_masks(architecture)):
         raise UserError(
             f'{name} is a {architecture}, whose outputs are no class scores of pixels; take a model for semantic or '
@@ -209,10 +213,11 @@ def check_segments(architecture: str, name: str) -> None:
 
 
 def load_network(name: str, transformers: ModuleType) -> nn.Module:
-    """Returns a model of transformers with every one of its weights.
+    """Returns a model of transformers with all of its weights loaded.
 
     Raises:
-        UserError: there is no such model, it does not segment, or weights are missing or of another size.
+        UserError: there is no such model, the model does not segment, or its weights are missing, do not belong to
+            the model or have another size.
     """
     config = _from_pretrained(transformers.AutoConfig, name)
     architecture = (config.architectures or ['model of no stated architecture'])[0]
@@ -238,12 +243,12 @@ def load_network(name: str, transformers: ModuleType) -> nn.Module:
 
 
 def _weights(keys: Iterable[str]) -> list[str]:
-    """Returns keys in order, without the counters of batch norms, which matter only where momentum is None."""
+    """Returns keys in order, without the counters of batch norms, which matter only if momentum is None."""
     return sorted(key for key in keys if not key.endswith('num_batches_tracked'))
 
 
 def load_processor(pretrained: str | nn.Module, network: Any, transformers: ModuleType) -> Any:
-    """Returns the processor that lies beside a model; OneFormer's holds a tokenizer too."""
+    """Returns the processor that is stored with a model; OneFormer's processor also holds a tokenizer."""
     if not isinstance(pretrained, str):
         raise UserError(f'HuggingFaceSegmentor needs the processor of {type(pretrained).__name__}; give processor=')
     whole = network.config.model_type == 'oneformer'
@@ -262,10 +267,10 @@ def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
 
 
 def normalisation(processor: Any, pretrained: Any) -> tuple[list[float], list[float]]:
-    """Returns the mean and std of pixels in [0, 255] by which a processor normalises.
+    """Returns the mean and std by which a processor normalises, for pixels in [0, 255].
 
     Raises:
-        UserError: it normalises by no mean, or by none for each of 3 channels.
+        UserError: the processor normalises, but its mean or std is missing or does not have 3 values.
     """
     scale = float(processor.rescale_factor) if getattr(processor, 'do_rescale', False) else 1.0
     if not getattr(processor, 'do_normalize', False):
@@ -303,7 +308,7 @@ def task_tokens(processor: Any, network: Any) -> Tensor:
 
 
 def safetensors_files(name: str) -> list[Path]:
-    """Returns the files that hold the weights of a model on the hub or in a folder; downloads what is missing."""
+    """Returns the files that hold the weights of a model on the hub or in a folder; downloads missing files."""
     from transformers.utils import cached_file
 
     try:

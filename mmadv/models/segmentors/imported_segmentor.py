@@ -1,4 +1,4 @@
-"""ImportedSegmentor: what networks from other libraries need to be segmentors of mmseg."""
+"""ImportedSegmentor, the base class that makes networks of other libraries segmentors of mmseg."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mmadv.models.batches import stack_labels
 
 
 class OutputHead(nn.Module):
-    """What mmseg and the adapter ask of a decode head, for a network that has none of mmseg's.
+    """A substitute for mmseg's decode head, with the attributes that mmseg and the adapter read.
 
     Args:
-        network_name: of the network, for messages.
-        num_classes: of its outputs.
+        network_name: the network's name in messages.
+        num_classes: the number of classes in the outputs.
         gives_scores: whether the outputs are class scores instead of logits.
     """
 
@@ -44,31 +44,31 @@ class OutputHead(nn.Module):
 class ImportedSegmentor(EncoderDecoder):
     """A network of another library as a segmentor of mmseg.
 
-    It takes images of any size, as they are in their files: it resizes them as the network's own preprocessing does,
-    and resizes the outputs back. A test pipeline therefore needs no step that resizes. The resizing is part of the
-    model, so that attacks change the pixels of the file and gradients pass through it. It stays in floating point,
-    where the library's own preprocessing rounds to 8 bits.
+    The segmentor takes images of any size, in the size of their files. It resizes images as the network's own
+    preprocessing does, and resizes the outputs back. A test pipeline therefore needs no resizing step. The resizing
+    is part of the model: attacks change the pixels of the file, and gradients pass through the resizing. The resizing
+    computes in floating point, while the library's own preprocessing rounds to 8 bits.
 
-    The data preprocessor is mmseg's, with the network's own mean and std. Weights come with the network; a checkpoint
-    of mmadv replaces them.
+    The data preprocessor is mmseg's, with the network's own mean and std. The network brings its weights; a
+    checkpoint of mmadv replaces them.
 
     Args:
-        network: of the other library.
-        names: of the network's classes.
-        mean: of each channel, of pixels in [0, 255].
-        std: likewise.
-        rgb: whether the network takes red first.
-        gives_scores: whether its outputs are class scores instead of logits.
-        interpolation: of the resizing of images.
-        classes: names of the data set's classes, in its order, which choose and order the outputs. None for the
-            network's own.
+        network: the network of the other library.
+        names: the names of the network's classes.
+        mean: the mean of each channel, for pixels in [0, 255].
+        std: the standard deviation of each channel, for pixels in [0, 255].
+        rgb: whether the network takes the red channel first.
+        gives_scores: whether the network's outputs are class scores instead of logits.
+        interpolation: the interpolation that resizes images.
+        classes: the names of the data set's classes, in the data set's order. They select and order the outputs. None
+            takes the network's own classes.
         resize: False leaves the size of the images to the pipeline.
         data_preprocessor: settings that replace those of the data preprocessor, such as its ``type``.
         train_cfg, test_cfg: as in EncoderDecoder.
 
     Attributes:
-        class_names: of the outputs.
-        reduces_labels: whether the network was trained on labels minus 1, where 0 is void.
+        class_names: the names of the outputs' classes.
+        reduces_labels: whether the network was trained on labels minus 1, with the label 0 as void.
     """
 
     reduces_labels = False
@@ -116,26 +116,26 @@ class ImportedSegmentor(EncoderDecoder):
 
     @abstractmethod
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the size at which the network sees an image of a size."""
+        """Returns the size at which the network sees an image of the given size."""
 
     @abstractmethod
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Returns the network's logits or scores (N, K, h, w), of any size, for inputs of its own size."""
+        """Returns the network's logits or class scores (N, K, h, w), of any size, for inputs at the network's size."""
 
     @abstractmethod
     def network_losses(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Returns the losses that the network is trained with.
+        """Returns the training losses of the network.
 
         Args:
-            inputs: (N, C, h, w), normalised.
+            inputs: (N, C, h, w), normalised images.
             labels: (N, h, w) int64, classes of the network or 255.
         """
 
     def init_weights(self) -> None:
-        """Leaves the weights alone: they came with the network, whose own method would draw new ones."""
+        """Keeps the weights, which came with the network; the network's own method would draw new weights."""
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None) -> Tensor:
-        """Returns logits or scores (N, K, H, W) for normalised images (N, C, H, W).
+        """Returns logits or class scores (N, K, H, W) for normalised images (N, C, H, W).
 
         Raises:
             UserError: the network returns another number of classes than it has names.
@@ -146,21 +146,21 @@ class ImportedSegmentor(EncoderDecoder):
         return F.interpolate(outputs, size=inputs.shape[2:], mode='bilinear', align_corners=False)
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns what ``encode_decode`` does: the network is not taken apart."""
+        """Returns the result of ``encode_decode``, because the network has no separate backbone and head here."""
         return self.encode_decode(inputs, None)
 
     def _forward(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> Tensor:
         return self.encode_decode(inputs, None)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Returns the losses that the network's library trains it with, at the size that the network sees."""
+        """Returns the losses with which the network's library trains it, at the size that the network sees."""
         resized = self.resized(inputs)
         labels = self.network_labels(stack_labels(data_samples).to(inputs.device))
         labels = F.interpolate(labels[:, None].double(), size=resized.shape[2:], mode='nearest-exact')[:, 0].long()
         return self.network_losses(resized, labels)
 
     def network_labels(self, labels: Tensor) -> Tensor:
-        """Returns labels of the data set's classes as those of the network's; 255 stays."""
+        """Returns labels in the network's classes for labels in the data set's classes; 255 stays 255."""
         if self.channels is None:
             return labels
         table = torch.full((256,), OutputHead.ignore_index, device=labels.device)
@@ -168,12 +168,12 @@ class ImportedSegmentor(EncoderDecoder):
         return table[labels]
 
     def resized(self, inputs: Tensor) -> Tensor:
-        """Returns normalised images at the size that the network sees, antialiased, inside the range of images."""
+        """Returns normalised images at the network's size, antialiased, with pixels between black and white."""
         given = (inputs.shape[2], inputs.shape[3])
         size = self.network_size(*given) if self.resize else given
         if size == given:
             return inputs
-        # On 8 bits, libraries resize the width, then the height, and overshooting stays in the range after each.
+        # On 8 bits, libraries resize first the width, then the height. After each step they clip values that overshoot.
         wide = self._in_range(self._resized(inputs, (inputs.shape[2], size[1])))
         return self._in_range(self._resized(wide, size))
 
@@ -181,7 +181,10 @@ class ImportedSegmentor(EncoderDecoder):
         return transforms.resize(inputs, list(size), interpolation=self.interpolation, antialias=True)
 
     def _in_range(self, inputs: Tensor) -> Tensor:
-        """Returns normalised images whose pixels lie between black and white; only bicubic resizing leaves that."""
+        """Returns normalised images with pixels clipped to the range from black to white.
+
+        Only bicubic resizing leaves that range.
+        """
         preprocessor = self.data_preprocessor
         if self.interpolation != transforms.InterpolationMode.BICUBIC or not preprocessor._enable_normalize:
             return inputs
@@ -190,13 +193,13 @@ class ImportedSegmentor(EncoderDecoder):
 
 
 def channels_of(classes: Sequence[str], names: Sequence[str], network: str) -> list[int]:
-    """Returns the place of each class among the names of a network's classes; only the first of synonyms counts.
+    """Returns the index of each class in the names of a network's classes; only the first synonym of a name counts.
 
     >>> channels_of(['sky', 'Wall'], ['wall', 'building;edifice', 'sky'], 'SegFormer')
     [2, 0]
 
     Raises:
-        UserError: a class that the network does not have.
+        UserError: the network does not have one of the classes.
     """
     places = {plain(name): place for place, name in reversed(list(enumerate(names)))}
     for name in classes:
@@ -206,7 +209,7 @@ def channels_of(classes: Sequence[str], names: Sequence[str], network: str) -> l
 
 
 def plain(name: str) -> str:
-    """Returns a class name to compare by: the first of its synonyms, in small letters, without marks.
+    """Returns a class name in the form for comparison: its first synonym, in lower case, with spaces for - and _.
 
     >>> plain('__background__'), plain('Traffic_Light'), plain('door;double door')
     ('background', 'traffic light', 'door')
@@ -215,10 +218,10 @@ def plain(name: str) -> str:
 
 
 def own_weights(model: Mapping[str, Any]) -> tuple[str, list[Path]] | None:
-    """Returns the name and the files of the weights that a model's config brings along; None where it brings none.
+    """Returns the name and the files of the weights that a model's config names; None if the config names none.
 
     Args:
-        model: ``model`` of a config.
+        model: the ``model`` of a config.
     """
     kind = MODELS.get(model['type']) if isinstance(model.get('type'), str) else model.get('type')
     if not (isinstance(kind, type) and issubclass(kind, ImportedSegmentor)):

@@ -1,4 +1,4 @@
-"""TorchvisionSegmentor: torchvision's segmentation models as segmentors of mmseg."""
+"""TorchvisionSegmentor, which makes torchvision's segmentation models segmentors of mmseg."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mmadv.errors import UserError, nearest
 from mmadv.fields import Positive, checked
 from mmadv.models.segmentors.imported_segmentor import ImportedSegmentor
 
-# Of ImageNet, as torchvision's presets of all segmentation models state them, for pixels in [0, 1].
+# Mean and std of ImageNet for pixels in [0, 1], as torchvision's presets of all segmentation models state them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Of the auxiliary head in the loss of torchvision's reference training.
+# Weight of the auxiliary head in the loss of torchvision's reference training.
 AUXILIARY_WEIGHT = 0.5
 
 
@@ -30,20 +30,20 @@ AUXILIARY_WEIGHT = 0.5
 class TorchvisionSegmentor(ImportedSegmentor):
     """FCN, DeepLabv3 or LR-ASPP of torchvision, with the preset that belongs to its weights.
 
-    Images are resized as the preset says, the shorter side to ``size`` with antialiasing, inside the model. The outputs
-    are resized to the image; torchvision's own reference evaluation resizes the labels instead.
+    The model resizes images as the preset does: the shorter side to ``size``, with antialiasing. The model resizes the
+    outputs back to the size of the image. torchvision's own reference evaluation resizes the labels instead.
 
     Args:
-        model: of ``torchvision.models.segmentation``, such as 'deeplabv3_resnet50'.
-        weights: name of torchvision's weights, 'DEFAULT' for the best, which are downloaded; a file of weights with
-            torchvision's keys; or None for random ones.
-        num_classes: without torchvision's weights; they have 21, those of VOC.
-        names: of the classes, without torchvision's weights; None numbers them.
-        size: of the shorter side; None for that of the preset, 520.
+        model: name of a model in ``torchvision.models.segmentation``, such as 'deeplabv3_resnet50'.
+        weights: name of torchvision's weights, which are downloaded ('DEFAULT' for the best); a file of weights with
+            torchvision's keys; or None for random weights.
+        num_classes: the number of classes, if the weights are not torchvision's; those have the 21 classes of VOC.
+        names: the names of the classes, if the weights are not torchvision's; None numbers the classes.
+        size: the length of the shorter side in pixels; None takes that of the preset, 520.
         classes, resize, data_preprocessor, train_cfg, test_cfg: as in HuggingFaceSegmentor.
 
     Raises:
-        UserError: no such model or weights, or another number of classes or names.
+        UserError: there is no such model, there are no such weights, or the numbers of classes and names disagree.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class TorchvisionSegmentor(ImportedSegmentor):
 
     @staticmethod
     def weight_files(model: Mapping[str, Any]) -> tuple[str, list[Path]] | None:
-        """Returns the name and the file of ``weights`` in a model's config; None for random ones."""
+        """Returns the name and the file of ``weights`` in a model's config; None for random weights."""
         name = model.get('weights', 'DEFAULT')
         if name is None:
             return None
@@ -108,7 +108,7 @@ class TorchvisionSegmentor(ImportedSegmentor):
         return f'torchvision {stated}', [file]
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the size at which the shorter side is the preset's, as torchvision rounds it."""
+        """Returns the image's size after the shorter side is resized to ``size``, rounded as in torchvision."""
         short, long = min(height, width), max(height, width)
         other = int(self._size * long / short)
         return (self._size, other) if height <= width else (other, self._size)
@@ -118,7 +118,7 @@ class TorchvisionSegmentor(ImportedSegmentor):
         return self.network(inputs)['out']
 
     def network_losses(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Returns the mean cross-entropy of the labelled pixels, and half that of the auxiliary head."""
+        """Returns the mean cross-entropy of the labelled pixels, and half the cross-entropy of the auxiliary head."""
         outputs = self.network(inputs)
         losses = {'loss_network': F.cross_entropy(outputs['out'], labels, ignore_index=255)}
         if 'aux' in outputs:
@@ -128,10 +128,10 @@ class TorchvisionSegmentor(ImportedSegmentor):
 
 
 def published_weights(model: str, name: str | None) -> Any:
-    """Returns torchvision's weights of a name; None where the name is a file's, or None.
+    """Returns torchvision's weights of the given name; None if the name is that of a file, or None.
 
     Raises:
-        UserError: it is neither.
+        UserError: the name is neither that of weights nor that of a file.
     """
     if name is None or Path(name).is_file():
         return None
@@ -145,7 +145,11 @@ def published_weights(model: str, name: str | None) -> Any:
 
 
 def state_dict_of(weights: Any) -> Mapping[str, Tensor]:
-    """Returns the tensors of torchvision's weights, downloaded once, or raises UserError saying why not."""
+    """Returns the tensors of torchvision's weights, downloaded once.
+
+    Raises:
+        UserError: the weights cannot be downloaded.
+    """
     try:
         return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
