@@ -1,6 +1,4 @@
-"""The adapter from mmseg's segmentors to attacks, the data preprocessor of adversarial training, losses, segmentors and
-backbones.
-"""
+"""Adapters from mmseg's segmentors to attacks, data preprocessors for training, losses, segmentors and backbones."""
 
 from mmadv.models.adapter import SegmentorAdapter, TrainingAdapter, geometry, unwrap
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor

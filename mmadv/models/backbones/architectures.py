@@ -1,4 +1,4 @@
-"""The published networks by name: what a checkpoint may turn out to be."""
+"""The published networks by name: the architectures that a checkpoint may have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmadv.errors import UserError, nearest
 CONVNEXT_WIDTHS = (96, 192, 384, 768)
 VIT_STEM = (48, 96, 192, 384)
 
-# Names are those of checkpoint files; arguments that shape no parameter are left to configs.
+# The names are those of checkpoint files. Configs set the arguments that do not change the shape of a parameter.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     'convnext_t': dict(type='TimmConvNeXt', depths=(3, 3, 9, 3), dims=CONVNEXT_WIDTHS),
     'convnext_s': dict(type='TimmConvNeXt', depths=(3, 3, 27, 3), dims=CONVNEXT_WIDTHS),
@@ -31,12 +31,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     'resnet18': dict(type='PlainResNet', depth=18),
     'resnet50': dict(type='PlainResNet', depth=50),
     'resnet101': dict(type='PlainResNet', depth=101),
-    # Stem of 64, 64 and 128 channels; mmseg's own weights of a ResNetV1c have 32, 32 and 64.
+    # The stem has 64, 64 and 128 channels; mmseg's own weights of a ResNetV1c have 32, 32 and 64.
     'resnet50_v1c': dict(type='ResNetV1c', depth=50, stem_channels=128, norm_cfg=dict(type='BN')),
     'resnetv2_50': dict(type='TimmResNetV2', depths=(3, 4, 6, 3)),
 }
 
-# Whole segmentors by name: backbone and heads; the number of classes is the file's.
+# Whole segmentors by name: backbone and heads. The checkpoint file defines the number of classes.
 SEGMENTORS: dict[str, dict[str, Any]] = {
     **{
         f'upernet_{name}': dict(
@@ -90,14 +90,14 @@ CLASSES_AXIS = {'decode_head.conv_seg.weight': 0, 'decode_head.cls_emb': 1}
 
 
 def build_backbone(name: str, **changes: Any) -> BaseModule:
-    """Returns a backbone of that name with random weights.
+    """Returns the backbone with the given name, with random weights.
 
     Args:
         name: a key of ARCHITECTURES.
         changes: arguments of the backbone's class.
 
     Raises:
-        UserError: no such architecture.
+        UserError: there is no such architecture.
     """
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture '{name}'{nearest(name, ARCHITECTURES)}")
@@ -105,28 +105,28 @@ def build_backbone(name: str, **changes: Any) -> BaseModule:
 
 
 def build_parts(name: str, num_classes: int, **changes: Any) -> dict[str, BaseModule]:
-    """Returns the parts of a segmentor of that name, the backbone and the heads, for the sizes of their weights.
+    """Returns the parts of a named segmentor, its backbone and heads, from which to read the sizes of the weights.
 
     Args:
         name: a key of SEGMENTORS.
-        num_classes: of the heads.
+        num_classes: the number of classes of the heads.
         changes: arguments of the backbone's class.
     """
     parts = {}
     for part, config in SEGMENTORS[name].items():
         loss = dict(type='CrossEntropyLoss', avg_non_ignore=True)
         arguments = config | (changes if part == 'backbone' else dict(num_classes=num_classes, loss_decode=loss))
-        # mmseg's Segmenter head does not build without values.
+        # mmseg's Segmenter head cannot be built on the device 'meta'.
         with torch.device('cpu' if config['type'] == 'SegmenterMaskTransformerHead' else 'meta'):
             parts[part] = MODELS.build(arguments)
     return parts
 
 
 def shapes_of(backbone: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """Returns the sizes in a module's state dict."""
+    """Returns the sizes of the tensors in a module's state dict."""
     return {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
 
 
 def fresh_parameters(backbone: torch.nn.Module) -> Mapping[str, str]:
-    """Returns the prefixes of weights that a backbone adds to the published network, and why."""
+    """Returns the prefixes of weights that a backbone adds to the published network, each with the reason."""
     return getattr(backbone, 'fresh_parameters', {})

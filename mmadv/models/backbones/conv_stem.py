@@ -19,11 +19,11 @@ class ConvStem(nn.Module):
 
     Args:
         widths: channels after each convolution.
-        stride: of the whole stem, a power of two: the first convolutions halve the size, the rest keep it.
-        projection: channels of a last 1x1 convolution without norm, None for none.
+        stride: the stride of the whole stem, a power of two: the first convolutions halve the size, the rest keep it.
+        projection: channels of a last 1x1 convolution without norm; None adds no such convolution.
 
     Raises:
-        UserError: fewer convolutions than the stride takes.
+        UserError: the stride is not a power of two, or there are too few convolutions for it.
     """
 
     def __init__(self, widths: Sequence[int], *, stride: int, projection: int | None = None) -> None:
@@ -53,5 +53,5 @@ class ConvStem(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns features (N, C, H / stride, W / stride) of images (N, 3, H, W)."""
+        """Returns features (N, C, H / stride, W / stride) for images (N, 3, H, W)."""
         return self.stem(images)

@@ -1,4 +1,4 @@
-"""Conversion of a public checkpoint to the keys of this project's backbones, or of mmseg's segmentors."""
+"""Conversion of a public checkpoint to the keys of this project's backbones or of mmseg's segmentors."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Conversion:
 
     Attributes:
         architecture: name in ARCHITECTURES or SEGMENTORS.
-        input_convention: what the weights were trained with; None where nothing says it.
-        who: who says so.
-        report: what became of every key.
-        num_classes: of a whole segmentor; None for a backbone.
+        input_convention: the normalisation with which the weights were trained; None if nothing states it.
+        who: the source of the input convention, in words.
+        report: the report on every key of the file.
+        num_classes: the number of classes of a whole segmentor; None for a backbone.
     """
 
     architecture: str
@@ -69,19 +69,19 @@ def convert_file(
     input_convention: str | None = None,
     trust: bool = False,
 ) -> Conversion:
-    """Writes the weights of a public checkpoint under the network's keys, and returns what was done.
+    """Writes the weights of a public checkpoint under the network's keys, and returns the conversion.
 
     Args:
         path: the published file.
-        out: file to write, whole or not at all.
+        out: the file to write; if the conversion fails, the file stays as it was.
         source_name: a key of ``mmadv.checkpoints.families.SOURCES``.
-        architecture: a key of ARCHITECTURES or SEGMENTORS; by default the source's one that fits.
-        image_size: height and width to resize a ViT's position embedding for.
-        input_convention: overrules what the file and the source say of mean and std.
-        trust: whether to run code that the file may hold, in a process of its own, to read it.
+        architecture: a key of ARCHITECTURES or SEGMENTORS; by default the source's architecture that fits.
+        image_size: the height and width for which to resize a ViT's position embedding.
+        input_convention: overrules the mean and std that the file and the source state.
+        trust: whether reading the file may run code that it holds, in a separate process.
 
     Raises:
-        UserError: a file that cannot be read or written, or does not fit.
+        UserError: a file cannot be read or written, or the checkpoint does not fit.
     """
     family = source(source_name)
     stated = None if input_convention is None else convention(input_convention).name
@@ -114,7 +114,10 @@ def convert_file(
 
 
 def read(path: str | Path, *, trust: bool) -> dict[str, Any]:
-    """Returns the content of a checkpoint; runs its code only if the user trusts it and it cannot be read without."""
+    """Returns the content of a checkpoint.
+
+    The function runs code of the checkpoint only if the user trusts the file and it cannot be read without its code.
+    """
     try:
         return load_checkpoint_file(path)
     except UserError as error:
@@ -139,7 +142,7 @@ def convert(
     """Returns the conversion of a file's weights; the arguments are those of ``convert_file``.
 
     Raises:
-        UserError: weights that fit no architecture of the source, with the gaps to the nearest.
+        UserError: the weights fit no architecture of the source; the message lists the gaps to the nearest one.
     """
     name, who = convention_of(weights, family, stated, file)
     candidates = [architecture] if architecture is not None else family.architectures
@@ -164,20 +167,20 @@ def convert(
 def _best(
     weights: Mapping[str, Tensor], family: Source, candidates: Iterable[str], image_size: tuple[int, int] | None
 ) -> tuple[str, MatchReport]:
-    """Returns the candidate with the fewest gaps, and its account."""
+    """Returns the candidate with the fewest gaps, and its match report."""
     return min(_reports(weights, family, candidates, image_size), key=lambda pair: pair[1].gaps)
 
 
 def _refuse_other_family(
     weights: Mapping[str, Tensor], family: Source, image_size: tuple[int, int] | None, file: str
 ) -> None:
-    """Raises UserError with the source that a file fits without a gap, if there is one."""
+    """Raises UserError if a file fits another source without a gap; the message names that source."""
     fitting = []
     for other in SOURCES.values():
-        with contextlib.suppress(UserError):  # two keys for one: the file is not of that family
+        with contextlib.suppress(UserError):  # two keys map to one: the file is not of that family
             if other != family and not _best(weights, other, other.architectures, image_size)[1].gaps:
                 fitting.append(other.name)
-    # The other families wrap these networks, so they take bare ones too.
+    # The other families wrap the networks of timm and torchvision, so they accept bare networks too.
     likely = [name for name in fitting if name in ('timm', 'torchvision')] or fitting
     if likely:
         names = ' or '.join(f"'{name}'" for name in likely)
@@ -190,7 +193,7 @@ def _refuse_other_family(
 def _reports(
     weights: Mapping[str, Tensor], family: Source, candidates: Iterable[str], image_size: tuple[int, int] | None
 ) -> Iterator[tuple[str, MatchReport]]:
-    """Yields each candidate with its account, and stops after one without gaps."""
+    """Yields each candidate with its match report, and stops after a candidate without gaps."""
     embedding = next((value for key, value in weights.items() if is_position_embedding(family.map_key(key))), None)
     num_classes = _num_classes(weights, family)
     for name in candidates:
@@ -199,7 +202,7 @@ def _reports(
         shapes = dict(layout.shapes)
         position = next(filter(is_position_embedding, shapes), None)
         if sized is None and embedding is not None and embedding.ndim == 3 and position is not None:
-            # Keeps the file's grid; RobustPretrained resizes it to the config's.
+            # Keeps the file's grid. RobustPretrained resizes it to the config's grid.
             shapes[position] = (1, embedding.shape[1], shapes[position][2])
         report = match(weights, family.map_key, shapes, fresh=layout.fresh, grid=layout.grid if sized else None)
         yield name, report
@@ -208,7 +211,7 @@ def _reports(
 
 
 def _num_classes(weights: Mapping[str, Tensor], family: Source) -> int:
-    """Returns the number of classes of a segmentor's file; 3 where it holds no segmentor's head."""
+    """Returns the number of classes of a segmentor's file; 3 if the file holds no head of a segmentor."""
     for key, value in weights.items():
         name = family.map_key(key)
         axis = CLASSES_AXIS.get(name) if isinstance(name, str) else None
@@ -219,7 +222,7 @@ def _num_classes(weights: Mapping[str, Tensor], family: Source) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """The sizes of an architecture's weights, and its position embedding's grid."""
+    """The sizes of an architecture's weights, and the grid of its position embedding."""
 
     shapes: Mapping[str, tuple[int, ...]]
     fresh: Mapping[str, str]
@@ -242,10 +245,10 @@ def _layout(name: str, image_size: tuple[int, int] | None, num_classes: int | No
 
 
 def write(content: dict[str, Any], out: Path) -> None:
-    """Saves a checkpoint whole or not at all.
+    """Saves a checkpoint atomically: if saving fails, ``out`` stays as it was.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the checkpoint cannot be written.
     """
     temporary = None
     try:

@@ -1,6 +1,6 @@
-"""The check that a segmentor's data preprocessor normalises as its backbone's weights were trained.
+"""A check that a segmentor's data preprocessor normalises images as in the training of its backbone's weights.
 
-It runs when a segmentor is built, in training and testing, in this project's tools and mmseg's alike.
+The check runs when a segmentor is built, in training and testing, in this project's tools and in mmseg's tools.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from mmadv.checkpoints.conventions import convention
 from mmadv.checkpoints.families import SOURCES
 from mmadv.errors import UserError
 
-# Backbone -> weak reference to the data preprocessor of its segmentor. Kept here, not in the backbone: an attribute
-# would be a submodule, or stand in the way of pickling.
+# Backbone -> weak reference to the data preprocessor of its segmentor. This dict keeps the reference, because an
+# attribute of the backbone would be a submodule, or would prevent pickling.
 _PREPROCESSORS: weakref.WeakKeyDictionary[nn.Module, weakref.ref] = weakref.WeakKeyDictionary()
 
 
 def preprocessor_of(backbone: nn.Module) -> nn.Module | None:
-    """Returns the data preprocessor of the segmentor that a backbone was built into, None for none."""
+    """Returns the data preprocessor of a backbone's segmentor; None if the backbone was built into no segmentor."""
     reference = _PREPROCESSORS.get(backbone)
     return None if reference is None else reference()
 
 
 def robust_init_cfg(backbone: nn.Module) -> Mapping[str, Any] | None:
-    """Returns the backbone's init_cfg of type RobustPretrained, None if it has none."""
+    """Returns the backbone's init_cfg of type RobustPretrained; None if the backbone has none."""
     configs = getattr(backbone, 'init_cfg', None)
     configs = [configs] if isinstance(configs, Mapping) else configs or []
     for config in configs:
@@ -41,7 +41,7 @@ def robust_init_cfg(backbone: nn.Module) -> Mapping[str, Any] | None:
 
 
 def expected_convention(backbone: nn.Module) -> tuple[str, str] | None:
-    """Returns what a built backbone's inputs must be, and which setting says so; None where nothing does."""
+    """Returns a built backbone's input convention and the setting that states it; None if no setting does."""
     stated = getattr(backbone, 'input_convention', None)
     if stated is not None:
         return stated, f"model.backbone.input_convention is '{stated}'"
@@ -60,14 +60,14 @@ def check_preprocessor(preprocessor: nn.Module, name: str, because: str) -> None
     """Raises UserError if a data preprocessor does not normalise by the convention ``name``.
 
     Args:
-        preprocessor: of mmengine's image kind; one of another kind is nothing that can be judged.
-        name: of the convention.
-        because: which setting or file asks for it.
+        preprocessor: the data preprocessor. The function checks only an ImgDataPreprocessor of mmengine.
+        name: the name of the convention.
+        because: the setting or file that requires the convention, in words.
     """
     if not isinstance(preprocessor, ImgDataPreprocessor):
         return
     if preprocessor._enable_normalize and preprocessor.mean.is_meta:
-        return  # built for its shapes alone
+        return  # built only for its shapes
     wanted = convention(name)
     if preprocessor._enable_normalize:
         mean, std = (

@@ -1,4 +1,4 @@
-"""mmseg's ResNet in the form of torchvision's, which states its input convention."""
+"""mmseg's ResNet in torchvision's form, with a stated input convention."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mmadv.fields import Range, Stages, checked
 class PlainResNet(ResNet):
     """mmseg's ResNet with one 7x7 convolution as stem and the stride in the 3x3 convolutions.
 
-    It is torchvision's network with torchvision's parameter names (``conv1``, ``layer1.0.conv1``, ``layer1.0.bn1``,
-    ...), whose weights, and the robust ones of that form, load key by key. mmseg's own configs use ResNetV1c, with
-    three 3x3 convolutions in the stem, which they do not fit.
+    The network is torchvision's, with torchvision's parameter names (``conv1``, ``layer1.0.conv1``, ``layer1.0.bn1``,
+    ...). torchvision's weights, and robust weights of that form, load key by key. mmseg's own configs use ResNetV1c,
+    with three 3x3 convolutions in the stem. These weights do not fit ResNetV1c.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -26,15 +26,16 @@ class PlainResNet(ResNet):
             ``replace_stride_with_dilation``.
         out_indices: the stages whose features are returned.
         frozen_stages: the stem and this many stages are not trained; -1 trains everything.
-        norm_cfg: of mmcv's norm layers.
+        norm_cfg: config of mmcv's norm layers; None for trainable batch norms.
         norm_eval: whether batch norms keep their running statistics in training.
         with_cp: whether to recompute activations in the backward pass.
-        zero_init_residual: whether blocks start as the identity, where there is no init_cfg.
-        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
+        zero_init_residual: whether blocks start as the identity, if there is no init_cfg.
+        input_convention: the normalisation with which the weights were trained: 'unit', 'imagenet' or 'inception'.
+            None states nothing.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        UserError: an output stride that a ResNet cannot have, or an unknown convention.
+        UserError: a ResNet cannot have the output stride, or the convention is unknown.
     """
 
     # Output stride -> strides and dilations of the four stages.

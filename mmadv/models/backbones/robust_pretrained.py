@@ -1,4 +1,4 @@
-"""RobustPretrained: strict initialisation of a backbone or a segmentor from a public checkpoint."""
+"""RobustPretrained, the strict initialisation of a backbone or a segmentor from a public checkpoint."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from mmadv.models.backbones.input_convention import check_preprocessor, preproce
 @WEIGHT_INITIALIZERS.register_module()
 @checked
 class RobustPretrained:
-    """Loads a classifier's weights into a backbone, every one of them, and checks their input convention.
+    """Loads all of a classifier's weights into a backbone, and checks their input convention.
 
-    For ``init_cfg`` of a backbone; of a segmentor, if the file holds a whole one. Unlike mmengine's ``Pretrained`` it
-    renames a public checkpoint's keys itself, accepts no gap, runs nothing that the file may hold, and refuses a data
-    preprocessor that contradicts what the weights were trained with.
+    The class is for the ``init_cfg`` of a backbone, or of a segmentor if the file holds a whole segmentor. It differs
+    from mmengine's ``Pretrained`` in four ways. It renames a public checkpoint's keys itself. It accepts no gap. It
+    runs no code that the file may hold. It raises UserError if the data preprocessor contradicts the normalisation
+    with which the weights were trained.
 
     Args:
         checkpoint: a file, as published or as written by ``mmadv convert``.
-        source: the family that a published file belongs to, a key of ``mmadv.checkpoints.families.SOURCES``; None for a
-            converted file, which records it.
-        input_convention: overrules what the file and the source say of mean and std.
+        source: the family of a published file, a key of ``mmadv.checkpoints.families.SOURCES``; None for a converted
+            file, which records its family.
+        input_convention: overrules the mean and std that the file and the source state.
 
     Raises:
-        UserError: an unknown source or convention.
+        UserError: the source or the convention is unknown.
     """
 
     def __init__(self, checkpoint: str, source: str | None = None, input_convention: str | None = None) -> None:
@@ -49,10 +50,10 @@ class RobustPretrained:
         self.input_convention = None if input_convention is None else convention(input_convention).name
 
     def __call__(self, module: nn.Module) -> None:
-        """Fills a backbone or a segmentor.
+        """Loads the weights into a backbone or a segmentor.
 
         Raises:
-            UserError: a checkpoint that cannot be read or does not fit, or a contradicting input convention.
+            UserError: the checkpoint cannot be read or does not fit, or the input conventions contradict each other.
         """
         self._check_order(module)
         checkpoint = read(self.checkpoint, trust=False)
@@ -115,7 +116,7 @@ class RobustPretrained:
             check_preprocessor(preprocessor, name, f"the weights in {self.checkpoint} take '{name}' inputs, {who}")
 
     def _check_order(self, module: nn.Module) -> None:
-        """Refuses initialisers after this one, which would overwrite what it loads."""
+        """Raises UserError if an initialiser follows this one, because it would overwrite the loaded weights."""
         configs = getattr(module, 'init_cfg', None)
         kinds = [config.get('type') for config in configs] if isinstance(configs, list) else []
         own = [kind in ('RobustPretrained', type(self)) for kind in kinds]
@@ -124,7 +125,7 @@ class RobustPretrained:
 
 
 def _backbone_of(module: nn.Module) -> nn.Module:
-    """Returns the backbone of a segmentor, and a backbone itself."""
+    """Returns the backbone of a segmentor; a backbone is returned as it is."""
     return getattr(module, 'backbone', module)
 
 
@@ -133,7 +134,7 @@ def _fill(module: nn.Module, report: MatchReport) -> None:
     with torch.no_grad():
         for key, value in report.weights.items():
             own[key].copy_(value)
-    # mmengine initialises submodules after this: they are initialised.
+    # mmengine would initialise the submodules next. This flag tells it that they are initialised already.
     for child in module.modules():
         if isinstance(child, BaseModule) and child is not module:
             child.is_init = True

@@ -1,4 +1,4 @@
-"""What backbones of a stem and stages share: the way through them."""
+"""The base class of backbones that consist of a stem and stages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class StagedBackbone(BaseModule):
-    """A stem, then stages, some of whose features are returned.
+    """A stem and stages; the backbone returns the features of some stages.
 
     Attributes:
         stem: images -> features.
@@ -30,5 +30,5 @@ class StagedBackbone(BaseModule):
         return tuple(outputs)
 
     def normalised(self, index: int, features: Tensor) -> Tensor:
-        """Returns the features of a stage as they are returned."""
+        """Returns the features of a stage in the form that the backbone returns, such as after a norm."""
         raise NotImplementedError

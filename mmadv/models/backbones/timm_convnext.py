@@ -1,4 +1,4 @@
-"""ConvNeXt as a backbone of mmseg, on timm's blocks."""
+"""ConvNeXt as a backbone of mmseg, with timm's blocks."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from mmadv.models.backbones.staged import StagedBackbone
 class TimmConvNeXt(StagedBackbone):
     """The stem and the four stages of timm's ConvNeXt, with a LayerNorm on each output.
 
-    Parameters of the stem and the stages have the names that timm gives them (``stem.0.weight``,
-    ``stages.0.blocks.0.conv_dw.weight``, ...), those of a ConvStem the names of the public robust weights
-    (``stem.stem.0.weight``, ...); the norms on the outputs are ``output_norms.0`` to ``3``. Every layer can be
-    differentiated twice.
+    Parameters of the stem and the stages have timm's names (``stem.0.weight``, ``stages.0.blocks.0.conv_dw.weight``,
+    ...). Parameters of a ConvStem have the names of the public robust weights (``stem.stem.0.weight``, ...). The norms
+    on the outputs are ``output_norms.0`` to ``3``. Every layer can be differentiated twice.
 
     Args:
         depths: blocks per stage.
         dims: channels per stage.
         patch_size: stride of the stem.
-        stem_widths: channels of a ConvStem, (48, 96) in the tiny and small robust models, (64, 96, 128) in the base
-            one; None for the patch stem.
-        drop_path_rate: the last block's rate of stochastic depth; it rises linearly to this.
+        stem_widths: channels of a ConvStem: (48, 96) in the tiny and small robust models, (64, 96, 128) in the base
+            model. None takes the patch stem.
+        drop_path_rate: the last block's rate of stochastic depth; the rate rises linearly over the blocks.
         layer_scale: initial value of the layer scale, ``None`` for no layer scale.
         out_indices: the stages whose features are returned.
-        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
+        input_convention: the normalisation with which the weights were trained: 'unit', 'imagenet' or 'inception'.
+            None states nothing.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        UserError: stem_widths that do not end in the first stage's channels, or an unknown convention.
+        UserError: stem_widths do not end in the first stage's channels, or the convention is unknown.
     """
 
     fresh_parameters = {'output_norms.': 'norms of the outputs, which classifiers do not have'}

@@ -1,4 +1,4 @@
-"""Pre-activation ResNets (ResNet v2) as backbones of mmseg, on timm's blocks."""
+"""Pre-activation ResNets (ResNet v2) as backbones of mmseg, with timm's blocks."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from mmadv.models.backbones.staged import StagedBackbone
 class TimmResNetV2(StagedBackbone):
     """timm's pre-activation ResNet with batch norm and a 7x7 stem, dilated to an output stride.
 
-    Parameters have timm's names (``stem.conv``, ``stages.0.blocks.0.norm1``, ..., ``norm``). A stage's output has not
-    passed a norm and ReLU yet, as blocks begin with theirs; the last stage's passes the final ones.
-    Source: He et al. (2016), Identity Mappings in Deep Residual Networks.
+    Parameters have timm's names (``stem.conv``, ``stages.0.blocks.0.norm1``, ..., ``norm``). Every block begins with a
+    norm and ReLU, so the output of a stage has not passed a norm and ReLU yet. Only the output of the last stage passes
+    the final norm and ReLU. Source: He et al. (2016), Identity Mappings in Deep Residual Networks.
 
     Args:
         depths: blocks per stage, (3, 4, 6, 3) for ResNet-50.
         output_stride: 8, 16 or 32; stages beyond it are dilated.
-        drop_path_rate: the last block's rate of stochastic depth; it rises linearly to this.
+        drop_path_rate: the last block's rate of stochastic depth; the rate rises linearly over the blocks.
         out_indices: the stages whose features are returned.
-        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
+        input_convention: the normalisation with which the weights were trained: 'unit', 'imagenet' or 'inception'.
+            None states nothing.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        UserError: an unknown convention.
+        UserError: the convention is unknown.
     """
 
     def __init__(

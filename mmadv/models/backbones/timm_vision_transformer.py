@@ -1,4 +1,4 @@
-"""Vision transformers as backbones of mmseg, on timm's blocks."""
+"""Vision transformers as backbones of mmseg, with timm's blocks."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ from mmadv.models.backbones.conv_stem import ConvStem
 @MODELS.register_module()
 @checked
 class TimmVisionTransformer(BaseModule):
-    """timm's VisionTransformer without its classifier, returning maps of patch features.
+    """timm's VisionTransformer without its classifier; the backbone returns maps of patch features.
 
     Parameters have timm's names (``cls_token``, ``pos_embed``, ``patch_embed.proj``, ``blocks.0.attn.qkv.weight``, ...,
-    ``norm``); a ConvStem is ``patch_embed.proj.stem.*``. The position embedding is stored for ``img_size`` and resized
-    to the input's grid where that differs.
+    ``norm``). A ConvStem is ``patch_embed.proj.stem.*``. The position embedding is stored for ``img_size``, and
+    resized to the input's grid if that differs.
 
     Args:
-        img_size: height and width that the position embedding is stored for.
-        patch_size: of a patch; height and width of the input must be multiples of it.
-        embed_dim: channels.
-        depth: blocks.
-        num_heads: attention heads.
-        stem_widths: channels of a ConvStem's convolutions, (48, 96, 192, 384) in the robust models; None for the
+        img_size: height and width for which the position embedding is stored.
+        patch_size: side of a patch; height and width of the input must be multiples of it.
+        embed_dim: number of channels.
+        depth: number of blocks.
+        num_heads: number of attention heads.
+        stem_widths: channels of a ConvStem's convolutions, (48, 96, 192, 384) in the robust models; None takes the
             linear patch embedding.
-        drop_path_rate: the last block's rate of stochastic depth; it rises linearly to this.
-        out_indices: the blocks whose features are returned; the final norm applies to the last block's.
-        second_order_gradients: whether losses may differentiate input gradients. Fused attention is faster but can
-            be differentiated only once, so it is switched off then.
-        norm_eps: of the layer norms; timm has 1e-6, the code of Segmenter 1e-5.
-        input_convention: 'unit', 'imagenet' or 'inception', what the weights were trained with; None states nothing.
+        drop_path_rate: the last block's rate of stochastic depth; the rate rises linearly over the blocks.
+        out_indices: the blocks whose features are returned; the final norm applies only to the last block's features.
+        second_order_gradients: whether losses may differentiate input gradients. True switches off fused attention,
+            which is faster but can be differentiated only once.
+        norm_eps: epsilon of the layer norms; timm uses 1e-6, the code of Segmenter 1e-5.
+        input_convention: the normalisation with which the weights were trained: 'unit', 'imagenet' or 'inception'.
+            None states nothing.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        UserError: an ``img_size`` that is no multiple of ``patch_size``, or an unknown convention.
+        UserError: ``img_size`` is not a multiple of ``patch_size``, ``out_indices`` holds an index that is not a block,
+            or the convention is unknown.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class TimmVisionTransformer(BaseModule):
         """Returns features (N, embed_dim, H / patch_size, W / patch_size) of the blocks in ``out_indices``.
 
         Raises:
-            UserError: the input is no multiple of the patch size.
+            UserError: the height or width of the input is not a multiple of the patch size.
         """
         if inputs.shape[2] % self.patch_size or inputs.shape[3] % self.patch_size:
             raise UserError(
