@@ -154,7 +154,7 @@ class PixelModel(nn.Module):
         batches.check_labels(list(labels), batches.sample_names(data_samples), self.num_classes, self.ignore_index)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Returns images (N, C, h, w) in [0, 1] as the network takes them: with channels reordered, and normalised."""
+        """Returns the network's input for images (N, C, h, w) in [0, 1]: channels reordered, values normalised."""
         preprocessor = self.segmentor.data_preprocessor
         batches.check_channels(list(images[:1]), [self.name], preprocessor)
         pixels = images * 255
@@ -204,8 +204,8 @@ class SegmentorAdapter(PixelModel):
     """A segmentor's prediction path: pixels in [0, 1] at network input size -> class logits at label size.
 
     The segmentor and the samples define whole or slide inference, test-time padding, flips and the resize to
-    ``ori_shape``. The arg max of the logits is the ``pred_sem_seg`` of ``segmentor.predict``. If a sample has a
-    ``network_size``, its image has the size of the image file, and the adapter first resizes the image to that
+    ``ori_shape``. The arg max of the logits is the ``pred_sem_seg`` of ``segmentor.predict``. If samples have a
+    ``network_size``, their images have the size of the image files. The adapter first resizes such images to that
     height and width. A head that draws random numbers gets the same numbers for every image and every pass.
 
     Args:

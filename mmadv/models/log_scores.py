@@ -28,9 +28,9 @@ def log_scores(scores: Tensor) -> Tensor:
     """Returns u = log(s / max s + tiny): logits with the arg max of the scores, and softmax(u) = s / Σs.
 
     The maximum is taken over the classes of a pixel. The division by the maximum shifts the logits of a pixel by one
-    number. The shift changes no softmax and no difference of logits. The division keeps the arg max exact: the
-    logarithm alone rounds scores that differ in their last bits to one number, while a quotient below 1 never rounds
-    to 1. ``tiny`` is the square root of the smallest normal number of the scores' type, so that no gradient overflows.
+    number. The shift changes no softmax and no difference of logits. The division keeps the arg max exact. The
+    logarithm alone rounds scores that differ in their last bits to one number. A quotient below 1 never rounds to 1.
+    ``tiny`` is the square root of the smallest normal number of the scores' type, so that no gradient overflows.
 
     Args:
         scores: class scores (N, K, H, W) >= 0.

@@ -216,8 +216,8 @@ def load_network(name: str, transformers: ModuleType) -> nn.Module:
     """Returns a model of transformers with all of its weights loaded.
 
     Raises:
-        UserError: there is no such model, the model does not segment, or its weights are missing, do not belong to
-            the model or have another size.
+        UserError: there is no such model, or the model does not segment. Or weights are missing, do not belong to the
+            model or have another size.
     """
     config = _from_pretrained(transformers.AutoConfig, name)
     architecture = (config.architectures or ['model of no stated architecture'])[0]

@@ -21,8 +21,8 @@ def check_trains_on_pairs(segmentor: EncoderDecoder, method: str) -> None:
         method: the training method's name in messages.
 
     Raises:
-        UserError: the preprocessor is not an AdvSegDataPreProcessor, or the decode head does not compute its loss as
-            BaseDecodeHead does on at least 2 channels.
+        UserError: the preprocessor is not an AdvSegDataPreProcessor, or the decode head has one output channel,
+            or does not compute its loss as BaseDecodeHead does.
     """
     if not isinstance(segmentor.data_preprocessor, AdvSegDataPreProcessor):
         raise UserError(

@@ -128,7 +128,7 @@ class TorchvisionSegmentor(ImportedSegmentor):
 
 
 def published_weights(model: str, name: str | None) -> Any:
-    """Returns torchvision's weights of the given name; None if the name is that of a file, or None.
+    """Returns torchvision's weights of the given name; None if the name is None or names a file.
 
     Raises:
         UserError: the name is neither that of weights nor that of a file.

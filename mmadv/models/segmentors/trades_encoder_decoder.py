@@ -33,8 +33,8 @@ class TRADESEncoderDecoder(EncoderDecoder):
             in EncoderDecoder.
 
     Raises:
-        UserError: beta is negative, the preprocessor is not an AdvSegDataPreProcessor, or the decode head does not
-            compute its loss as BaseDecodeHead does on at least 2 channels.
+        UserError: beta is negative, or the preprocessor is not an AdvSegDataPreProcessor. Or the decode head has one
+            output channel, or does not compute its loss as BaseDecodeHead does.
     """
 
     # Asks the preprocessor for both the clean and the adversarial images.
