@@ -1,4 +1,4 @@
-"""mmseg segmentors that train for perceptually aligned gradients (PAG); a config needs only another ``type``."""
+"""mmseg segmentors that train for perceptually aligned gradients (PAG); a config selects them by ``type``."""
 
 from __future__ import annotations
 
