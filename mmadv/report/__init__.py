@@ -1,4 +1,4 @@
-"""Results as types, and the tables, pictures and pages that are made of them and of arrays alone."""
+"""Results as types, and the tables, pictures and pages that mmadv makes from results and arrays alone."""
 
 from mmadv.report.curve import draw_curve
 from mmadv.report.evaluation import Evaluation, ImageResult, MetricValues, RadiusResult

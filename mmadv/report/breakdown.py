@@ -1,4 +1,4 @@
-"""The table of the images of a run."""
+"""The table of a run's images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmadv.report.table import Cell, Table
 
 
 def images_table(images: Sequence[ImageResult]) -> Table:
-    """Returns one row for each image: its accuracies, clean and by radius and attack, and the passes they took."""
+    """Returns one row for each image: its accuracies (clean, then by radius and attack) and the attack's passes."""
     header = ['index', 'image', 'valid_pixels', 'clean']
     for radius, result in images[0].attacked.items() if images else ():
         members = result.members if len(result.members) > 1 else ()

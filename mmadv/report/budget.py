@@ -19,13 +19,15 @@ HATCHES = ('', '//', '..', 'xx', '\\\\', '++')
 
 @plain_text
 def draw_budget(rows: Sequence[Mapping[str, Any]], path: str | Path, worst: str = 'worst case') -> None:
-    """Writes the figure: above, the worst case over the iterations; below, every attack at the largest common budget.
+    """Writes a figure of the worst case over the iterations, and of every attack at the largest common budget.
+
+    The worst case is in the upper plots. The single attacks are in the lower plots.
 
     Args:
-        rows: of one radius, each with ``scheme``, ``iterations``, ``attack`` and the metrics as fractions; those
-            without iterations are left out.
-        path: of the file; its suffix decides the format.
-        worst: what the worst case over the attacks is called.
+        rows: the results at one radius. Each row has ``scheme``, ``iterations``, ``attack`` and the metrics as
+            fractions. Rows without iterations are left out.
+        path: the path of the file; its suffix decides the format.
+        worst: the name of the worst case over the attacks.
     """
     rows = [row for row in rows if row['iterations']]
     schemes = list(dict.fromkeys(row['scheme'] for row in rows))
@@ -49,7 +51,7 @@ def draw_budget(rows: Sequence[Mapping[str, Any]], path: str | Path, worst: str 
 
 
 def largest_common_budget(lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> int | None:
-    """Returns the most iterations that all schemes have a run of, None where no number of them is common.
+    """Returns the largest number of iterations that every scheme has a run of; None if they have none in common.
 
     >>> largest_common_budget({'a': [{'iterations': 50}, {'iterations': 100}], 'b': [{'iterations': 50}]})
     50
@@ -75,7 +77,7 @@ def _draw_bars(axes: Any, lines: Mapping[str, Sequence[Mapping[str, Any]]], metr
         )
     heights = [patch.get_height() for patch in axes.patches]
     if heights:
-        # The differences are small beside the values, as in the paper, whose axes do not begin at zero either.
+        # The differences are small compared with the values. The paper's axes do not begin at zero either.
         axes.set_ylim(max(0, min(heights) - 4), max(heights) + 4)
     axes.set_xticks(range(len(attacks)), attacks, rotation=15)
     axes.set_title('no common number of iterations' if budget is None else f'{budget} iterations')

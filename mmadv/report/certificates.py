@@ -1,4 +1,4 @@
-"""What randomized smoothing certified: its numbers as types, its table and its pictures."""
+"""The results of randomized smoothing: their numbers as types, their table and their pictures."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mmadv.report.table import Table, percent
 ABSTAINED = (255, 255, 255)
 PANEL_WIDTH = 2.6
 COLUMNS = ('L2 radius', 'tau', 'accuracy', 'mIoU', 'guaranteed mIoU', 'abstained')
-# The file that ``mmadv certify`` wrote in version 0.2 and before, in place of results.json.
+# ``mmadv certify`` wrote this file instead of results.json in version 0.2 and before.
 OLD_FILE, OLD_SCHEMA, OLD_VERSION = 'certificates.json', 'mmadv/certificates', 1
 
 
 @dataclass(frozen=True)
 class Smoothing(Schema):
-    """How a model was smoothed and certified; the fields are those of ``mmadv.robustness.Certifier``."""
+    """The settings of smoothing and certification; the fields are those of ``mmadv.robustness.Certifier``."""
 
     sigma: PositiveNumber
     n0: Positive
@@ -47,16 +47,16 @@ class Smoothing(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class CertifiedRadius(Schema):
-    """What is certified at one L2 radius.
+    """The certificate at one L2 radius.
 
     Attributes:
-        tau: threshold of the probability.
-        radius: that it gives, in units of images in [0, 1].
-        accuracy: where an abstained pixel is wrong.
-        miou: where an abstained pixel is predicted as no class.
-        guaranteed_miou: no attack within the radius falls below it.
-        abstained: share of the abstained pixels.
-        iou: of each class, as ``miou``.
+        tau: the threshold of the probability.
+        radius: the radius that ``tau`` gives, in units of images in [0, 1].
+        accuracy: the certified accuracy; an abstained pixel counts as wrong.
+        miou: the certified mIoU; an abstained pixel counts as predicted as no class.
+        guaranteed_miou: the guaranteed mIoU; no attack within the radius falls below it.
+        abstained: the share of the abstained pixels.
+        iou: the IoU of each class, counted as for ``miou``.
     """
 
     tau: Share
@@ -70,7 +70,7 @@ class CertifiedRadius(Schema):
 
 @dataclass(frozen=True)
 class CertificatePicture(Schema):
-    """A drawn certificate: ``file`` in the folder, and name and ``index`` of the ``image``."""
+    """A drawn certificate: its ``file`` in the folder, the name of the ``image``, and the image's ``index``."""
 
     file: str
     image: str
@@ -79,13 +79,13 @@ class CertificatePicture(Schema):
 
 @dataclass(frozen=True)
 class CertificatesSummary(Schema):
-    """Certificates of all images.
+    """The certificates of all images.
 
     Attributes:
-        smoothing: how they were made.
+        smoothing: the settings of smoothing and certification.
         smoothed: metric -> value of the smoothed model, which abstains nowhere.
-        certified: of each threshold, from small to large.
-        pictures: that were drawn.
+        certified: the certificate at each threshold, from small to large.
+        pictures: the drawn pictures.
     """
 
     smoothing: Smoothing
@@ -101,7 +101,7 @@ class CertificatesSummary(Schema):
         return [smoothed, *((*names, *map(percent, cells)) for names, cells in zip(radii, shares, strict=True))]
 
     def text(self) -> str:
-        """Returns what a command prints: how the model was smoothed, and a line for each radius."""
+        """Returns the text that a command prints: the settings of smoothing, and a line for each radius."""
         return Table(COLUMNS, tuple(self.rows()), text_columns=0, caption=str(self.smoothing)).text()
 
     def check(self, classes: int, where: str) -> None:
@@ -117,7 +117,7 @@ class CertificatesSummary(Schema):
 
 @dataclass(frozen=True)
 class _ImageShares(Schema):
-    """Accuracy of an image in ``certificates.json``."""
+    """The accuracy of an image in ``certificates.json``."""
 
     image: str
     valid_pixels: NotNegative
@@ -137,16 +137,17 @@ class _OldCertificates(Schema):
 
 
 def results_of_certificates(content: Any, where: str) -> dict[str, Any]:
-    """Returns the content of a ``results.json`` from that of a ``certificates.json``.
+    """Returns the content of a ``results.json``, made from the content of a ``certificates.json``.
 
-    It held no clean predictions, so that their metrics are None, nor the label that was ignored, which is given as 255.
+    A ``certificates.json`` has no clean predictions, so the clean metrics are None. It does not have the ignored label
+    either, so ``ignore_index`` is 255.
 
     Args:
-        content: of the file.
-        where: what messages call it.
+        content: the content of the file.
+        where: the name of the content in messages.
 
     Raises:
-        UserError: it is of another schema, or does not fit it.
+        UserError: the content is of another schema, or does not fit its schema.
     """
     if not isinstance(content, dict) or content.get('schema') != OLD_SCHEMA:
         raise UserError(f"{where} is not of the schema '{OLD_SCHEMA}'; give a folder that mmadv certify wrote")
@@ -184,7 +185,7 @@ def results_of_certificates(content: Any, where: str) -> dict[str, Any]:
 
 
 def certificates_title(sigma: float) -> str:
-    """Returns what tables call an evaluation that certifies."""
+    """Returns the title that tables give to an evaluation that certifies."""
     return f'certificates, σ = {sigma:g}'
 
 
@@ -197,10 +198,12 @@ def certificate_figure(
     palette: Sequence[Sequence[int]],
     ignore_index: int = 255,
 ) -> Figure:
-    """Returns a picture: image, label, smoothed prediction, and for each radius what is certified, the rest white.
+    """Returns a picture of the image, the label, the smoothed prediction, and the certified pixels at each radius.
+
+    Pixels without a certificate are white.
 
     Args:
-        image: (h, w, 3) RGB in [0, 1]; other than three channels are shown by the first.
+        image: (h, w, 3) RGB in [0, 1]. If the number of channels is not three, the picture shows the first one.
         label: (H, W) integers.
         classes: (H, W) smoothed prediction.
         certified: radius -> (H, W) bool.

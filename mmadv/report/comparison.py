@@ -13,7 +13,7 @@ from mmadv.report.table import Cell, Table, with_interval
 
 
 def comparison_table(runs: Mapping[str, RunResults]) -> Table:
-    """Returns one row for each run and radius, clean first: headline metrics in percent, intervals in brackets.
+    """Returns one row for each run and radius, clean first: the headline metrics in percent, intervals in brackets.
 
     Args:
         runs: name -> results.
@@ -27,7 +27,7 @@ def comparison_table(runs: Mapping[str, RunResults]) -> Table:
 
 
 def comparison_data(runs: Mapping[str, RunResults]) -> Table:
-    """Returns the same as fractions in full precision, the ends of intervals in columns of their own."""
+    """Returns ``comparison_table`` as fractions in full precision; the ends of intervals have their own columns."""
     header = ['run', 'attack', 'radius', 'images']
     header += [f'{metric.name}{suffix}' for metric in HEADLINE for suffix in ('', ' low', ' high')]
     rows = []
@@ -40,7 +40,7 @@ def comparison_data(runs: Mapping[str, RunResults]) -> Table:
 
 
 def measured(runs: Mapping[str, RunResults]) -> dict[type[Measurement], dict[str, Any]]:
-    """Returns measurement -> name of the run -> summary, of what at least one run has."""
+    """Returns measurement -> name of the run -> summary, for each measurement that at least one run has."""
     found: dict[type[Measurement], dict[str, Any]] = {}
     for name, run in runs.items():
         for measurement, summary in run.summaries():
@@ -49,12 +49,12 @@ def measured(runs: Mapping[str, RunResults]) -> dict[type[Measurement], dict[str
 
 
 def section_tables(runs: Mapping[str, RunResults]) -> dict[str, Table]:
-    """Returns name of a measurement -> its table of all runs, of the measurements that have one."""
+    """Returns name of the measurement -> its table of all runs, for each measurement that has a table."""
     sections = {kind.name: kind.section(summaries) for kind, summaries in measured(runs).items()}
     return {name: section.table for name, section in sections.items() if section is not None}
 
 
-# Suffix of the file -> the text that is written into it; a new format is one entry.
+# Suffix of the file -> function that returns the file's text. A new format is one entry.
 FORMATS: dict[str, Callable[[Mapping[str, RunResults]], str]] = {
     'md': lambda runs: comparison_table(runs).markdown(),
     'csv': lambda runs: comparison_data(runs).csv(),

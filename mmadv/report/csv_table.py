@@ -1,4 +1,4 @@
-"""Comma-separated tables that a spreadsheet shows as they are."""
+"""Comma-separated tables that a spreadsheet shows unchanged."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-# A spreadsheet takes a text that begins with one of these for a formula, and runs it.
+# If a text begins with one of these, a spreadsheet runs it as a formula.
 FORMULA_SIGNS = ('=', '+', '-', '@', '\t', '\r')
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Returns rows as CSV, None as an empty cell.
+    """Returns rows as CSV; None becomes an empty cell.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front, which makes it a text there. Numbers
-    stay numbers.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front. The spreadsheet then shows it as text.
+    Numbers stay numbers.
 
     >>> print(csv_text([['=1+1', -0.5, None], ['-0.5', 'a,b', 'x']]), end='')
     '=1+1,-0.5,

@@ -17,7 +17,7 @@ from mmadv.report.evaluation import CLEAN
 from mmadv.report.metrics import CURVES, Metric
 from mmadv.report.run import RunResults
 
-# Okabe and Ito's colours, told apart also by marker and dash.
+# Okabe and Ito's colours. Each line also has its own marker and dash.
 STYLES = [
     ('#0072B2', 'o', '-'),
     ('#D55E00', 's', '--'),
@@ -29,7 +29,7 @@ STYLES = [
 
 
 def curve_points(run: RunResults, metric: str) -> list[tuple[float, str, float]]:
-    """Returns (radius, its text, metric in percent) from clean on, in order of the radius."""
+    """Returns (radius, its text, metric in percent) in order of the radius; the clean value comes first."""
     values = {radius.text: radius.value for radius in run.radii}
     points = [(0.0, '0', run.evaluation.clean[metric])]
     points += [
@@ -41,11 +41,11 @@ def curve_points(run: RunResults, metric: str) -> list[tuple[float, str, float]]
 
 
 def robustness_figure(runs: Mapping[str, RunResults], metrics: Sequence[Metric] = CURVES) -> Figure:
-    """Returns the figure of ACC and mIoU over the radius, with 95 % intervals where the runs have them.
+    """Returns the figure of ACC and mIoU over the radius, with 95 % intervals if the runs have them.
 
     Args:
         runs: name -> results.
-        metrics: one plot each.
+        metrics: the metrics; each has one plot.
     """
     figure = Figure(figsize=(5 * len(metrics), 4), layout='constrained')
     FigureCanvasAgg(figure)
@@ -79,11 +79,11 @@ def robustness_figure(runs: Mapping[str, RunResults], metrics: Sequence[Metric] 
 
 
 def _error_bars(run: RunResults, metric: str, points: Sequence[tuple[float, str, float]]) -> list[list[float]] | None:
-    """Returns how far the interval of every point reaches below and above it, in percent; None without intervals."""
+    """Returns how far each interval reaches below and above its point, in percent; None if there are no intervals."""
     intervals = [run.evaluation.interval(CLEAN if text == '0' else text, metric) for _, text, _ in points]
     if not any(intervals):
         return None
-    # A percentile interval need not contain the number itself.
+    # A percentile interval does not always contain the number itself.
     pairs = zip(intervals, (value for _, _, value in points), strict=True)
     reach = [(max(v - 100 * i[0], 0), max(100 * i[1] - v, 0)) if i else (0, 0) for i, v in pairs]
     return [list(side) for side in zip(*reach, strict=True)]
@@ -105,7 +105,7 @@ def draw_curve(runs: Mapping[str, RunResults], path: str | Path) -> None:
 
 @plain_text
 def curve_svgs(runs: Mapping[str, RunResults]) -> list[str]:
-    """Returns the robustness curves as svg elements, one for each metric, the same text for the same runs."""
+    """Returns the robustness curves as svg elements, one for each metric; equal runs give equal text."""
     return [svg_text(robustness_figure(runs, [metric]), metric.name) for metric in CURVES]
 
 
@@ -113,8 +113,8 @@ def svg_text(figure: Figure, salt: str) -> str:
     """Returns a figure as an svg element.
 
     Args:
-        figure: what to write.
-        salt: of the names inside, different for each figure of a page.
+        figure: the figure to write.
+        salt: the salt of the names inside the element; it must differ between the figures of a page.
     """
     buffer = BytesIO()
     with matplotlib.rc_context({'svg.hashsalt': f'mmadv {salt}', 'svg.fonttype': 'none'}):

@@ -1,4 +1,4 @@
-"""What all pictures share: names are drawn as they are, and a picture that fails costs no numbers."""
+"""The common rules of all pictures: names are drawn unchanged, and a failed picture never stops a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from mmadv.errors import UserError
 from mmadv.printing import printable
 
-# Names of images and classes may hold '$', which matplotlib would take for a formula.
+# Names of images and classes may contain '$'. Matplotlib would draw such a name as a formula.
 plain_text = matplotlib.rc_context({'text.parse_math': False, 'text.usetex': False})
 
 
@@ -20,7 +20,7 @@ def check_picture_path(path: str | Path) -> None:
     """Checks that the suffix of a picture's path names a format.
 
     Raises:
-        UserError: it has none, or one that Matplotlib cannot write.
+        UserError: the path has no suffix, or Matplotlib cannot write that format.
     """
     formats = sorted(FigureCanvasBase.get_supported_filetypes())
     if Path(path).suffix[1:].lower() not in formats:
@@ -28,11 +28,13 @@ def check_picture_path(path: str | Path) -> None:
 
 
 def draw_file(path: Path, draw: Callable[[], None]) -> bool:
-    """Returns whether a picture was drawn; one that fails is told on stderr and is not there, and the run goes on.
+    """Returns whether a picture was drawn.
+
+    If drawing fails, the function prints a note on stderr, deletes the file, and the run goes on.
 
     Args:
-        path: of the picture.
-        draw: writes it.
+        path: the path of the picture.
+        draw: the function that writes the picture.
     """
     try:
         draw()
@@ -44,11 +46,11 @@ def draw_file(path: Path, draw: Callable[[], None]) -> bool:
 
 
 def draw_svgs(name: str, draw: Callable[[], list[str]]) -> list[str]:
-    """Returns pictures as texts; where they fail, none, and it is told on stderr.
+    """Returns pictures as texts; if drawing fails, prints a note on stderr and returns no picture.
 
     Args:
-        name: of the pictures.
-        draw: returns them.
+        name: the name of the pictures in the note.
+        draw: the function that returns the pictures.
     """
     try:
         return draw()

@@ -16,20 +16,20 @@ from mmadv.report.schema import OTHERS, InvalidValue, Schema, entry
 CLEAN = 'clean'
 T = TypeVar('T', bound='MetricValues')
 Interval = tuple[Share, Share]
-# From 0 on, without an end.
+# At least 0, without an upper limit.
 Amount = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricValues(Schema):
-    """The metrics of one set of predictions, as fractions; None where one is undefined.
+    """The metrics of one set of predictions, as fractions; an undefined metric is None.
 
     Attributes:
-        scalars: metric -> value, of the metrics of ``METRICS`` that the predictions have.
-        iou: of each class.
-        accuracy: of each class.
-        images: how many count.
-        pixels: how many count.
+        scalars: metric -> value, for each metric of ``METRICS`` that the predictions have.
+        iou: the IoU of each class.
+        accuracy: the accuracy of each class.
+        images: the number of images that count.
+        pixels: the number of pixels that count.
     """
 
     scalars: dict[str, Share | None] = entry(keys=METRICS)
@@ -53,17 +53,17 @@ class MetricValues(Schema):
         return metric in self.scalars
 
     def with_scalars(self, scalars: Mapping[str, float | None]) -> MetricValues:
-        """Returns the values with further metrics."""
+        """Returns the values with additional metrics."""
         return dataclasses.replace(self, scalars={**self.scalars, **scalars})
 
 
 @dataclass(frozen=True)
 class PassCount(Schema):
-    """Passes of the model.
+    """The number of passes through the model.
 
     Attributes:
-        total: over all images.
-        mean_per_image: over the images that count.
+        total: the sum over all images.
+        mean_per_image: the mean over the images that count.
     """
 
     total: NotNegative
@@ -72,7 +72,7 @@ class PassCount(Schema):
 
 @dataclass(frozen=True)
 class Passes(Schema):
-    """Passes of the model that an attack took, ``forward`` and ``backward``."""
+    """The ``forward`` and ``backward`` passes through the model that an attack took."""
 
     forward: PassCount
     backward: PassCount
@@ -80,7 +80,7 @@ class Passes(Schema):
 
 @dataclass(frozen=True)
 class Wins(Schema):
-    """On how many images an attack of an ensemble is the ``worst``, and on how many it ``alone`` is."""
+    """The number of images on which an attack of an ensemble is the ``worst``, and on which it ``alone`` is."""
 
     worst: NotNegative
     alone: NotNegative
@@ -88,13 +88,13 @@ class Wins(Schema):
 
 @dataclass(frozen=True)
 class MinimisedMIoU(Schema):
-    """What the search for the lowest mIoU over the dataset gave.
+    """The result of the search for the lowest mIoU over the dataset.
 
     Attributes:
         value: the lowest mIoU of all starts.
-        lower_bound: no choice of attacks is below it.
-        spread: the highest start less the lowest.
-        starts: name -> mIoU at the end of the search from there.
+        lower_bound: a lower bound; no choice of attacks has a lower mIoU.
+        spread: the highest mIoU of all starts minus the lowest.
+        starts: name of the start -> mIoU at the end of the search from this start.
     """
 
     value: Share | None
@@ -105,14 +105,14 @@ class MinimisedMIoU(Schema):
 
 @dataclass(frozen=True)
 class RadiusResult(Schema):
-    """What an attack at one radius did.
+    """The result of an attack at one radius.
 
     Attributes:
-        worst_case: metrics of the attack as a whole.
+        worst_case: the metrics of the attack as a whole.
         members: attack of an ensemble -> its metrics; empty for a single attack.
-        passes: that the attack took.
-        wins: attack of an ensemble -> on how many images it is the worst.
-        minimised: of ensembles, the search for the lowest mIoU.
+        passes: the passes that the attack took.
+        wins: attack of an ensemble -> the number of images on which it is the worst.
+        minimised: the search for the lowest mIoU; only ensembles have one.
     """
 
     worst_case: MetricValues
@@ -132,7 +132,7 @@ class FailedImage(Schema):
 
 @dataclass(frozen=True)
 class NamedRadius(Schema):
-    """A radius as it was given, and its value in units of images in [0, 1]."""
+    """A radius: the ``text`` that the user gave, and its ``value`` in units of images in [0, 1]."""
 
     text: str
     value: Amount
@@ -143,16 +143,16 @@ class Evaluation(Schema):
     """All numbers of a run.
 
     Attributes:
-        title: of the attack.
-        ignore_index: label of the pixels that are in no count.
-        classes: names, in order.
-        images: how many count.
-        excluded: names of the images without a labelled pixel, which are in no number.
-        failed: images on which the model failed, which are in no number.
-        clean: metrics of the clean predictions.
-        intervals: ``clean`` or radius -> metric -> 95 % interval over resampled images, None where it is undefined.
-        attacked: radius -> what the attack did.
-        measurements: name -> summary in JSON, of the measurements beside the attack's own.
+        title: the title of the attack.
+        ignore_index: the label of the ignored pixels; no number counts them.
+        classes: the names of the classes, in order.
+        images: the number of images that count.
+        excluded: the names of the images without a labelled pixel; no number counts them.
+        failed: the images on which the model failed; no number counts them.
+        clean: the metrics of the clean predictions.
+        intervals: ``clean`` or radius -> metric -> 95 % interval over resampled images, None if it is undefined.
+        attacked: radius -> the result of the attack.
+        measurements: name -> summary in JSON, for each measurement besides the attack's own numbers.
     """
 
     title: str
@@ -168,15 +168,15 @@ class Evaluation(Schema):
 
     @property
     def worst_cases(self) -> dict[str, MetricValues]:
-        """Returns the metrics of the clean predictions, as ``clean``, and of the worst case at every radius."""
+        """Returns ``clean`` -> the metrics of the clean predictions, and radius -> those of the worst case."""
         return {CLEAN: self.clean, **{radius: result.worst_case for radius, result in self.attacked.items()}}
 
     @checked_exactly
     def interval(self, column: str, metric: str) -> Interval | None:
-        """Returns the interval of a metric, ``column`` being ``clean`` or a radius; None without.
+        """Returns the interval of a metric; None if there is none. ``column`` is ``clean`` or a radius.
 
         Raises:
-            UserError: there is no such column or metric.
+            UserError: the evaluation does not have this column or metric.
         """
         for what, name, known in (('column', column, self.worst_cases), ('metric', metric, METRICS)):
             if name not in known:
@@ -188,7 +188,7 @@ class Evaluation(Schema):
         return any(self.interval(column, metric.name) for column in self.worst_cases for metric in metrics)
 
     def rows(self) -> Iterator[tuple[str, str, MetricValues]]:
-        """Yields (radius, what was measured, metrics): clean first, then by radius each attack and the worst case."""
+        """Yields (radius, 'clean' or attack, metrics): clean first, then each attack and the worst case by radius."""
         yield '0', CLEAN, self.clean
         for radius, result in self.attacked.items():
             for name, values in result.members.items():
@@ -198,14 +198,14 @@ class Evaluation(Schema):
 
 @dataclass(frozen=True)
 class AttackedImage(Schema):
-    """What an attack at one radius did to an image.
+    """The result of an attack at one radius on one image.
 
     Attributes:
         members: attack -> accuracy; a single attack has the name 'attack'.
-        worst_case: accuracy under the worst of them.
-        worst_member: its name, None for an image without a valid pixel.
-        forward_passes: of the model.
-        backward_passes: of the model.
+        worst_case: the accuracy under the worst attack.
+        worst_member: the name of the worst attack, None for an image without a valid pixel.
+        forward_passes: the number of forward passes through the model.
+        backward_passes: the number of backward passes through the model.
     """
 
     members: dict[str, float | None]
@@ -220,11 +220,11 @@ class ImageResult(Schema):
     """The accuracies of an image.
 
     Attributes:
-        index: in the dataset.
-        image: its name.
-        valid_pixels: how many count.
-        clean: accuracy, None without a valid pixel.
-        attacked: radius -> what the attack did.
+        index: the index in the dataset.
+        image: the name of the image.
+        valid_pixels: the number of pixels that count.
+        clean: the clean accuracy, None if the image has no valid pixel.
+        attacked: radius -> the result of the attack.
     """
 
     index: int

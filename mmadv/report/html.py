@@ -1,4 +1,4 @@
-"""One self-contained page of a run, or of several side by side."""
+"""One self-contained HTML page of one run, or of several runs side by side."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mmadv.report.table import percent
 
 @checked_exactly
 def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: str = 'Robustness report') -> Path:
-    """Writes one HTML page of a run, or that compares several, with everything inlined, and returns its path.
+    """Writes one self-contained HTML page that shows one run or compares several runs; returns its path.
 
     Args:
         result_dirs: name of the run -> folder that mmadv test wrote.
-        out: path of the page.
-        title: of the page.
+        out: the path of the page.
+        title: the title of the page.
 
     Raises:
-        UserError: no run, no path, or a folder without readable results.
+        UserError: there is no run or no path, or a folder has no readable results.
     """
     if not result_dirs:
         raise UserError('result_dirs is empty; a report needs at least one result folder')
@@ -40,7 +40,7 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
 
 
 def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: str) -> str:
-    """Returns the page; a single run has no name on it."""
+    """Returns the page; the page does not show the name of a single run."""
     shown = {name if len(runs) > 1 else '': run for name, run in runs.items()}
     places = dict(zip(shown, folders.values(), strict=True))
     wins = [views.wins_table(name, run.evaluation) for name, run in shown.items()]
@@ -78,7 +78,7 @@ def _environment() -> Environment:
 
 
 def _write_whole(path: Path, text: str) -> Path:
-    """Writes a file under a temporary name first, so that it is there whole or not at all."""
+    """Writes a file under a temporary name first, so that the file is complete or does not exist."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f'.{path.name}-', dir=path.parent)

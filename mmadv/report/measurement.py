@@ -1,7 +1,8 @@
-"""What a measurement beside the attack's own numbers is, and the registry that the loop, the command and the page read.
+"""The base of measurements besides the attack's own numbers, and their registry.
 
-A measurement is one class in one file: its options, what it measures of each group of images, its summary, and how
-that is shown. ``mmadv/engine/measurements`` has those of mmadv, and docs/extending.md a recipe.
+The evaluation loop, the command and the page read the registry. A measurement is one class in one file. The class has
+the options, the measurement of each group of images, the summary, and how the page shows the summary.
+``mmadv/engine/measurements`` has the measurements of mmadv. docs/extending.md has a recipe for a new one.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class Option:
     """An option of the command line.
 
     Attributes:
-        flag: as ``--minimal-radius``.
-        argument: of the measurement, that it sets; None for a switch, which only asks for the measurement.
-        settings: further arguments of ``argparse``'s ``add_argument``; the type of a number follows from the
-            annotation of the argument that it sets.
+        flag: the flag, such as ``--minimal-radius``.
+        argument: the argument of the measurement that the option sets; None for a switch, which only asks for the
+            measurement.
+        settings: more arguments of ``argparse``'s ``add_argument``. The type of a number follows from the annotation of
+            the argument that the option sets.
     """
 
     flag: str
@@ -43,7 +45,7 @@ class Option:
 
 
 class Picture(NamedTuple):
-    """A picture on the page: its file below the result folder, and what it shows, in words."""
+    """A picture on the page: its file below the result folder, and a text that says what the picture shows."""
 
     file: str
     text: str
@@ -58,12 +60,12 @@ class Section(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run has measured by now.
+    """The results of a run so far.
 
     Attributes:
-        evaluation: the numbers, with the summaries of the measurements before.
+        evaluation: the numbers, with the summaries of the earlier measurements.
         images: the accuracies of each image.
-        records: what is stored of each image, in the same order.
+        records: the stored record of each image, in the same order.
     """
 
     evaluation: Evaluation
@@ -75,11 +77,11 @@ class Measurement:
     """Base of measurements; a subclass is a dataclass of its arguments, registered by ``register_measurement``.
 
     Attributes:
-        name: key of the summary in results.json.
-        key: of the value in the records of the images; empty where nothing is measured of each image.
-        summary: type of the summary, as ``mmadv.report.schema`` reads it.
-        of_run: whether the summary stands beside ``evaluation`` in results.json, not inside it.
-        options: of the command line; giving the first one asks for the measurement.
+        name: the key of the summary in results.json.
+        key: the key of the value in the records of the images; empty if the measurement has no value for each image.
+        summary: the type of the summary, as ``mmadv.report.schema`` reads it.
+        of_run: whether results.json has the summary beside ``evaluation``, not inside it.
+        options: the options of the command line; the first one asks for the measurement.
     """
 
     name: ClassVar[str]
@@ -90,11 +92,11 @@ class Measurement:
 
     @classmethod
     def implied_by(cls, attack: Any) -> Measurement | None:
-        """Returns the measurement where an attack asks for it by itself; None where it does not."""
+        """Returns the measurement if an attack asks for it by itself; None if it does not."""
         return None
 
     def settings(self, spec: Any) -> Any:
-        """Returns what must not change when a run is resumed, fit for JSON; None for nothing.
+        """Returns the JSON-able settings that must not change when a run is resumed; None if there are none.
 
         Args:
             spec: an ``EvaluationSpec``.
@@ -103,10 +105,10 @@ class Measurement:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.init}
 
     def check(self, spec: Any) -> None:
-        """Raises UserError where the measurement does not go with an ``EvaluationSpec``."""
+        """Raises UserError if the measurement is not possible with an ``EvaluationSpec``."""
 
     def prepare(self, context: Any) -> Any:
-        """Returns the predictor of the run, before its first image: that of the context, or a changed one.
+        """Returns the predictor for the run, before its first image: the context's predictor, or a changed one.
 
         Args:
             context: a ``RunContext``.
@@ -118,7 +120,7 @@ class Measurement:
 
         Args:
             context: a ``RunContext``.
-            group: a ``PredictedGroup``, the images and what the attack made of them.
+            group: a ``PredictedGroup``: the images and the results of the attack on them.
 
         Raises:
             ImageFailed: the model failed on an image.
@@ -126,35 +128,35 @@ class Measurement:
         raise NotImplementedError
 
     def holds(self, context: Any, record: Any) -> bool:
-        """Returns whether what belongs to a stored record is there still; else its image is done again."""
+        """Returns whether everything that belongs to a stored record still exists; if not, its image runs again."""
         return True
 
     def summarise(self, context: Any, outcome: Outcome) -> Any:
-        """Returns the summary, of type ``summary``, on the main process after the last image; None for none."""
+        """Returns the summary, of type ``summary``, or None; runs on the main process after the last image."""
         raise NotImplementedError
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: Any) -> Any:
-        """Writes what belongs into the result folder beside results.json; returns the summary as it is then."""
+        """Writes the measurement's files into the result folder, beside results.json; returns the final summary."""
         return summary
 
     @classmethod
     def sentences(cls, summary: Any) -> list[str]:
-        """Returns the summary in sentences, which are printed and stand on the page."""
+        """Returns the summary in sentences, for the command's output and the page."""
         return []
 
     @classmethod
     def tables(cls, summary: Any) -> list[Table]:
-        """Returns the summary as tables, which are printed and stand on the page among all numbers."""
+        """Returns the summary as tables, for the command's output and the page's section of all numbers."""
         return []
 
     @classmethod
     def warnings(cls, summary: Any) -> list[str]:
-        """Returns what makes the numbers of the run doubtful, for the head of the page."""
+        """Returns the reasons to doubt the numbers of the run, for the top of the page."""
         return []
 
     @classmethod
     def text(cls, summary: Any) -> str:
-        """Returns what the command prints: the sentences, or else the tables."""
+        """Returns the text that the command prints: the sentences, or the tables if there are no sentences."""
         return '\n'.join(cls.sentences(summary)) or '\n\n'.join(table.text() for table in cls.tables(summary))
 
     @classmethod
@@ -162,13 +164,13 @@ class Measurement:
         """Returns plots of several runs as svg elements.
 
         Args:
-            summaries: name of the run -> its summary, of the runs that have one.
+            summaries: name of the run -> its summary, for each run that has one.
         """
         return []
 
     @classmethod
     def section(cls, summaries: Mapping[str, Any]) -> Section | None:
-        """Returns a section of the page of its own; arguments as of ``curves``."""
+        """Returns the measurement's own section of the page, or None; takes the arguments of ``curves``."""
         return None
 
     @classmethod
@@ -178,11 +180,11 @@ class Measurement:
 
     @classmethod
     def check_summary(cls, summary: Any, evaluation: Evaluation, where: str) -> None:
-        """Raises UserError where a stored summary does not agree with itself or the evaluation; names the key."""
+        """Raises UserError, which names the key, if a stored summary contradicts itself or the evaluation."""
 
     @classmethod
     def read(cls, summaries: Mapping[str, Any], where: str = 'results') -> Any:
-        """Returns this measurement's summary of those in JSON, None without.
+        """Returns this measurement's summary from all summaries in JSON; None if there is none.
 
         Raises:
             InvalidValue: the JSON does not fit ``summary``.
@@ -200,7 +202,7 @@ MEASUREMENTS: dict[str, type[Measurement]] = {}  # by the name of the class
 
 
 def register_measurement(measurement: T) -> T:
-    """Registers a measurement by its class' name, and makes it check its arguments; use as a decorator."""
+    """Registers a measurement by the name of its class, and makes it check its arguments; use it as a decorator."""
     for other in MEASUREMENTS.values():
         if other.name == measurement.name or (other.key and other.key == measurement.key):
             raise ValueError(f'the measurement {other.__name__} has the name {measurement.name} already')

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation: one table of their names, labels and places, which everything that lists them reads."""
+"""The metrics of an evaluation: one table of their names, labels and uses. All code that lists metrics reads it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class Metric:
     """One metric of a set of predictions.
 
     Attributes:
-        name: its key in results.
-        label: its name in tables.
-        of: what it is measured on: any ``predictions``, the choices of an ``ensemble``, or a ``target``.
-        headline: whether it stands in the first table of a report and in comparisons.
-        curve: whether it is drawn over the radius and compared image by image, as SEA's paper does.
-        interval: whether it has a bootstrap interval.
-        listed: whether tables of all metrics list it.
+        name: the key in results.
+        label: the name in tables.
+        of: the object of the measurement: any ``predictions``, the choices of an ``ensemble``, or a ``target``.
+        headline: whether the first table of a report and comparisons show the metric.
+        curve: whether the metric is drawn over the radius and compared image by image, as in SEA's paper.
+        interval: whether the metric has a bootstrap interval.
+        listed: whether tables of all metrics list the metric.
     """
 
     name: str
