@@ -1,4 +1,4 @@
-"""The output folder of a command: one run at a time writes there, and deletes what earlier runs wrote, nothing else."""
+"""The output folder of a command: one run at a time writes there. A run deletes only files of earlier runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmadv.locks import is_locked, release, temporary_folder, try_lock
 from mmadv.printing import printable
 from mmadv.report.run import FILE_NAME
 
-# Inside the folder: which of its files the last run of each command wrote.
+# This file of the folder lists the files that the last run of each command wrote.
 MANIFEST = 'manifest.json'
 MANIFEST_SCHEMA = 'mmadv/manifest'
 LOCK = '.mmadv-lock'
@@ -29,11 +29,11 @@ STAGE_PREFIX = '.mmadv-stage-'
 
 
 def check_writable(folder: str | Path, option: str = '--out') -> None:
-    """Raises UserError unless an output folder can be made there; leaves nothing behind.
+    """Raises UserError unless the output folder can be made or written; leaves nothing behind.
 
     Args:
-        folder: to be made, or there.
-        option: that names it.
+        folder: the output folder; it need not exist.
+        option: the option that names the folder.
     """
     folder = Path(folder).absolute()
     if os.path.lexists(folder) and not folder.is_dir():
@@ -64,11 +64,11 @@ def locked(folder: str | Path, option: str = '--out') -> Iterator[None]:
     process, so a killed run does not leave it behind.
 
     Args:
-        folder: to be locked.
-        option: that names it.
+        folder: the folder to lock.
+        option: the option that names the folder.
 
     Raises:
-        UserError: another run has the folder, or it cannot be written.
+        UserError: another run has the folder, or the folder cannot be written.
     """
     folder = Path(folder).absolute()
     lock = folder / LOCK
@@ -84,7 +84,7 @@ def locked(folder: str | Path, option: str = '--out') -> Iterator[None]:
 
 
 def _take_lock(folder: Path, lock: Path, option: str) -> int | None:
-    """Returns the descriptor of the lock, None where the file system has no locks, which is said."""
+    """Returns the descriptor of the lock; if the file system has no locks, prints a note and returns None."""
     try:
         descriptor = try_lock(lock)
     except OSError as error:
@@ -101,11 +101,11 @@ def _take_lock(folder: Path, lock: Path, option: str) -> int | None:
 
 @contextmanager
 def staged(folder: str | Path, last: str = FILE_NAME) -> Iterator[Path]:
-    """Gives a temporary folder whose files are moved into ``folder`` when the block ends without an error.
+    """Gives a temporary folder, and moves its files into ``folder`` when the block ends without an error.
 
-    Files that the manifest names as of an earlier run with the same ``last``, and that are not renewed, are deleted. A
-    file of anyone else stays; where a new one needs its name, the old one is renamed. The old file called ``last`` goes
-    first and the new one comes last, so a folder with a results.json is complete.
+    Files that the manifest lists for an earlier run with the same ``last`` are replaced or deleted. All other files
+    stay. If a new file needs the name of such a file, the old file is renamed. The old file called ``last`` is deleted
+    first and the new one is moved last. So a folder with a results.json is complete.
 
     Raises:
         UserError: the folder cannot be written.
@@ -123,11 +123,11 @@ def staged(folder: str | Path, last: str = FILE_NAME) -> Iterator[Path]:
 
 
 def manifest(folder: Path) -> dict[str, set[str]]:
-    """Returns the files of a folder that earlier runs wrote, as paths below it.
+    """Returns the files that earlier runs wrote into a folder, as paths relative to the folder.
 
     Returns:
-        name of the file that a command writes last -> files of that command's run. Commands that share a folder so
-        leave the results of each other.
+        name of the file that a command writes last -> files of that command's run. So commands that share a folder
+        do not delete each other's results.
     """
     if not (folder / MANIFEST).is_file():
         return {}
@@ -166,7 +166,7 @@ def _publish(stage: Path, folder: Path, last: str) -> None:
         _make_way(folder, name, ours)
     if not runs:
         _make_way(folder, MANIFEST, set())
-    # While files are moved the manifest names all that may be there: a run that is killed leaves nothing unknown.
+    # While files move, the manifest lists all old and new files. So a killed run leaves no unknown file.
     _write_manifest(folder, {**runs, last: old | new})
     for name in sorted(new - {last}):
         _move(stage / name, folder / name)
@@ -191,7 +191,7 @@ def _write_manifest(folder: Path, runs: Mapping[str, set[str]]) -> None:
 
 
 def _make_way(folder: Path, name: str, ours: set[str]) -> None:
-    """Renames what is no file of ours and stands where a file, or a folder above it, is to be."""
+    """Renames each foreign file or folder that has the place of a new file, or of a folder above the new file."""
     for part in [*reversed(PurePosixPath(name).parents), PurePosixPath(name)]:
         path, final = folder / part, part == PurePosixPath(name)
         if not os.path.lexists(path) or (path.is_dir() and not final):
@@ -229,7 +229,7 @@ def _move(source: Path, destination: Path) -> None:
 
 
 def _delete(folder: Path, name: str) -> None:
-    """Deletes a file of an earlier run, and the folders that are empty then."""
+    """Deletes a file of an earlier run, and then the folders that are empty."""
     path = folder / name
     if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
         return
@@ -240,7 +240,7 @@ def _delete(folder: Path, name: str) -> None:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Makes a folder and those above it; returns the new ones, the deepest first."""
+    """Makes a folder and its missing parents; returns the new folders, the deepest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ def _make(folder: Path) -> list[Path]:
 
 
 def _delete_empty(folders: Sequence[Path]) -> None:
-    """Deletes folders, the deepest first, up to one that is not empty."""
+    """Deletes empty folders in the given order, the deepest first; stops at the first one that is not empty."""
     for folder in folders:
         try:
             folder.rmdir()

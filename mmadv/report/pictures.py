@@ -1,4 +1,4 @@
-"""One picture per shown image: what the attack changed, and what the model made of it."""
+"""One picture per shown image: the image before and after the attack, and the model's predictions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PANEL_WIDTH = 2.7
 
 @dataclass
 class Example:
-    """One image with what the attacks at all radii did to it.
+    """One image with the results of the attacks at all radii.
 
     Attributes:
-        index: of the image in its dataset.
-        name: of the image.
+        index: the index of the image in its dataset.
+        name: the name of the image.
         image: (h, w, 3) float RGB in [0, 1].
         label: (H, W) integers.
         clean: (H, W) prediction for ``image``.
@@ -46,7 +46,7 @@ class Example:
     attacked: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns everything as named arrays, which ``from_arrays`` takes."""
+        """Returns the example as named arrays, for ``from_arrays``."""
         radii = list(self.adversarial)
         head = json.dumps({'index': self.index, 'name': self.name, 'radii': radii}).encode()
         arrays = {
@@ -62,7 +62,7 @@ class Example:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Example:
-        """Returns the example that ``to_arrays`` took apart."""
+        """Returns the example of the arrays that ``to_arrays`` returned."""
         head = json.loads(arrays['head'].tobytes())
         return cls(
             index=head['index'],
@@ -76,14 +76,14 @@ class Example:
 
 
 def colour(classes: np.ndarray, palette: Sequence[Sequence[int]], void: np.ndarray) -> np.ndarray:
-    """Returns a map of classes as (H, W, 3) uint8 colours, grey where ``void`` is True."""
+    """Returns a class map as (H, W, 3) uint8 colours; pixels are grey if ``void`` is True there."""
     colours = np.asarray(palette, dtype=np.uint8)[np.where(void, 0, classes)]
     colours[void] = VOID
     return colours
 
 
 def magnified(image: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the perturbation around mid-grey, as large as fits, and the factor it was multiplied by."""
+    """Returns the perturbation, magnified as far as [0, 1] allows and added to mid-grey, and the factor."""
     delta = adversarial - image
     largest = float(np.abs(delta).max())
     factor = 0.5 / largest if largest > 0 else 1.0
@@ -100,16 +100,18 @@ def draw_example(
     palette: Sequence[Sequence[int]],
     ignore_index: int = 255,
 ) -> None:
-    """Writes the picture: image, label and clean prediction, below them a row per radius; the classes that occur below.
+    """Writes the picture of one image with its label, its predictions and its perturbations.
 
-    Three panels stand side by side, so that it is readable on a phone too. Void pixels are grey.
+    The first row has the image, the label and the clean prediction. Each radius has a row below. The legend at the
+    bottom shows the classes that occur. Each row has three panels, so the picture is readable on a phone too. Void
+    pixels are grey.
 
     Args:
         example: the arrays.
-        path: of the file; its suffix decides the format.
-        classes: names of the classes.
+        path: the path of the file; its suffix decides the format.
+        classes: the names of the classes.
         palette: one RGB colour in 0..255 per class.
-        ignore_index: label of void pixels.
+        ignore_index: the label of void pixels.
 
     Raises:
         UserError: the suffix names no format, or classes and palette differ in length.
@@ -126,7 +128,7 @@ def draw_example(
     panel = PANEL_WIDTH * min(max(height / width, 0.4), 1.5) + 0.75
     figure = Figure(figsize=(3 * PANEL_WIDTH, panel * len(rows) + 0.33 * legend_rows + 0.6), layout='constrained')
     FigureCanvasAgg(figure)
-    # Axes that are off still lay out their ticks, which takes as long as all the rest.
+    # Matplotlib lays out ticks even if the axes are off. That takes as long as all the rest.
     without_ticks: dict[str, Any] = {'xticks': [], 'yticks': []}
     grid = figure.subplots(len(rows), 3, squeeze=False, subplot_kw=without_ticks)
     for line, panels in zip(grid, rows, strict=True):

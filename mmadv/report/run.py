@@ -1,4 +1,4 @@
-"""A run of ``mmadv test`` as a type: what ``results.json`` holds; docs/results.md describes it."""
+"""The content of ``results.json`` as a type: one run of ``mmadv test``. docs/results.md describes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE_NAME = 'results.json'
 
 
 class RunMeasurements:
-    """The names of the registered measurements that stand beside the evaluation in results.json."""
+    """The names of the registered measurements that results.json has beside the evaluation."""
 
     def __contains__(self, name: object) -> bool:
         return any(measurement.of_run and measurement.name == name for measurement in MEASUREMENTS.values())
@@ -47,7 +47,7 @@ class CheckpointFile(Schema):
 
 @dataclass(frozen=True)
 class SourceModel(Schema):
-    """The model that was attacked in place of the one that is evaluated."""
+    """The source model: the run attacked it instead of the evaluated model."""
 
     config: str
     checkpoint: str
@@ -75,7 +75,7 @@ class DatasetFacts(Schema):
 
 @dataclass(frozen=True)
 class Picture(Schema):
-    """A drawn image: ``file`` in the folder, ``index``, name of the ``image``, and the ``kind`` of choice."""
+    """A drawn image: its ``file`` in the folder, name (``image``), ``index``, and why it was chosen (``kind``)."""
 
     file: str
     image: str
@@ -85,29 +85,29 @@ class Picture(Schema):
 
 @dataclass(frozen=True)
 class RunResults(Schema):
-    """What a run measured and what it was made with.
+    """The results and the settings of a run.
 
     Attributes:
-        created: date and time, UTC, ISO 8601.
-        command: that repeats the run.
-        config: of the model.
-        checkpoint: of the model.
-        attack: None for clean predictions alone.
-        radii: of the attack.
-        seed: of all noise.
-        batch_size: of the data.
-        dataset: what was predicted.
+        created: the date and time, UTC, ISO 8601.
+        command: the command that repeats the run.
+        config: the config of the model.
+        checkpoint: the checkpoint of the model.
+        attack: the attack; None for clean predictions alone.
+        radii: the radii of the attack.
+        seed: the seed of all noise.
+        batch_size: the batch size of the data.
+        dataset: the evaluated dataset.
         versions: package -> version.
-        hardware: what it ran on.
+        hardware: the hardware of the run.
         seconds: part -> seconds.
         evaluation: the numbers.
-        pictures: that were drawn.
-        source: the attacked model, where it is another one.
-        target: of the attack, as given.
-        precision: of model and attack.
-        space: what is perturbed.
-        caveats: sentences on what makes the numbers doubtful.
-        measurements: name -> summary in JSON, of those measurements that do not stand in the evaluation.
+        pictures: the drawn pictures.
+        source: the attacked model, if it is not the evaluated one.
+        target: the target of the attack, as the user gave it.
+        precision: the precision of the model and the attack.
+        space: the space that the attack perturbs.
+        caveats: sentences with the reasons to doubt the numbers.
+        measurements: name -> summary in JSON, for each measurement that is not in the evaluation.
     """
 
     created: str
@@ -137,8 +137,8 @@ class RunResults(Schema):
         """Returns the results of a folder that ``mmadv test`` or ``mmadv certify`` wrote.
 
         Raises:
-            UserError: there are none, they are of another schema version, or a key is missing, of another type or
-                range, or does not agree with another.
+            UserError: the folder has no results, the results are of another schema version, a key is missing, or a
+                value is of another type or range or contradicts another value.
         """
         path = Path(folder) / FILE_NAME
         content = _read(path)
@@ -147,10 +147,10 @@ class RunResults(Schema):
         return results
 
     def summary(self, measurement: type[Measurement], where: str = 'results') -> Any:
-        """Returns the summary of a measurement, None without.
+        """Returns the summary of a measurement; None if there is none.
 
         Raises:
-            InvalidValue: it does not fit the measurement.
+            InvalidValue: the summary does not fit the measurement.
         """
         if measurement.of_run:
             return measurement.read(self.measurements, where)
@@ -162,7 +162,7 @@ class RunResults(Schema):
         return [(measurement, summary) for measurement, summary in pairs if summary is not None]
 
     def with_summary(self, measurement: Measurement, summary: Any) -> RunResults:
-        """Returns the results with another summary of a measurement."""
+        """Returns the results with a new summary for a measurement."""
         changed = {measurement.name: measurement.to_json(summary)}
         if measurement.of_run:
             return replace(self, measurements={**self.measurements, **changed})
@@ -170,7 +170,7 @@ class RunResults(Schema):
         return replace(self, evaluation=replace(self.evaluation, measurements=measurements))
 
     def write(self, folder: Path) -> None:
-        """Writes ``results.json`` into a folder; numbers must be finite, undefined ones None."""
+        """Writes ``results.json`` into a folder; numbers must be finite, and undefined numbers must be None."""
         content = {'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **self.to_json()}
         (folder / FILE_NAME).write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
@@ -180,7 +180,7 @@ def load_results(folder: str | Path) -> dict[str, Any]:
     """Returns the content of the ``results.json`` of a result folder; ``RunResults.load`` returns it as a type.
 
     Raises:
-        UserError: as of ``RunResults.load``.
+        UserError: the same errors as in ``RunResults.load``.
     """
     RunResults.load(folder)
     return _read(Path(folder) / FILE_NAME)
@@ -222,7 +222,7 @@ def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, MetricValues]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns the content of a ``results.json``, or that which follows from the ``certificates.json`` beside it."""
+    """Returns the content of a ``results.json``; if it does not exist, makes it from ``certificates.json``."""
     old = path.with_name(OLD_FILE)
     if not path.exists() and old.is_file():
         return results_of_certificates(_read_file(old), f'results {old}')

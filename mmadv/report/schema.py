@@ -1,4 +1,4 @@
-"""Frozen dataclasses that are written as JSON and read again; what does not fit is named by its key."""
+"""Frozen dataclasses that are written as JSON and read again; an error names the key of the invalid value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class InvalidValue(UserError):
 
 
 class _Others:
-    """Every key that no other field of the schema has."""
+    """The set of all keys that no other field of the schema has."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -41,22 +41,22 @@ def entry(
     """Returns a field of a ``Schema``.
 
     Args:
-        key: in JSON, where it is not the field's name.
-        omit: leave the key out where the value is None.
-        keys: the field is a dict of these keys, as far as there are any; they stand beside those of the other fields.
-            ``OTHERS`` are all keys that no other field has.
-        default: of an absent key.
-        factory: of the default.
+        key: the key in JSON, if it is not the field's name.
+        omit: leave the key out if the value is None.
+        keys: if given, the field is a dict of those of these keys that the JSON has. In JSON, these keys are beside the
+            keys of the other fields. ``OTHERS`` means all keys that no other field has.
+        default: the value if the key is absent.
+        factory: the function that makes the default.
     """
     metadata = {'key': key, 'omit': omit, 'keys': keys}
     return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
 
 
 class Schema:
-    """Base of frozen dataclasses that JSON holds.
+    """Base of frozen dataclasses that JSON can hold.
 
-    Fields are annotated as ``mmadv.fields.mismatch`` understands it, and with other schemas. A field with a default may
-    be absent. Keys that no field has are ignored, so that results of a later version can be read.
+    The annotations of the fields are those that ``mmadv.fields.mismatch`` understands, and other schemas. A field with
+    a default may be absent. Keys that no field has are ignored, so that results of a later version can be read.
     """
 
     @classmethod
@@ -64,11 +64,11 @@ class Schema:
         """Returns the object of a JSON value.
 
         Args:
-            value: what ``to_json`` returned, perhaps of an earlier version.
-            where: what messages call the value.
+            value: the value that ``to_json`` returned, perhaps in an earlier version.
+            where: the name of the value in messages.
 
         Raises:
-            InvalidValue: a key is missing, or its value is of another type or range; names the key.
+            InvalidValue: a key is missing, or its value is of another type or range; the message names the key.
         """
         if not isinstance(value, Mapping):
             raise InvalidValue(f'{where} must be a dict; found {shown(value)}')
@@ -98,12 +98,12 @@ class Schema:
 
 
 def json_keys(schema: type[Schema]) -> list[str]:
-    """Returns the JSON keys of a schema's fields, in order, without those that a field holds as ``keys``."""
+    """Returns the JSON keys of a schema's fields, in order, without the fields that have ``keys``."""
     return [_key(field) for field, _ in _fields(schema) if field.metadata.get('keys') is None]
 
 
 def inner_schemas(schema: Any) -> list[type[Schema]]:
-    """Returns the schemas that an annotation or the fields of a schema hold, directly or inside containers."""
+    """Returns the schemas in an annotation or in the fields of a schema, directly or inside containers."""
     inner: list[type[Schema]] = []
     waiting = [hint for _, hint in _fields(schema)] if _is_schema(schema) else [schema]
     while waiting:
@@ -115,7 +115,7 @@ def inner_schemas(schema: Any) -> list[type[Schema]]:
 
 
 def read_json(value: Any, hint: Any, where: str) -> Any:
-    """Returns the object that an annotation makes of a JSON value; arguments and errors as of ``Schema.from_json``."""
+    """Returns a JSON value as an object of the annotated type; see ``Schema.from_json`` for arguments and errors."""
     if _is_schema(hint):
         return hint.from_json(value, where)
     if not inner_schemas(hint):
@@ -162,7 +162,7 @@ def _is_schema(hint: Any) -> bool:
 
 
 def _tuples(value: Any, hint: Any) -> Any:
-    """Returns a value that fits an annotation, with tuples where that has them, for JSON has none."""
+    """Returns a value with its lists as tuples if the annotation has tuples, since JSON has no tuples."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if value is None or not arguments:
         return value

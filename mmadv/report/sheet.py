@@ -1,4 +1,4 @@
-"""A sheet of pictures: a row per image, a column per model."""
+"""A sheet of pictures: one row per image, one column per model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def draw_sheet(
     """Writes the sheet.
 
     Args:
-        columns: title -> (h, w, 3) RGB in [0, 1], one per row.
-        rows: what each row is called.
-        path: of the file.
-        notes: title -> a line below each of the column's pictures.
+        columns: title -> (h, w, 3) RGB in [0, 1], one picture per row.
+        rows: the name of each row.
+        path: the path of the file.
+        notes: title -> one line for each of the column's pictures, shown below the picture.
     """
     tallest = max(picture.shape[0] / picture.shape[1] for pictures in columns.values() for picture in pictures)
     height = 2.4 * tallest + (0.4 if notes else 0.2)

@@ -1,4 +1,4 @@
-"""What a command prints of an evaluation: the table of all metrics, and sentences on what does not fit into it."""
+"""The text that a command prints for an evaluation: the table of all metrics, and sentences on other numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmadv.report.table import metrics_table, percent
 
 
 def run_text(run: RunResults) -> str:
-    """Returns the table of all metrics and what follows it, blocks parted by empty lines."""
+    """Returns the table of all metrics, the sentences and the texts of the measurements, with empty lines between."""
     measured = [measurement.text(summary) for measurement, summary in run.summaries()]
     blocks = ['\n'.join(sentences(run.evaluation)), *measured]
     texts = [metrics_table(run.evaluation).text(), *(printable(block, lines=True) for block in blocks)]

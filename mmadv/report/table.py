@@ -1,4 +1,4 @@
-"""Tables, and the formats that they are written in: text, Markdown, CSV and LaTeX; the page writes them as HTML."""
+"""Tables and their formats: text, Markdown, CSV and LaTeX. The page writes tables as HTML."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LATEX = {'\\': r'\textbackslash{}', **{sign: f'\\{sign}' for sign in '&%$#_{}'},
 
 @dataclass(frozen=True)
 class Table:
-    """A table: texts stand at the left of their columns, numbers at the right.
+    """A table; texts are aligned to the left, numbers to the right.
 
     Attributes:
-        header: titles of the columns.
-        rows: cells; None is an empty one.
-        text_columns: how many columns, from the left, hold text.
-        numbers: columns among those that hold numbers all the same.
+        header: the titles of the columns.
+        rows: the cells; None is an empty cell.
+        text_columns: the number of columns, from the left, that hold text.
+        numbers: the indices of the columns among them that hold numbers.
         caption: one line above the table.
-        grouped: whether a rule parts rows whose first cells differ, in formats that have rules.
+        grouped: whether a rule separates rows whose first cells differ, in formats that have rules.
     """
 
     header: tuple[str, ...]
@@ -41,7 +41,7 @@ class Table:
 
     @property
     def columns(self) -> list[bool]:
-        """Returns for each column whether it holds numbers."""
+        """Returns one value per column: whether the column holds numbers."""
         return [n >= self.text_columns or n in self.numbers for n in range(len(self.header))]
 
     @property
@@ -50,7 +50,7 @@ class Table:
         return [['' if cell is None else str(cell) for cell in row] for row in self.rows]
 
     def text(self) -> str:
-        """Returns aligned text, the header underlined.
+        """Returns the table as aligned text with an underlined header.
 
         >>> print(Table(('name', 'value'), (('a', '1.00'), ('bc', '10.00')), text_columns=1).text())
         name  value
@@ -72,7 +72,7 @@ class Table:
         return '\n'.join([*([self.caption] if self.caption else []), *map(aligned, lines)])
 
     def markdown(self) -> str:
-        r"""Returns a table of Markdown.
+        r"""Returns the table in Markdown.
 
         >>> print(Table(('a|b', 'n'), (('x', 1),), text_columns=1).markdown())
         | a\|b | n |
@@ -86,7 +86,7 @@ class Table:
         return '\n'.join([first, f'|{"|".join(marks)}|', *others]) + '\n'
 
     def csv(self) -> str:
-        """Returns comma-separated values, numbers in full precision."""
+        """Returns comma-separated values, with numbers in full precision."""
         return csv_text([self.header, *self.rows])
 
     def write_csv(self, path: Path) -> None:
@@ -94,7 +94,7 @@ class Table:
         write_csv(path, [self.header, *self.rows])
 
     def latex(self) -> str:
-        """Returns a tabular of LaTeX, with the rules of booktabs."""
+        """Returns the table as a LaTeX tabular with booktabs rules."""
         marks = ''.join('r' if number else 'l' for number in self.columns)
         lines = [r'\begin{tabular}{' + marks + '}', r'\toprule', _latex_line(self.header), r'\midrule']
         previous = None
@@ -112,7 +112,7 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Returns a fraction as a percentage with two decimals, '-' where it is undefined.
+    """Returns a fraction as a percentage with two decimals, '-' if it is undefined.
 
     >>> percent(0.12345), percent(None)
     ('12.35', '-')
@@ -141,11 +141,11 @@ def metrics_table(evaluation: Evaluation) -> Table:
 
 
 def classes_table(evaluation: Evaluation, *, fractions: bool = False) -> Table:
-    """Returns IoU and accuracy of every class, clean and of the worst case at every radius.
+    """Returns the IoU and accuracy of every class, for clean images and for the worst case at every radius.
 
     Args:
-        evaluation: whose classes.
-        fractions: give numbers, not texts in percent.
+        evaluation: the evaluation that has the classes.
+        fractions: give fractions as numbers; by default the cells are texts in percent.
     """
     columns = evaluation.worst_cases
     header = ('class', *(f'{metric} {column}' for column in columns for metric in ('IoU', 'Acc')))
@@ -162,11 +162,11 @@ def classes_table(evaluation: Evaluation, *, fractions: bool = False) -> Table:
 
 @checked_exactly
 def summary_table(evaluation: Evaluation) -> str:
-    """Returns the table of all metrics in percent as text."""
+    """Returns the table of all metrics, in percent, as text."""
     return metrics_table(evaluation).text()
 
 
 @checked_exactly
 def class_table(evaluation: Evaluation) -> str:
-    """Returns the table of IoU and accuracy of every class in percent as text."""
+    """Returns the table of the IoU and accuracy of every class, in percent, as text."""
     return classes_table(evaluation).text()

@@ -1,6 +1,6 @@
-"""What the page shows of runs, as tables and short texts; ``templates/report.html`` says how it looks.
+"""The content of the page, as tables and short texts; ``templates/report.html`` has the layout.
 
-The name of a run is empty where the page has no other.
+The name of a run is empty if the page shows only this run.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mmadv.report.run import RunResults
 from mmadv.report.summary import sentences
 from mmadv.report.table import Table, classes_table, metrics_table, percent
 
-# More classes than these are folded away.
+# If there are more classes, the page folds them away.
 OPEN_CLASSES = 30
 KINDS = {
     'least robust': 'The least robust',
     'most robust': 'The most robust',
     'sample': 'Spread evenly over the images',
 }
-# What should be the same in runs that are compared.
+# These settings should be the same in all compared runs.
 SETTINGS: dict[str, Callable[[RunResults], object]] = {
     'attack': lambda run: run.attack.title if run.attack else 'none',
     'attack parameters': lambda run: json.dumps(run.attack and run.attack.parameters, sort_keys=True),
@@ -43,14 +43,14 @@ SETTINGS: dict[str, Callable[[RunResults], object]] = {
 
 
 class InlinePicture(NamedTuple):
-    """A picture within the page: what it shows, in words, and its base64 data."""
+    """A picture within the page: a text that says what it shows, and its base64 data."""
 
     text: str
     data: str
 
 
 class Bar(NamedTuple):
-    """A bar: its name, its length in percent, and its number; an outline stands for the clean images."""
+    """A bar: its name, its length in percent, and its number; the bar of the clean images is an outline."""
 
     name: str
     width: str
@@ -59,12 +59,12 @@ class Bar(NamedTuple):
 
 
 def prefix(name: str) -> str:
-    """Returns the run's name in front of a caption."""
+    """Returns the run's name as the start of a caption; '' if the name is empty."""
     return f'{name}: ' if name else ''
 
 
 def differences(runs: Mapping[str, RunResults]) -> list[str]:
-    """Returns which settings differ between the runs, since such numbers do not compare."""
+    """Returns the settings that differ between the runs; their numbers are then not comparable."""
     notes = []
     for setting, read in SETTINGS.items():
         values = {name: read(run) for name, run in runs.items()}
@@ -75,14 +75,14 @@ def differences(runs: Mapping[str, RunResults]) -> list[str]:
 
 
 def warnings(run: RunResults) -> list[str]:
-    """Returns what makes the numbers of a run doubtful: images that failed, caveats, what measurements warn of."""
+    """Returns the reasons to doubt a run's numbers: failed images, caveats, and warnings of measurements."""
     notes = [f'{image.image} is in no number: {image.reason}' for image in run.evaluation.failed]
     notes += run.caveats
     return notes + [note for measurement, summary in run.summaries() for note in measurement.warnings(summary)]
 
 
 def wins_table(name: str, evaluation: Evaluation) -> Table | None:
-    """Returns on how many images each attack of an ensemble is the worst, by radius; None for single attacks."""
+    """Returns the number of images on which each attack of an ensemble is the worst; None for single attacks."""
     wins = {radius: result.wins for radius, result in evaluation.attacked.items() if result.wins}
     if not wins:
         return None
@@ -96,7 +96,7 @@ def wins_table(name: str, evaluation: Evaluation) -> Table | None:
 
 
 def class_bars(evaluation: Evaluation) -> dict[str, list[Bar]]:
-    """Returns bars of the IoU of every class, clean and worst case at every radius."""
+    """Returns class -> bars of its IoU, for clean images and for the worst case at every radius."""
     return {
         label: [
             Bar(column, f'{100 * (values.iou[k] or 0):.2f}', percent(values.iou[k]), column == 'clean')
@@ -107,7 +107,7 @@ def class_bars(evaluation: Evaluation) -> dict[str, list[Bar]]:
 
 
 def pictures(run: RunResults, folder: Path) -> dict[str, list[InlinePicture]]:
-    """Returns the pictures of a run by why they were drawn.
+    """Returns the pictures of a run, grouped by the reason why they were chosen.
 
     Raises:
         UserError: a picture cannot be read.
@@ -124,7 +124,7 @@ def inline(path: Path, text: str) -> InlinePicture:
     """Returns a picture; ``text`` says what it shows.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the picture cannot be read.
     """
     try:
         return InlinePicture(text, base64.b64encode(path.read_bytes()).decode())
@@ -133,7 +133,7 @@ def inline(path: Path, text: str) -> InlinePicture:
 
 
 def number_tables(name: str, run: RunResults) -> list[Table]:
-    """Returns the tables of all metrics of a run by attack and by class, and those of its measurements."""
+    """Returns the tables of a run: all metrics by attack, IoU and accuracy by class, and its measurements' tables."""
     tables = [
         replace(metrics_table(run.evaluation), caption='In percent'),
         replace(classes_table(run.evaluation), caption='IoU and accuracy of each class, %'),
@@ -143,13 +143,13 @@ def number_tables(name: str, run: RunResults) -> list[Table]:
 
 
 def number_sentences(run: RunResults) -> list[str]:
-    """Returns what the tables do not say, of the attack and of the measurements."""
+    """Returns the sentences on the attack and the measurements that complete the tables."""
     measured = [text for measurement, summary in run.summaries() for text in measurement.sentences(summary)]
     return [*sentences(run.evaluation), *measured]
 
 
 def curves(runs: Mapping[str, RunResults]) -> list[str]:
-    """Returns the plots over the radius, as svg elements; none where no run has an attack."""
+    """Returns the plots over the radius as svg elements; an empty list if no run has an attack."""
     if not any(run.radii for run in runs.values()):
         return []
     plots = draw_svgs('the robustness curves', lambda: curve_svgs(runs))
@@ -167,7 +167,7 @@ class ShownSection(NamedTuple):
 
 
 def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> list[ShownSection]:
-    """Returns the sections that measurements have of their own.
+    """Returns the measurements' own sections of the page.
 
     Raises:
         UserError: a picture cannot be read.
@@ -186,7 +186,7 @@ def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> lis
 
 
 def settings(run: RunResults) -> dict[str, str]:
-    """Returns what a run was made with, in words."""
+    """Returns the settings of a run: name of the setting -> text."""
     passes = {
         radius: f'{result.passes.forward.mean_per_image:.1f} forward, '
         f'{result.passes.backward.mean_per_image:.1f} backward'
