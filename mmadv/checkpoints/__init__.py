@@ -1,4 +1,4 @@
-"""Loading of checkpoints that nobody vouches for."""
+"""Safe loading of checkpoints from untrusted sources."""
 
 from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
 

@@ -1,4 +1,4 @@
-"""What a classifier's checkpoint holds: its weights, and the normalisation it was trained with."""
+"""The content of a classifier's checkpoint: its weights, and the normalisation of its training."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from mmadv.checkpoints.conventions import name_of
 from mmadv.checkpoints.families import DEVIATIONS, MEANS, Source, is_normalizer, unwrapped
 from mmadv.errors import UserError
 
-# Where the families keep the weights among optimizers, schedules and counters.
+# The keys under which the families keep the weights, beside optimizers, schedules and counters.
 HOLDERS = ('state_dict', 'model', 'model_state_dict')
-# The record of mmadv convert in the meta of the files it writes.
+# mmadv convert writes its record under this key of the file's meta.
 RECORD = 'mmadv'
 
 
 @dataclasses.dataclass(frozen=True)
 class Normalizer:
-    """Mean and std of the layer that a file holds in front of its network, for images in [0, 1]."""
+    """The mean and std of the normalising layer in front of a file's network, for images in [0, 1]."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
     def input_convention(self) -> str | None:
-        """Name of the convention, None for values of no known one."""
+        """The name of the convention; None if no known convention has these values."""
         return name_of(self.mean, self.std)
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ def weights_of(checkpoint: Mapping[str, Any], file: str) -> dict[str, Tensor]:
     """Returns the weights in a checkpoint.
 
     Raises:
-        UserError: there are none.
+        UserError: the checkpoint holds no weights.
     """
     holder: Any = checkpoint
     for key in HOLDERS:
@@ -69,7 +69,7 @@ def normalizer_of(weights: Mapping[str, Tensor]) -> Normalizer | None:
 
 
 def record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what mmadv convert noted in a file that it wrote, None in any other file."""
+    """Returns the record that mmadv convert wrote into a file; None for any other file."""
     meta = checkpoint.get('meta')
     record = meta.get(RECORD) if isinstance(meta, Mapping) else None
     return dict(record) if isinstance(record, Mapping) else None
@@ -78,9 +78,9 @@ def record_of(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
 def convention_of(
     weights: Mapping[str, Tensor], source: Source, stated: str | None, file: str
 ) -> tuple[str | None, str]:
-    """Returns the name of a checkpoint's input convention, and who says so; None if nobody does.
+    """Returns the name of a checkpoint's input convention, None if it is unknown, and where the name comes from.
 
-    What the user states comes first, then the normalising layer in the file, then what is known of the source.
+    The statement of the user comes first, then the normalising layer in the file, then the convention of the source.
 
     Raises:
         UserError: the file holds a normalising layer of no known convention.

@@ -1,7 +1,7 @@
 """Input conventions: the mean and standard deviation that a backbone's weights were trained with.
 
-Weights fed with images of another convention keep some clean accuracy and lose their robustness, which no
-error betrays. So every checkpoint and backbone states its convention by name.
+With images of another convention, a network keeps some clean accuracy but loses its robustness, and no error shows
+this. So every checkpoint and backbone states its convention by name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mmadv.errors import UserError, nearest
 
-# Half a grey level: what configs round off.
+# Half a grey level: the rounding of the values in configs.
 TOLERANCE = 0.5 / 255
 
 
@@ -20,8 +20,8 @@ class InputConvention:
     """Normalisation of RGB images in [0, 1]: (image - mean) / std.
 
     Attributes:
-        name: what configs call it.
-        mean, std: of each channel, for images in [0, 1].
+        name: the name in configs.
+        mean, std: the mean and standard deviation of each channel, for images in [0, 1].
     """
 
     name: str
@@ -58,14 +58,14 @@ CONVENTIONS = {
 
 
 def convention(name: str) -> InputConvention:
-    """Returns the convention of that name; raises UserError with the nearest name otherwise."""
+    """Returns the convention with this name; if there is none, raises UserError with the nearest name."""
     if name not in CONVENTIONS:
         raise UserError(f"unknown input_convention '{name}'{nearest(str(name), CONVENTIONS)}")
     return CONVENTIONS[name]
 
 
 def name_of(mean: Sequence[float], std: Sequence[float]) -> str | None:
-    """Returns the name of the convention with this mean and std (for images in [0, 1]), None if none has them."""
+    """Returns the name of the convention with this mean and std (for images in [0, 1]); None if there is none."""
     if len(mean) != 3 or len(std) != 3:
         return None
     return next((name for name, known in CONVENTIONS.items() if known.agrees(mean, std)), None)

@@ -1,4 +1,4 @@
-"""The public checkpoint families: what each calls the network's weights, and what else is in its files.
+"""The public checkpoint families: their names for the network's weights, and the other content of their files.
 
 One function per family maps a key of a file to the network's key, or says why the key is dropped. Backbones
 keep the names of timm and torchvision, so mapping is mostly unwrapping. Segmentors have mmseg's names.
@@ -19,7 +19,7 @@ from mmadv.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
-    """A key that has no place in a backbone, and why."""
+    """The ``reason`` why a key has no place in a backbone."""
 
     reason: str
 
@@ -29,8 +29,8 @@ class Changed:
     """A key whose value the network holds in another form.
 
     Attributes:
-        key: of the network.
-        change: the file's value -> the network's; a value that is in the network's form already stays as it is.
+        key: the key of the network.
+        change: value of the file -> value of the network; a value that already has the network's form stays unchanged.
     """
 
     key: str
@@ -38,18 +38,19 @@ class Changed:
 
 
 def transposed(value: Tensor) -> Tensor:
-    """Returns a matrix transposed: the file's code computes x @ W, a linear layer x @ W.T."""
+    """Returns a matrix transposed: the file's code computes x @ W, and a linear layer computes x @ W.T."""
     return value.mT if value.ndim == 2 else value
 
 
 def as_aspp_bottleneck(value: Tensor) -> Tensor:
-    """Returns the 1x1 convolution behind an ASPP, pooled features last, as the 3x3 one of mmseg, which has them first.
+    """Returns the 1x1 convolution behind an ASPP as the equivalent 3x3 convolution of mmseg.
 
-    The rim of the kernel is zero, so both compute the same. A 3x3 convolution stays as it is.
+    In the 1x1 convolution the pooled features are the last inputs; in mmseg's they are the first. The rim of the 3x3
+    kernel is zero, so both compute the same. A 3x3 convolution stays unchanged.
     """
     if value.ndim != 4 or tuple(value.shape[2:]) != (1, 1):
         return value
-    pooled = value.shape[1] // 5  # of five equal parts
+    pooled = value.shape[1] // 5  # one of five equal parts
     return F.pad(torch.cat([value[:, -pooled:], value[:, :-pooled]], dim=1), (1, 1, 1, 1))
 
 
@@ -66,7 +67,7 @@ TIMM_ARCHITECTURES = (
 )  # fmt: skip
 RESNETS = ('resnet18', 'resnet50', 'resnet101')
 
-# Parts of the keys of Robust-Segmentation's UPerNet -> mmseg's, and timm's in the backbone.
+# Parts of the keys of Robust-Segmentation's UPerNet -> parts of mmseg's keys, or of timm's keys in the backbone.
 UPERNET_PARTS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -95,8 +96,8 @@ SEGMENTER_LAYERS = {
     'mlp.fc2.weight': 'ffn.layers.1.weight',
     'mlp.fc2.bias': 'ffn.layers.1.bias',
 }
-# Parts of the keys of the segmentors of DDC-AT's authors -> mmseg's. Its own models have cls1 and aux_cls1, their
-# rivals cls and aux.
+# Parts of the keys of the segmentors of DDC-AT's authors -> parts of mmseg's keys. Models of DDC-AT have cls1 and
+# aux_cls1. The models that DDC-AT is compared with have cls and aux.
 DDC_AT_PARTS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -120,12 +121,12 @@ DDC_AT_BRANCHES = {
     'cls2': Dropped('second classifier of DDC-AT, which training alone uses'),
     'mask1': Dropped('mask head of DDC-AT, which training alone uses'),
 }
-# The stem of semseg's ResNet -> that of mmseg's ResNetV1c.
+# Layers in the stem of semseg's ResNet -> layers in the stem of mmseg's ResNetV1c.
 SEMSEG_STEM = {'conv1': '0', 'bn1': '1', 'conv2': '3', 'bn2': '4', 'conv3': '6', 'bn3': '7'}
 
 
 def unwrapped(key: str, wrappers: tuple[str, ...]) -> str:
-    """Returns a key without the names of the modules that wrap the network, however nested.
+    """Returns a key without the names of the modules that wrap the network, at any depth.
 
     >>> unwrapped('module.base_model.stem.0.weight', ('module.', 'model.', 'base_model.'))
     'stem.0.weight'
@@ -141,7 +142,7 @@ def is_normalizer(key: str) -> bool:
     return layer in NORMALIZERS and name in MEANS + DEVIATIONS
 
 
-# What a family makes of a key: the network's key, maybe of a changed value, or why it is dropped.
+# A family maps a key to the network's key, to a key with a changed value, or to the reason why the key is dropped.
 Mapped = str | Changed | Dropped
 
 
@@ -155,8 +156,9 @@ def timm(key: str) -> str | Dropped:
 def revisiting_at(key: str) -> str | Dropped:
     """Maps keys of ConvNeXt and ViT from the 'Revisiting adversarial training for ImageNet' release.
 
-    The networks are timm's, some with a ConvStem, within ``module.``, ``model.`` and ``base_model.`` in any order; some
-    files hold the normalising layer that preceded the network, as ``base_normalize.*`` or ``normalize.*``.
+    The networks are timm's, and some have a ConvStem. Their keys start with ``module.``, ``model.`` and
+    ``base_model.`` in any order. Some files hold the normalising layer in front of the network as
+    ``base_normalize.*`` or ``normalize.*``.
     """
     key = unwrapped(key, ('module.', 'model.', 'base_model.'))
     return NORMALIZER if is_normalizer(key) else timm(key)
@@ -171,8 +173,8 @@ def torchvision(key: str) -> str | Dropped:
 def madry(key: str) -> str | Dropped:
     """Maps keys of MadryLab's robustness library, which saves the network, its normaliser and its attacker.
 
-    ``module.model.*`` is the network with torchvision's names, ``module.normalizer.*`` precedes it, and
-    ``module.attacker.*`` holds both once more.
+    ``module.model.*`` is the network with torchvision's names. ``module.normalizer.*`` is the normaliser in front of
+    it. ``module.attacker.*`` holds both a second time.
     """
     key = unwrapped(key, ('module.',))
     if key.startswith('attacker.'):
@@ -220,8 +222,8 @@ def _segmenter_head(key: str) -> str | Changed:
 def ddc_at(key: str) -> Mapped:
     """Maps keys of the segmentors of DDC-AT's authors: PSPNet and DeepLabv3 on a ResNet-50 with a deep stem.
 
-    The files are those of github.com/dvlab-research/Robust-Semantic-Segmentation: of DDC-AT, of its rival SAT, and of
-    training without defence.
+    The files come from github.com/dvlab-research/Robust-Semantic-Segmentation. They hold models of DDC-AT, of SAT, with
+    which DDC-AT is compared, and of training without defence.
     """
     key = unwrapped(key, ('module.',))
     branch = DDC_AT_BRANCHES.get(key.split('.')[0])
@@ -242,7 +244,7 @@ def semseg(key: str) -> str | Dropped:
 
 
 def converted(key: str) -> str | Dropped:
-    """Maps keys of a file that ``mmadv convert`` wrote: they are the backbone's already."""
+    """Maps keys of a file that ``mmadv convert`` wrote; the keys are already the backbone's keys."""
     return key
 
 
@@ -251,12 +253,12 @@ class Source:
     """A family of checkpoints.
 
     Attributes:
-        name: what configs and the command line call it.
-        map_key: key of a file -> key of the network, or why it is dropped.
-        input_convention: what its networks were trained with unless the file says otherwise; None where
-            that differs from network to network.
-        architectures: the networks it publishes, by the names of ``mmadv.models.backbones.ARCHITECTURES`` or, where
-            they are whole segmentors, of ``SEGMENTORS`` there.
+        name: the name in configs and on the command line.
+        map_key: key of a file -> key of the network, or the reason why the key is dropped.
+        input_convention: the convention that its networks were trained with, unless the file says otherwise; None if
+            the convention differs between its networks.
+        architectures: the networks that it publishes. The names are those of
+            ``mmadv.models.backbones.ARCHITECTURES``, or of ``SEGMENTORS`` there if they are whole segmentors.
     """
 
     name: str
@@ -302,7 +304,7 @@ SOURCES = {
 
 
 def source(name: str) -> Source:
-    """Returns the source of that name; raises UserError with the nearest name otherwise."""
+    """Returns the source with this name; if there is none, raises UserError with the nearest name."""
     if name not in SOURCES:
         raise UserError(f"unknown checkpoint source '{name}'{nearest(str(name), SOURCES)}")
     return SOURCES[name]

@@ -1,4 +1,4 @@
-"""Checkpoints read as weights only, with one sentence for whatever is wrong with them."""
+"""Reads checkpoints as weights only; an error says in one sentence what is wrong with the checkpoint."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from mmadv.fields import checked
 from mmadv.files import check_regular
 from mmadv.printing import shown
 
-# torch's weights-only unpickler says one of these when a file asks for more than data.
+# The message of torch's weights-only unpickler has one of these if a file needs more than data.
 _CODE = re.compile(
     r'GLOBAL (?P<name>\S+)|(TorchScript) archives|call reduce for|Can only (?:build|create)|(getattr) of', re.DOTALL
 )
 
-# As torch.load takes it.
+# The type of torch.load's argument.
 MapLocation = str | torch.device | Callable | Mapping | None
 
-# A load that takes what fits needs at least this share of a model's weights, by key and size.
+# A load that takes only matching weights needs at least this share of a model's weights, by key and size.
 LEAST_SHARE = 0.5
 
 
 @checked
 def load_checkpoint_file(path: str | Path, map_location: MapLocation = 'cpu', *, mmap: bool = False) -> dict[str, Any]:
-    """Returns the content of a checkpoint, read without running anything in it.
+    """Returns the content of a checkpoint, and runs no code of the file.
 
     Args:
         path: a file written by ``torch.save`` or mmengine.
         map_location: as in ``torch.load``.
-        mmap: leave the tensors in the file until they are used, which checks no more than that its end is there.
+        mmap: leave the tensors in the file until they are used. This checks only that the end of the file is there.
 
     Raises:
-        UserError: the file is missing, cut short, no checkpoint, or holds code.
+        UserError: the file is missing, is cut short, is no checkpoint, or holds code.
     """
     if isinstance(map_location, str):
         try:
@@ -66,15 +66,15 @@ def file_sha256(path: str | Path) -> str:
 
 @checked
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Returns a checkpoint after loading its weights into a model, every one of them.
+    """Loads all weights of a checkpoint into a model, and returns the checkpoint.
 
     Args:
-        model: the weights' owner; inside a distributed wrapper, the module in it.
-        path: a checkpoint with the weights under 'state_dict', or of weights alone.
+        model: the model that gets the weights; if it is a distributed wrapper, the module inside gets them.
+        path: a checkpoint that has the weights under 'state_dict', or holds weights alone.
 
     Raises:
-        UserError: as ``load_checkpoint_file``, and when weights are missing, unexpected or of another size;
-            the sentence names the first of each.
+        UserError: as in ``load_checkpoint_file``, or if weights are missing, unexpected or of another size; the
+            sentence names the first of each.
     """
     checkpoint = load_checkpoint_file(path)
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -94,7 +94,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         unexpected = [key for key in weights if key not in own]
     else:
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    # Batch norms of old files lack this counter, which matters only where momentum is None.
+    # Batch norms of old files lack this counter. It matters only if momentum is None.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     for keys, what in ((missing, 'missing'), (unexpected, 'not in the model')):
         if keys:
@@ -108,18 +108,18 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 
 def matched_weights(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *, prefix: str = '') -> str:
-    """Returns a sentence on how many weights of a model a checkpoint holds, for a load that takes what fits.
+    """Returns a sentence on how many of a model's weights a checkpoint holds, for a load of only matching weights.
 
-    A weight counts where its key and its size are equal; counters of batch norms do not count.
+    A weight matches if its key and its size are equal. Counters of batch norms do not count.
 
     Args:
-        model: that starts from the checkpoint.
-        checkpoint: its content.
-        path: of it, for messages.
-        prefix: of the keys in the checkpoint that belong to the model, such as 'backbone'.
+        model: the model that starts from the checkpoint.
+        checkpoint: the content of the checkpoint.
+        path: the path of the checkpoint, for messages.
+        prefix: the prefix of the model's keys in the checkpoint, such as 'backbone'.
 
     Raises:
-        UserError: fewer than ``LEAST_SHARE`` of the weights are there, so that the model would start at random.
+        UserError: fewer than ``LEAST_SHARE`` of the weights match, so the model would start from random weights.
     """
     stored = _weights(checkpoint, path)
     if prefix:
@@ -148,16 +148,16 @@ def matched_weights(model: nn.Module, checkpoint: dict[str, Any], path: str | Pa
 def use_safe_loading() -> None:
     """Makes mmengine load every checkpoint as weights only, for the rest of the process.
 
-    This covers ``load_from``, ``resume`` and ``Pretrained``, from files and URLs alike. What mmengine itself writes
-    still loads and resumes. The configs stored in a checkpoint are dropped on the way: resuming would evaluate them as
-    Python.
+    This covers ``load_from``, ``resume`` and ``Pretrained``, from files and URLs alike. Files that mmengine itself
+    writes still load and resume. Loading drops the configs stored in a checkpoint, because resuming would evaluate them
+    as Python.
 
     Raises:
         UserError: the environment demands unsafe loading.
     """
     if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0').lower() in ('1', 'y', 'yes', 'true'):
         raise UserError('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, which makes checkpoints run code; unset it')
-    # Only here: the rest of this module serves without mmengine.
+    # Imported only here: the rest of this module works without mmengine.
     import mmengine.runner.checkpoint as mmengine_checkpoint
     from mmengine.logging.history_buffer import HistoryBuffer
 
@@ -225,7 +225,7 @@ def _read(path: str | Path, map_location: Any, history: type, mmap: bool = False
 
 
 def _check_keys(checkpoint: Mapping[Any, Any], path: str | Path) -> None:
-    """Raises UserError for a key with control characters, which loaders that list keys would send to the terminal."""
+    """Raises UserError for a key with control characters; a loader that lists keys would send them to the terminal."""
     for holder in (checkpoint, *checkpoint.values()):
         for key in holder if isinstance(holder, Mapping) else ():
             if isinstance(key, str) and not key.isprintable():
@@ -254,7 +254,7 @@ def _sentence(path: str | Path, error: Exception) -> UserError:
 
 
 def _check_values(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises UserError for weights that loading would take, and that make another network than was trained."""
+    """Raises UserError for weights that torch would load although the result is not the trained network."""
     for key, value in weights.items():
         if key in own and own[key].is_floating_point() and not value.is_floating_point():
             kind = str(value.dtype).removeprefix('torch.')
@@ -273,7 +273,7 @@ def _check_values(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path
 
 
 def _weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Returns the weights in a checkpoint, named as outside of distributed wrappers."""
+    """Returns the weights in a checkpoint, without the key prefix of distributed wrappers."""
     stored = checkpoint.get('state_dict', checkpoint)
     if not isinstance(stored, Mapping) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
         raise UserError(f"the checkpoint {path} holds no weights; it needs a 'state_dict' of tensors")

@@ -1,4 +1,4 @@
-"""Strict matching of a checkpoint's weights with a network's: every key of either is accounted for."""
+"""Strict matching of a checkpoint's weights with a network's weights: the report accounts for every key of both."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mmadv.checkpoints.families import Changed, Dropped, Mapped
 from mmadv.errors import UserError
 
 POSITION_EMBEDDING = 'pos_embed'
-# Not in files of torch before 0.4.1, and used only by batch norms without momentum.
+# Files of torch before 0.4.1 lack this counter. Only batch norms without momentum use it.
 BATCH_COUNTER = 'num_batches_tracked'
 
 
 @dataclasses.dataclass(kw_only=True)
 class MatchReport:
-    """What became of every key of a file, and of every key of a network.
+    """The result of matching for every key of a file and every key of a network.
 
     Attributes:
-        weights: the network's weights from the file, by the network's keys.
-        matched: keys that both share.
+        weights: key of the network -> weights from the file.
+        matched: the keys that the file and the network share.
         renamed: key of the file -> key of the network.
         dropped: key of the file -> reason.
-        resized: key of the network -> what was done.
+        resized: key of the network -> description of the change.
         fresh: key of the network that no file holds -> reason.
-        missing: keys of the network without weights. A gap.
-        unexpected: keys of the file without a place. A gap.
-        misshapen: key of the network -> sizes in the file and in the network. A gap.
+        missing: the keys of the network without weights. Each is a gap.
+        unexpected: the keys of the file without a place in the network. Each is a gap.
+        misshapen: key of the network -> sizes in the file and in the network. Each is a gap.
     """
 
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -46,7 +46,7 @@ class MatchReport:
 
     @property
     def gaps(self) -> int:
-        """Number of keys that are not accounted for."""
+        """The number of gaps: missing, unexpected and misshapen keys."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
 
     def summary(self) -> str:
@@ -63,7 +63,7 @@ class MatchReport:
         return '\n'.join(lines)
 
     def require_complete(self, file: str, model: str) -> None:
-        """Raises UserError that names the keys of every gap, if there is one."""
+        """Raises UserError if there are gaps; the message names their keys."""
         if not self.gaps:
             return
         problems = []
@@ -80,7 +80,7 @@ class MatchReport:
 
 
 def listed(keys: Sequence[str], most: int = 6) -> str:
-    """Returns keys joined, the first few if there are many.
+    """Returns the keys as one text; if there are more than ``most``, the first ones and the number of the others.
 
     >>> listed(['a', 'b', 'c'], most=2)
     'a, b and 1 more'
@@ -97,14 +97,14 @@ def match(
     fresh: Mapping[str, str] | None = None,
     grid: tuple[int, int] | None = None,
 ) -> MatchReport:
-    """Returns the account of a file's weights against a network's.
+    """Returns the report on matching a file's weights with a network's weights.
 
     Args:
-        weights: of the file.
+        weights: the weights of the file.
         map_key: the family's key mapping.
-        shapes: of the network's state dict.
+        shapes: the shapes of the network's state dict.
         fresh: prefix of the network's keys that no file holds -> reason.
-        grid: rows and columns of the network's position embedding, to which the file's is resized.
+        grid: rows and columns of the network's position embedding; the file's embedding is resized to them.
 
     Raises:
         UserError: two keys of the file map to one of the network, or a position embedding cannot be resized.
@@ -151,7 +151,7 @@ def match(
 
 
 def is_position_embedding(key: Mapped) -> bool:
-    """Returns whether a key is a vision transformer's position embedding, of a backbone alone or in a segmentor.
+    """Returns whether a key is the position embedding of a vision transformer, alone or in a segmentor.
 
     >>> is_position_embedding('backbone.pos_embed')
     True
@@ -160,10 +160,10 @@ def is_position_embedding(key: Mapped) -> bool:
 
 
 def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> tuple[Tensor, str]:
-    """Returns a position embedding of another grid, and a message that says so, '' if its grid is that already.
+    """Returns a position embedding resized to a grid, and a message about the change; '' if nothing changed.
 
-    Bicubic with antialiasing, as timm's; the class token's embedding stays. The file's grid is taken to be
-    square, as that of every ImageNet classifier.
+    The resize is bicubic with antialiasing, as in timm. The embedding of the class token stays unchanged. The function
+    assumes that the file's grid is square, as in every ImageNet classifier.
 
     Args:
         embedding: (1, 1 + n * n, C): the class token, then the patches row by row.

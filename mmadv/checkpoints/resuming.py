@@ -1,4 +1,4 @@
-"""Which checkpoint of a work folder a training goes on from."""
+"""Finds the checkpoint in a work folder from which a training resumes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ POINTER = 'last_checkpoint'
 
 
 def newest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) -> tuple[str | None, str]:
-    """Returns the newest checkpoint that reads whole, None where there is nothing at all, and a sentence that says why.
+    """Returns the newest complete checkpoint, None if there is nothing to resume from, and a sentence that says why.
 
-    The time and the iteration in the files decide, since a copy changes the times of files. Only files of this folder
-    count: ``last_checkpoint`` holds an absolute path, which in a copied folder still names the old place.
+    The time and the iteration stored in the files decide, since a copy changes the times of files. Only files of this
+    folder count: ``last_checkpoint`` holds an absolute path, which still names the old place in a copied folder.
 
     Args:
-        work_dir: of the training, with ``last_checkpoint``.
-        folder: of the checkpoints, the work folder by default.
+        work_dir: the work folder of the training, with ``last_checkpoint``.
+        folder: the folder of the checkpoints, by default the work folder.
 
     Raises:
-        UserError: there was a checkpoint, but none here reads whole.
+        UserError: there are signs of a checkpoint, but the folder has no complete one.
     """
     folder = Path(work_dir if folder is None else folder)
     named = _named(Path(work_dir) / POINTER)
@@ -57,7 +57,7 @@ def newest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
 
 
 def _named(pointer: Path) -> str | None:
-    """Returns the path that a work folder's pointer holds, None without a pointer."""
+    """Returns the path in a work folder's ``last_checkpoint``, None if there is no such file."""
     try:
         return pointer.read_text(errors='replace').strip()
     except FileNotFoundError:
@@ -67,9 +67,9 @@ def _named(pointer: Path) -> str | None:
 
 
 def _training_checkpoints(folder: Path) -> tuple[list[tuple[str, int, Path]], list[Path]]:
-    """Returns time, iterations and path of a folder's checkpoints that training can go on from, and the damaged files.
+    """Returns (time, iterations, path) of a folder's checkpoints that training can resume from, and the damaged files.
 
-    Files with the best weights hold no state of the training, nor do published ones.
+    Files with the best weights and published files do not count: they hold no state of the training.
     """
     dated, damaged = [], []
     for path in sorted(folder.glob('*.pth')) if folder.is_dir() else []:

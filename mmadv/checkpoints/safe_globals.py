@@ -1,4 +1,4 @@
-"""What a checkpoint may name besides tensors: numpy's arrays, and mmengine's log history without its code."""
+"""The objects that a checkpoint may name besides tensors: numpy's arrays, and mmengine's log history without code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
 class InertHistory:
-    """Stands for mmengine's HistoryBuffer where only weights are wanted: holds its data, does nothing."""
+    """Replaces mmengine's HistoryBuffer if only the weights are needed: it holds the data and runs no code."""
 
     min = max = current = mean = None
 
@@ -21,11 +21,11 @@ class InertHistory:
 def safe_globals(history: type = InertHistory) -> list[Any]:
     """Returns the allow-list for ``torch.serialization.safe_globals``.
 
-    mmengine's own list holds Python's ``getattr``, with which a file can reach any attribute, and so run code.
-    Here ``getattr`` yields nothing but the four statistics of the log history, which mmengine's files name.
+    mmengine's own list holds Python's ``getattr``. With it, a file can reach any attribute and so run code. In this
+    list, ``getattr`` returns only the four statistics of the log history, which mmengine's files name.
 
     Args:
-        history: the class to build log histories from; mmengine's own to resume a run.
+        history: the class of the log histories; to resume a run, give mmengine's own class.
     """
     core_module: Any = np._core if hasattr(np, '_core') else np.core
     multiarray = core_module.multiarray

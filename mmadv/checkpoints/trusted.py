@@ -1,4 +1,4 @@
-"""Weights out of a pickled checkpoint that holds code, for a user who trusts its author."""
+"""Reads the weights of a pickled checkpoint that holds code, for a user who trusts its author."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from mmadv.locks import temporary_folder
 
 
 def load_trusted_file(path: str | Path) -> dict[str, Any]:
-    """Returns the weights of a checkpoint after running whatever code its file holds, in a process of its own.
+    """Returns the weights of a checkpoint; a separate process runs any code that the file holds.
 
-    The process has the rights of the user, so only the word of the user that the file is trusted may lead
-    here. It leaves this process untouched and hands back tensors alone, which are read without running anything.
+    The separate process has the rights of the user. So call this function only if the user says that the file is
+    trusted. The separate process does not change this process and returns only tensors. This process reads the
+    tensors without running any code.
 
     Args:
         path: a file of ``torch.save``, pickled by pickle or dill.
@@ -32,7 +33,7 @@ def load_trusted_file(path: str | Path) -> dict[str, Any]:
     with temporary_folder(tempfile.gettempdir(), 'mmadv-unpickled-') as folder:
         out = folder / 'weights.pth'
         command = [sys.executable, '-I', unpickle.__file__, str(Path(path).resolve()), str(out)]
-        # What makes mmengine load safely in this process would forbid the very thing that is wanted there.
+        # The variables that make mmengine load safely in this process would forbid unpickling in the other process.
         environment = {name: value for name, value in os.environ.items() if 'WEIGHTS_ONLY_LOAD' not in name}
         finished = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL

@@ -1,7 +1,7 @@
-"""A script that unpickles a checkpoint, code and all, and writes its weights alone: python -I unpickle.py IN OUT.
+"""A script that unpickles a checkpoint, runs its code, and writes only its weights: python -I unpickle.py IN OUT.
 
-Run in a process of its own, and only for a file whose author is trusted: see mmadv.checkpoints.trusted. It imports
-nothing of mmadv.
+Run the script in a separate process, and only for a file whose author is trusted: see mmadv.checkpoints.trusted. The
+script imports nothing from mmadv.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Any
 
 import torch
 
-# As mmadv.checkpoints.contents.HOLDERS, which this script cannot import.
+# A copy of mmadv.checkpoints.contents.HOLDERS, which this script cannot import.
 HOLDERS = ('state_dict', 'model', 'model_state_dict')
 
 
 class Inert:
-    """Stands for a class whose package is not installed: an optimizer's, a schedule's. Weights need none."""
+    """Replaces a class of a package that is not installed, such as an optimizer's or a schedule's class.
+
+    Weights need no such class.
+    """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
         return super().__new__(cls)
@@ -37,17 +40,17 @@ class Inert:
         pass
 
     def append(self, value: Any) -> None:
-        """Takes an item of a pickled list's subclass."""
+        """Accepts an item of a pickled subclass of list."""
 
     def extend(self, values: Any) -> None:
-        """Takes items of a pickled list's subclass."""
+        """Accepts items of a pickled subclass of list."""
 
 
 class Unpickler(pickle.Unpickler):
-    """Python's unpickler, which puts Inert where a class cannot be imported."""
+    """Python's unpickler, which uses Inert for each class that cannot be imported."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the class or function of that name."""
+        """Returns the class or function with this name; ``Inert`` if it cannot be imported."""
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError):
@@ -58,7 +61,7 @@ def unpickle(path: str) -> dict[str, torch.Tensor]:
     """Returns the weights in a pickled checkpoint.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the checkpoint holds no weights.
     """
     module: Any = types.ModuleType('lenient_pickle')
     module.__dict__.update(vars(pickle))
