@@ -1,4 +1,4 @@
-"""ADE20K with 151 classes: what has no label is a class, so that nothing is ignored."""
+"""ADE20K with 151 classes: pixels without a label are a class, so no pixel is ignored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mmadv.fields import checked
 @DATASETS.register_module()
 @checked
 class ADE20K151Dataset(CheckedFiles, BaseSegDataset):
-    """ADE20K's scene parsing benchmark with the files' own values as classes: 0 is background, 1 to 150 its classes.
+    """ADE20K's scene parsing benchmark, with the values in the files as classes.
 
-    mmseg's ``ADE20KDataset`` ignores value 0 and counts from the wall; here no pixel is ignored.
+    Class 0 is the background. Classes 1 to 150 are the benchmark's classes. This dataset ignores no pixel. mmseg's ``ADE20KDataset`` ignores value 0, and its class 0 is the wall.
 
-    Source: Zhou et al., "Semantic understanding of scenes through the ADE20K dataset", 2019; with 151 classes as in
+    Source: Zhou et al., "Semantic understanding of scenes through the ADE20K dataset", 2019. The 151 classes are as in
     Croce, Singh, Hein, "Towards reliable evaluation and fast training of robust semantic segmentation models", 2024.
     """
 

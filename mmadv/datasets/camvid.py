@@ -17,10 +17,10 @@ class CamVidDataset(CheckedFiles, BaseSegDataset):
     """CamVid with the 11 classes and the split of SegNet (367 training, 101 validation frames).
 
     The folder holds ``images/{train,val}/NAME.jpg`` and ``annotations/{train,val}/NAME.png``. A label map has one
-    channel with the class index, and 255 where the pixel is void.
+    channel with the class index of each pixel. Void pixels are 255.
 
-    Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009; the grouping into 11 classes and the
-    palette are those of Badrinarayanan, Kendall, Cipolla, "SegNet", 2017.
+    Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009. The grouping into 11 classes and the
+    palette come from Badrinarayanan, Kendall, Cipolla, "SegNet", 2017.
 
     Raises:
         UserError: a folder is missing or holds no image, or an image has no label map.

@@ -1,4 +1,4 @@
-"""The check that a dataset's files are there, before the first of them is read."""
+"""Checks that all files of a dataset exist, before the first file is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmadv.errors import UserError
 
-if TYPE_CHECKING:  # what stands behind it in the list of bases
+if TYPE_CHECKING:  # the next class in the list of bases
     from mmseg.datasets import BaseSegDataset as _Dataset
 else:
     _Dataset = object
@@ -18,14 +18,14 @@ else:
 class CheckedFiles(_Dataset):
     """Makes a ``BaseSegDataset`` say in one sentence which folder, list, image or label map is missing.
 
-    It comes before the dataset in the list of bases.
+    Put this class before the dataset in the list of bases.
 
     Raises:
         UserError: a folder or the list of images is missing or empty, or an image or its label map is missing.
     """
 
     def load_data_list(self) -> list[dict]:
-        """Returns one dict per image, as the dataset lists them, after the check."""
+        """Checks the files and returns the dataset's list, with one dict per image."""
         name = type(self).__name__
         if not self.data_prefix.get('img_path'):
             raise UserError(f"{name}: data_prefix has no 'img_path'; give the folder of the images")
@@ -55,10 +55,10 @@ class CheckedFiles(_Dataset):
 def check_pairs(pairs: Iterable[tuple[str, str | None]]) -> None:
     """Raises UserError at the first image that is missing or has no label map.
 
-    Every folder is listed once, so that it takes seconds for COCO's 118 287 images too.
+    The check lists every folder once, so it takes only seconds even for COCO's 118 287 images.
 
     Args:
-        pairs: path of the image, and of its label map or None where there is none to look for.
+        pairs: the path of the image, and the path of its label map, or None if the image needs no label map.
     """
     folders = _Folders()
     for image, label_map in pairs:
@@ -69,7 +69,7 @@ def check_pairs(pairs: Iterable[tuple[str, str | None]]) -> None:
 
 
 class _Folders:
-    """Whether paths exist, by the entries of their folders, each folder listed at its first question."""
+    """Tells whether paths exist; lists each folder once, when the first path in it is looked up."""
 
     def __init__(self) -> None:
         self._files: dict[str, frozenset[str]] = {}

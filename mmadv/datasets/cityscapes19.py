@@ -12,7 +12,7 @@ from mmadv.fields import checked
 @DATASETS.register_module()
 @checked
 class Cityscapes19Dataset(CheckedFiles, CityscapesDataset):
-    """mmseg's ``CityscapesDataset`` that names the folder, image or label map that is missing.
+    """mmseg's ``CityscapesDataset``; an error names the folder, image or label map that is missing.
 
-    The label maps are the ``_gtFine_labelTrainIds.png`` that ``mmadv prepare cityscapes`` writes.
+    The label maps are the files ``_gtFine_labelTrainIds.png`` that ``mmadv prepare cityscapes`` writes.
     """

@@ -14,7 +14,7 @@ from mmadv.fields import checked
 class COCOVOC21Dataset(CheckedFiles, BaseSegDataset):
     """COCO 2017 with VOC's 20 object classes; everything else is background.
 
-    The label maps and lists are those that ``mmadv prepare coco`` draws from COCO's instances.
+    ``mmadv prepare coco`` draws the label maps from COCO's instances and writes the lists.
     """
 
     METAINFO = dict(

@@ -1,4 +1,4 @@
-"""Digit scenes: handwritten digits on photographs, drawn at run time from what scikit-learn ships."""
+"""Digit scenes: handwritten digits on photographs, drawn at run time from scikit-learn's example data."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ DIGIT_HEIGHTS = (20, 24, 28, 32, 36)
 CROP_SIDES = (64, 144)
 DIGITS_PER_SCENE = (3, 5)
 PLACEMENT_TRIES = 40
-INK = 0.4  # the share from which a pixel belongs to its digit
+INK = 0.4  # a pixel with at least this share of ink belongs to its digit
 VAL_DIGITS = 360
 VAL_COLUMNS = 160
-DIMMING = 0.5  # of the photographs, so that every digit is brighter than what is behind it
+DIMMING = 0.5  # the factor on the photographs, so that every digit is brighter than the background behind it
 
 
 @functools.cache
 def digit_images(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the handwritten digits of a split: (n, 8, 8) float32 ink in [0, 1], and (n,) their values 0 to 9.
 
-    The last 360 of scikit-learn's 1797 are for validation.
+    The last 360 of scikit-learn's 1797 digits are for validation.
     """
     digits = load_digits()
     ink = (digits.images / 16).astype(np.float32)
@@ -42,7 +42,7 @@ def digit_images(split: str) -> tuple[np.ndarray, np.ndarray]:
 def photo_regions(split: str) -> tuple[np.ndarray, ...]:
     """Returns the regions of scikit-learn's two photographs that a split may show, uint8 BGR.
 
-    The rightmost 160 columns of each are for validation, the others for training.
+    The rightmost 160 columns of each photograph are for validation. The other columns are for training.
     """
     columns = slice(-VAL_COLUMNS, None) if split == 'val' else slice(None, -VAL_COLUMNS)
     return tuple(np.ascontiguousarray(photo[:, columns, ::-1]) for photo in load_sample_images().images)
@@ -51,13 +51,13 @@ def photo_regions(split: str) -> tuple[np.ndarray, ...]:
 def draw_scene(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Returns one scene: a (64, 64, 3) uint8 BGR image and its (64, 64) uint8 label map.
 
-    Up to five digits, 20 to 36 pixels high, lie beside each other on a dimmed crop of a photograph, each in a
-    bright colour. A pixel with at least 40 % ink has the class of its digit.
+    The scene has up to five digits on a dimmed crop of a photograph. The digits are 20 to 36 pixels high, do not
+    overlap, and have bright colours. A pixel with at least 40 % ink has the class of its digit.
 
     Args:
         split: 'train' or 'val'; the two share neither digits nor parts of the photographs.
-        index: which scene.
-        seed: another seed draws other scenes. The three decide every pixel.
+        index: the index of the scene.
+        seed: another seed draws other scenes. Split, index and seed decide every pixel.
     """
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     scene = _draw_background(rng, split)
@@ -68,7 +68,7 @@ def draw_scene(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, np.nd
         which = rng.integers(len(inks))
         ink = _enlarged(inks[which], rng.choice(DIGIT_HEIGHTS))
         place = _free_place(rng, taken, ink.shape)
-        if place is None:  # a full scene has one digit fewer
+        if place is None:  # the scene has no free place, so it gets one digit fewer
             continue
         taken[place] = True
         scene[place] += ink[..., None] * (_bright_colour(rng) - scene[place])
@@ -107,7 +107,7 @@ def _free_place(rng: np.random.Generator, taken: np.ndarray, size: tuple[int, ..
 
 
 def _bright_colour(rng: np.random.Generator) -> np.ndarray:
-    """Returns a colour whose largest channel is 255 and whose smallest is at least 76, far above any background."""
+    """Returns a bright colour: the largest channel is 255, far above any background, the smallest at least 76."""
     channels = rng.uniform(0.3, 1, size=3)
     return (255 * channels / channels.max()).astype(np.float32)
 
@@ -117,11 +117,11 @@ def _bright_colour(rng: np.random.Generator) -> np.ndarray:
 class LoadDigitScene(BaseTransform):
     """Draws the scene that a ``DigitScenesDataset`` names: the image and its label map.
 
-    It takes the place of ``LoadImageFromFile`` and ``LoadAnnotations`` in a pipeline.
+    Use it in a pipeline instead of ``LoadImageFromFile`` and ``LoadAnnotations``.
     """
 
     def transform(self, results: dict) -> dict:
-        """Returns ``results`` with ``img``, ``gt_seg_map`` and their shapes, as mmseg's loaders leave them."""
+        """Returns ``results`` with ``img``, ``gt_seg_map`` and their shapes, as mmseg's loaders set them."""
         image, labels = draw_scene(results['split'], results['index'], results['seed'])
         results['img'] = image
         results['img_shape'] = image.shape[:2]
@@ -137,19 +137,19 @@ class LoadDigitScene(BaseTransform):
 @DATASETS.register_module()
 @checked
 class DigitScenesDataset(BaseSegDataset):
-    """Coloured handwritten digits on photographs, 64x64, without a file: everything is drawn at run time.
+    """Coloured handwritten digits on photographs, 64x64 pixels, all drawn at run time without any file.
 
-    Class 0 is the background, class d + 1 the digit d. The first transform of the pipeline is ``LoadDigitScene``.
-    Scenes are called ``digit_scenes/{split}/{index}`` where other datasets give a path.
+    Class 0 is the background, and class d + 1 is the digit d. The first transform of the pipeline is
+    ``LoadDigitScene``. Instead of a path, a scene has the name ``digit_scenes/{split}/{index}``.
 
     Args:
         split: 'train' or 'val'.
         length: the number of scenes.
-        seed: which scenes; split, index and seed decide every pixel.
-        **kwargs: as of ``BaseSegDataset``.
+        seed: another seed draws other scenes. Split, index and seed decide every pixel.
+        **kwargs: the arguments of ``BaseSegDataset``.
 
     Raises:
-        UserError: an unknown split, a length below 1.
+        UserError: the split is unknown, or the length is below 1.
     """
 
     METAINFO: dict[str, Any] = dict(
@@ -176,7 +176,7 @@ class DigitScenesDataset(BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Returns one dict per scene: its name, and what draws it."""
+        """Returns one dict per scene: its name, and the arguments that draw it."""
         return [
             dict(
                 img_path=f'digit_scenes/{self.split}/{index:05d}',

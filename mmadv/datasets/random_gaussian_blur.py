@@ -18,11 +18,11 @@ class RandomGaussianBlur(BaseTransform):
     """Blurs the image, not the label map, with a Gaussian of random standard deviation.
 
     Args:
-        prob: probability that an image is blurred.
-        sigma: lowest and highest standard deviation in pixels; drawn uniformly.
+        prob: the probability that an image is blurred.
+        sigma: the lowest and highest standard deviation in pixels. The value is drawn uniformly between them.
 
     Raises:
-        UserError: a probability outside [0, 1], a negative or descending sigma.
+        UserError: the probability is outside [0, 1], or sigma is negative or descending.
     """
 
     def __init__(self, prob: Share = 0.5, sigma: tuple[NotNegativeNumber, NotNegativeNumber] = (0.0, 1.0)) -> None:
@@ -33,7 +33,7 @@ class RandomGaussianBlur(BaseTransform):
 
     @cache_randomness
     def draw_sigma(self) -> float:
-        """Returns this image's standard deviation in pixels; 0 leaves it as it is."""
+        """Returns this image's standard deviation in pixels; 0 leaves the image unchanged."""
         blurred = np.random.rand() < self.prob
         low, high = self.sigma
         sigma = np.random.uniform(low, high)
@@ -43,7 +43,7 @@ class RandomGaussianBlur(BaseTransform):
         """Returns ``results`` with ``img`` blurred or not."""
         sigma = self.draw_sigma()
         if sigma > 0:
-            # A kernel of at least three standard deviations to each side, and of three pixels.
+            # The kernel reaches at least three standard deviations to each side, and has at least three pixels.
             side = 2 * max(1, int(np.ceil(3 * sigma))) + 1
             results['img'] = cv2.GaussianBlur(results['img'], (side, side), sigma)
         return results

@@ -14,18 +14,18 @@ from mmadv.fields import Label, Positive, checked
 @TRANSFORMS.register_module()
 @checked
 class ScoreAtInputSize(BaseTransform):
-    """Makes the current image size the size that predictions are scored at.
+    """Makes mmseg score predictions at the current image size.
 
-    mmseg resizes logits back to ``ori_shape``, the size of the file. After this transform that is the size of the
-    network input, so that a pipeline which resizes image *and* label map scores at the small size. It belongs after
-    ``Resize``.
+    mmseg resizes logits back to ``ori_shape``, the size of the file. After this transform, ``ori_shape`` is the size of
+    the network input. So a pipeline that resizes image *and* label map scores at the small size. Put this transform
+    after ``Resize``.
     """
 
     def transform(self, results: dict) -> dict:
         """Returns ``results`` with ``ori_shape`` set to the image's height and width.
 
         Raises:
-            ValueError: the label map, where there is one, has another size.
+            ValueError: there is a label map, and its size is not the image's.
         """
         shape = results['img'].shape[:2]
         label_map = results.get('gt_seg_map')
@@ -44,16 +44,17 @@ class ScoreAtInputSize(BaseTransform):
 @TRANSFORMS.register_module()
 @checked
 class ResizeShortSide(BaseTransform):
-    """Resizes so that the short side has a given length, the image by PIL's bilinear filter and label maps by nearest.
+    """Resizes the image and the label maps so that the short side has a given length.
 
-    PIL's filter is antialiased where it shrinks; that of OpenCV, which mmseg's ``Resize`` uses by default, is not. The
-    long side is rounded down. This is the published evaluation of many torchvision-style code bases, SEA's among them.
+    The image is resized with PIL's bilinear filter, label maps with nearest neighbour. PIL's filter is antialiased when
+    it shrinks an image. OpenCV's filter, which mmseg's ``Resize`` uses by default, is not. The long side is rounded
+    down. Many torchvision-style code bases publish their evaluation with this resize, SEA's among them.
 
     Args:
-        size: of the short side in pixels.
+        size: the length of the short side in pixels.
 
     Raises:
-        UserError: a size that is not a positive integer.
+        UserError: the size is not a positive integer.
     """
 
     def __init__(self, size: Positive) -> None:
@@ -63,7 +64,7 @@ class ResizeShortSide(BaseTransform):
         """Returns ``results`` with ``img`` and every label map resized.
 
         Raises:
-            UserError: an image that is not 8-bit.
+            UserError: the image is not 8-bit.
         """
         image = results['img']
         if image.dtype != np.uint8:
@@ -93,14 +94,14 @@ def _resized(array: np.ndarray, shape: tuple[int, int], resample: Image.Resampli
 class VoidToClass(BaseTransform):
     """Gives the void pixels of a label map a class, so that they are scored.
 
-    Some published numbers count VOC's object borders as background. It belongs after ``LoadAnnotations``.
+    Some published numbers count VOC's object borders as background. Put this transform after ``LoadAnnotations``.
 
     Args:
         label: the class that void pixels get.
-        void: the value that marks them in the label map.
+        void: the value of void pixels in the label map.
 
     Raises:
-        UserError: values that are no 8-bit labels, or equal ones.
+        UserError: a value is no 8-bit label, or the two values are equal.
     """
 
     def __init__(self, label: Label = 0, void: Label = 255) -> None:

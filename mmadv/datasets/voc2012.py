@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 with 21 classes, the background among them."""
+"""PASCAL VOC 2012 with 21 classes, including the background."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mmadv.fields import checked
 @DATASETS.register_module()
 @checked
 class VOC2012Dataset(CheckedFiles, BaseSegDataset):
-    """VOC 2012 by lists, with a sentence for the folder, list, image or label map that is missing.
+    """VOC 2012 with lists of images; an error names the folder, list, image or label map that is missing.
 
-    ``SegmentationClass`` holds VOC's own label maps, whose object borders are void (255); ``SegmentationClassAug``
-    those of SBD, without void, as ``mmadv prepare voc`` writes them.
+    ``SegmentationClass`` holds VOC's own label maps, whose object borders are void (255). ``SegmentationClassAug``
+    holds SBD's label maps, which have no void pixels. ``mmadv prepare voc`` writes them.
     """
 
     METAINFO = dict(

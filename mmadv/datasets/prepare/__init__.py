@@ -1,4 +1,4 @@
-"""Preparation of downloaded datasets: each is checked, converted and counted by one function."""
+"""Preparation of downloaded datasets: one function per dataset checks, converts and counts it."""
 
 from mmadv.datasets.prepare.ade20k import prepare_ade20k
 from mmadv.datasets.prepare.camvid import prepare_camvid

@@ -1,4 +1,4 @@
-"""ADE20K's scene parsing benchmark: nothing to convert, everything to check."""
+"""Checks ADE20K's scene parsing benchmark, which needs no conversion."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SPLITS = {'training': 20210, 'validation': 2000}
 
 
 def prepare_ade20k(root: Path) -> list[str]:
-    """Checks every pair, and returns lines that say what is there.
+    """Checks every pair of image and label map, and returns lines that report the result.
 
-    The files hold 0 where no class was given and 1 to 150 for the classes; all 151 values are classes, so that they are
-    used as they are.
+    The files hold 0 for pixels without a class and 1 to 150 for the classes. All 151 values are classes here, so the
+    files are used unchanged.
 
     Args:
         root: the folder ``ADEChallengeData2016``, with ``images`` and ``annotations``.

@@ -1,6 +1,6 @@
-"""CamVid from any of its three forms: the layout of the configs, SegNet's, and the original 32 colours.
+"""Prepares CamVid from any of its three forms: the layout of the configs, SegNet's form, or the original 32 colours.
 
-Source of the grouping into 11 classes and of the split: Badrinarayanan, Kendall, Cipolla, "SegNet", 2017.
+The grouping into 11 classes and the split come from Badrinarayanan, Kendall, Cipolla, "SegNet", 2017.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEGNET_VOID = 11
 RAW, LABELLED = '701_StillsRaw_full', 'LabeledApproved_full'
 MOST_STRAY = 0.01
 
-# RGB of the 32 original classes, by the class of the 11 that each belongs to.
+# Class among the 11 -> the original classes that belong to it, with their RGB colours. The original has 32 classes.
 COLOURS = {
     'sky': {'Sky': (128, 128, 128)},
     'building': {
@@ -67,7 +67,7 @@ VOID_COLOUR = (0, 0, 0)
 
 
 def prepare_camvid(root: Path, source: Path | None = None) -> list[str]:
-    """Converts what is not in the layout of the configs, checks it, and returns lines that say what is there.
+    """Converts CamVid into the layout of the configs if needed, checks it, and returns lines that report the result.
 
     Args:
         root: the folder that holds, or will hold, ``images/{train,val}`` and ``annotations/{train,val}``.
@@ -105,7 +105,7 @@ def prepare_camvid(root: Path, source: Path | None = None) -> list[str]:
 
 
 def layout_frames(root: Path) -> Iterator[tuple]:
-    """Yields (split, image, name, make, original) for the layout of the configs, where nothing is made."""
+    """Yields (split, image, name, make, original) for the layout of the configs; make and original are None."""
     for split in SPLITS:
         folder = root / 'images' / split
         if split == 'test' and not folder.is_dir():  # the configs do not use it
@@ -131,11 +131,11 @@ def segnet_frames(origin: Path) -> Iterator[tuple]:
 
 
 def original_frames(origin: Path, strays: dict[str, int]) -> Iterator[tuple]:
-    """Yields (split, image, name, make, original) for the original, split as SegNet did.
+    """Yields (split, image, name, make, original) for the original form, with SegNet's split.
 
     Args:
-        origin: the folder.
-        strays: gets the number of pixels of unknown colour of each file that has some.
+        origin: the folder of the original form.
+        strays: gets file name -> number of pixels of unknown colour, for each file that has such pixels.
     """
     for image in files_with_suffix(origin / RAW, '.png', f'{RAW}.zip'):
         original = origin / LABELLED / f'{image.stem}_L.png'
@@ -143,10 +143,10 @@ def original_frames(origin: Path, strays: dict[str, int]) -> Iterator[tuple]:
 
 
 def segnet_split(image: Path) -> str:
-    """Returns 'train', 'val' or 'test', where SegNet put a frame of the original.
+    """Returns SegNet's split of an original frame: 'train', 'val' or 'test'.
 
-    The four drives decide: validation is the day drive 0016E5 from frame 7959 to 8159; the test set the rest of
-    0001TP after frame 8520 and Seq05VD.
+    The drive and the frame number decide. The validation set is the day drive 0016E5 from frame 7959 to 8159. The test
+    set is Seq05VD and the frames of 0001TP after frame 8520. All other frames are the training set.
 
     >>> segnet_split(Path('0016E5_07961.png')), segnet_split(Path('0006R0_f00930.png'))
     ('val', 'train')
@@ -163,7 +163,7 @@ def segnet_split(image: Path) -> str:
 def place(
     root: Path, split: str, image: Path, name: str, make: Callable[[], np.ndarray] | None, original: Path | None
 ) -> Job:
-    """Returns the job of a frame after its image is in the layout of the configs, copied unchanged."""
+    """Copies a frame's image unchanged into the layout of the configs if needed, and returns the frame's job."""
     if make is None:
         return Job(image, root / 'annotations' / split / f'{name}.png')
     output = root / 'images' / split / image.name
@@ -176,7 +176,7 @@ def place(
 
 
 def from_segnet(path: Path) -> np.ndarray:
-    """Returns the (H, W) uint8 classes of SegNet's label map, where void is 11."""
+    """Returns the (H, W) uint8 classes of SegNet's label map, in which void is 11."""
     labels = read_label_map(path)
     return np.where(labels == SEGNET_VOID, np.uint8(VOID), labels)
 
@@ -185,8 +185,8 @@ def from_colours(path: Path, strays: dict[str, int]) -> np.ndarray:
     """Returns the (H, W) uint8 classes of an original label map in 32 colours.
 
     Args:
-        path: of the label map.
-        strays: gets the number of pixels of unknown colour, if there are any; they are void.
+        path: the path of the label map.
+        strays: gets file name -> number of pixels of unknown colour, if there are any. These pixels become void.
 
     Raises:
         UserError: more than one pixel in a hundred has an unknown colour.

@@ -1,4 +1,4 @@
-"""Cityscapes: from the 34 label ids of the annotation to the 19 evaluated classes."""
+"""Converts Cityscapes' annotations from 34 label ids to the 19 evaluated classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmadv.errors import UserError
 CLASSES = len(CityscapesDataset.METAINFO['classes'])
 PALETTE = CityscapesDataset.METAINFO['palette']
 SPLITS = {'train': 2975, 'val': 500}
-# Label id of each class, in the order of the classes: road, sidewalk, building, wall, fence, pole, traffic light,
+# The label id of each class, in the order of the classes: road, sidewalk, building, wall, fence, pole, traffic light,
 # traffic sign, vegetation, terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 HIGHEST_ID = 33
@@ -22,7 +22,7 @@ IMAGE_SUFFIX = '_leftImg8bit.png'
 
 
 def prepare_cityscapes(root: Path) -> list[str]:
-    """Writes the ``_gtFine_labelTrainIds.png`` of every image, and returns lines that say what is there.
+    """Writes the ``_gtFine_labelTrainIds.png`` of every image, and returns lines that report the result.
 
     Args:
         root: the folder with ``leftImg8bit`` and ``gtFine``.
@@ -44,7 +44,7 @@ def prepare_cityscapes(root: Path) -> list[str]:
 
 
 def train_ids(path: Path) -> np.ndarray:
-    """Returns the (H, W) uint8 classes of an annotation by label ids; what is not evaluated is 255.
+    """Returns the (H, W) uint8 classes of an annotation with label ids; pixels that are not evaluated are 255.
 
     Raises:
         UserError: the file is unreadable, or holds a value that is no label id.

@@ -1,12 +1,12 @@
 """COCO 2017 reduced to the 21 classes of PASCAL VOC: label maps drawn from the instances.
 
-Rule for a pixel: the smallest object of VOC's classes that covers it gives the class, since a small object is rarely
-behind a large one. Where there is only a crowd region (``iscrowd``, a rough outline of many objects) it is void (255).
-Everything else, objects of COCO's other 60 classes included, is background.
+The rule for a pixel is as follows. A pixel gets the class of the smallest object of VOC's classes that covers it,
+since a small object is rarely behind a large one. If only a crowd region (``iscrowd``, a rough outline of many objects)
+covers a pixel, the pixel is void (255). All other pixels are background, including objects of COCO's other 60 classes.
 
-torchvision's reference training, which the paper "Adversarially robust segmentation models learn perceptually-aligned
-gradients" starts from, makes every pixel void that two objects cover. Its list of training images is kept: those whose
-objects of VOC's classes have more than 1000 pixels together.
+The rule differs from torchvision's reference training, which makes a pixel void if two objects cover it. The paper
+"Adversarially robust segmentation models learn perceptually-aligned gradients" starts from that training. mmadv
+keeps torchvision's list of training images: images whose objects of VOC's classes have more than 1000 pixels together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LEAST_AREA = 1000
 
 
 def prepare_coco(root: Path) -> list[str]:
-    """Draws the label maps into ``annotations/voc21``, writes the lists, and returns lines that say what is there.
+    """Draws the label maps into ``annotations/voc21``, writes the lists, and returns lines that report the result.
 
     Args:
         root: the folder with ``train2017``, ``val2017`` and ``annotations/instances_*.json``.
@@ -69,7 +69,7 @@ def prepare_coco(root: Path) -> list[str]:
 
 
 def import_masks() -> ModuleType:
-    """Returns pycocotools' module that draws polygons and run lengths as COCO does."""
+    """Returns the module of pycocotools that draws polygons and run lengths as COCO does."""
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -78,7 +78,7 @@ def import_masks() -> ModuleType:
 
 
 def read_instances(path: Path) -> tuple[list[dict], dict[int, list[dict]]]:
-    """Returns COCO's images, sorted by id, and the objects of VOC's classes of each image id.
+    """Returns COCO's images, sorted by id, and image id -> its objects of VOC's classes.
 
     Every object gets the key ``class``, its VOC class.
 
@@ -105,13 +105,13 @@ def read_instances(path: Path) -> tuple[list[dict], dict[int, list[dict]]]:
 
 
 def draw_objects(objects: list[dict], height: int, width: int, path: Path) -> np.ndarray:
-    """Returns the (height, width) uint8 classes of an image by the rule of the module's text.
+    """Returns the (height, width) uint8 classes of an image, by the rule in the module's docstring.
 
     Args:
         objects: COCO's annotations with the key ``class``.
-        height: of the image.
-        width: of the image.
-        path: the file of instances, for the sentence.
+        height: the height of the image.
+        width: the width of the image.
+        path: the file of instances, for the error message.
 
     Raises:
         UserError: an outline cannot be drawn.
@@ -133,8 +133,8 @@ def draw_outline(segmentation: list | dict, height: int, width: int) -> np.ndarr
 
     Args:
         segmentation: polygons, run lengths as a list, or run lengths packed into a string.
-        height: of the image.
-        width: of the image.
+        height: the height of the image.
+        width: the width of the image.
     """
     mask = import_masks()
     if isinstance(segmentation, list):

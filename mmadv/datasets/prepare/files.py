@@ -1,4 +1,4 @@
-"""What all preparations share: label maps checked, written once and whole, and counted."""
+"""The common functions of all preparations: they check, write and count label maps."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ VOID = 255
 
 @dataclass(frozen=True)
 class Job:
-    """One label map that must be there in the end.
+    """One label map that must exist after the preparation.
 
     Args:
-        image: path of the image that it belongs to.
-        output: path of the label map.
-        make: returns the label map, (H, W) uint8; None where the file must be there already.
-        original: the file that ``make`` reads, where it is one.
+        image: the path of the image that the label map belongs to.
+        output: the path of the label map.
+        make: the function that returns the label map, (H, W) uint8; None if the file must exist already.
+        original: the file that ``make`` reads; None if ``make`` does not read one file.
     """
 
     image: Path
@@ -37,18 +37,18 @@ class Job:
 
     @property
     def needed(self) -> Path | None:
-        """Returns the file without which there is no label map."""
+        """Returns the file that must exist so that there is a label map; None if no file is needed."""
         return self.output if self.make is None or self.output.exists() else self.original
 
 
 @dataclass
 class Count:
-    """What was found in one split.
+    """The counts of one split.
 
     Args:
-        name: of the split.
-        classes: how many there are.
-        expected: number of images in the complete dataset, None where that has no fixed number.
+        name: the name of the split.
+        classes: the number of classes.
+        expected: the number of images in the complete split, None if it has no fixed number.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Count:
 
     @property
     def images(self) -> int:
-        """Returns the number of label maps that are there now."""
+        """Returns the number of label maps that exist now."""
         return self.written + self.existing
 
     def describe(self) -> str:
-        """Returns one line for a reader.
+        """Returns one line that reports the counts.
 
         >>> count = Count('val', classes=2, expected=500, written=3, existing=1)
         >>> count.pixels[[0, 255]] = 30, 10
@@ -87,15 +87,15 @@ the complete split has 500'
 
 
 def prepare_label_maps(jobs: Sequence[Job], count: Count, palette: Sequence[Sequence[int]]) -> Count:
-    """Returns the count after every label map is there and was checked.
+    """Writes the missing label maps, checks all of them, and returns the count.
 
-    A file that exists is checked like a new one and never written again, so that a second run goes on where the
-    first was interrupted, and a complete third one is a check of the whole dataset.
+    An existing file is checked like a new one and never written again. So if a run is interrupted, the next run
+    continues it. If the dataset is complete, a run checks the whole dataset.
 
     Args:
         jobs: the label maps.
-        count: filled.
-        palette: colours of the classes, stored in the files so that viewers show them.
+        count: the count to fill.
+        palette: the colours of the classes. The files store them so that viewers show them.
 
     Raises:
         UserError: an image or an original is missing, or a label map is unreadable, of another size than its image, or
@@ -125,10 +125,10 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_label_map(path: Path) -> np.ndarray:
-    """Returns the (H, W) uint8 values of a label map; those of a file with a palette are its indices.
+    """Returns the (H, W) uint8 values of a label map; in a file with a palette, the values are the palette indices.
 
     Raises:
-        UserError: it is unreadable or has several channels.
+        UserError: the label map is unreadable or has several channels.
     """
     try:
         with Image.open(path) as image:
@@ -157,12 +157,12 @@ def count_values(labels: np.ndarray, path: Path, size: tuple[int, int], classes:
 
     Args:
         labels: (H, W) uint8.
-        path: that the sentence names.
+        path: the path of the label map, for the error message.
         size: (height, width) of the image.
-        classes: valid values are 0 to ``classes`` - 1, and 255.
+        classes: the number of classes; valid values are 0 to ``classes`` - 1, and 255.
 
     Raises:
-        UserError: it has another size than its image, or a value that is no class.
+        UserError: the label map has another size than its image, or a value that is no class.
     """
     if labels.shape != size:
         raise UserError(
@@ -180,11 +180,11 @@ def count_values(labels: np.ndarray, path: Path, size: tuple[int, int], classes:
 
 
 def encode_label_map(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:
-    """Returns a PNG whose palette indices are the labels; void is shown in VOC's cream white.
+    """Returns a PNG whose palette indices are the labels; void has VOC's cream white.
 
     Args:
         labels: (H, W) uint8.
-        palette: RGB of each class.
+        palette: the RGB colour of each class.
     """
     colours = np.zeros((VOID + 1, 3), np.uint8)
     colours[: len(palette)] = palette
@@ -197,9 +197,9 @@ def encode_label_map(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> by
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a new file so that it is there as a whole or not at all.
+    """Writes a new file so that the file is complete or does not exist.
 
-    What an interruption leaves is a hidden ``.part`` file, which the next run replaces.
+    An interruption leaves only a hidden ``.part`` file, which the next run replaces.
 
     Raises:
         UserError: the file exists, or cannot be written.
@@ -218,10 +218,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_list(path: Path, names: Iterable[str]) -> str:
-    """Writes one name a line, and returns a line for a reader.
+    """Writes one name per line, and returns a line that reports the result.
 
     Raises:
-        UserError: the file is there with other names.
+        UserError: the file exists and has other names.
     """
     names = list(names)
     if path.exists():
@@ -238,7 +238,7 @@ def read_list(path: Path) -> list[str]:
     """Returns the first word of every line that is not empty.
 
     Raises:
-        UserError: there is no such file, it is no text, or holds no name.
+        UserError: the file does not exist, is no text, or holds no name.
     """
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
@@ -256,9 +256,9 @@ def files_with_suffix(folder: Path, suffix: str, what: str) -> list[Path]:
     """Returns the files below a folder that end in ``suffix``, sorted.
 
     Args:
-        folder: searched with all its subfolders.
-        suffix: end of the name, such as ``_leftImg8bit.png``.
-        what: of which dataset, for the sentence.
+        folder: the folder to search, with all its subfolders.
+        suffix: the end of the names, such as ``_leftImg8bit.png``.
+        what: the dataset or archive that the files come from, for the error message.
 
     Raises:
         UserError: the folder does not exist, or holds no such file.
@@ -271,6 +271,6 @@ def files_with_suffix(folder: Path, suffix: str, what: str) -> list[Path]:
 
 
 def need_folder(folder: Path, what: str) -> None:
-    """Raises UserError unless a folder is there."""
+    """Raises UserError unless a folder exists."""
     if not folder.is_dir():
         raise UserError(f"the folder '{folder}' does not exist; unpack {what} there, or name the right folder")

@@ -1,16 +1,18 @@
 """PASCAL VOC 2012 and the Semantic Boundaries Dataset (SBD): label maps and training lists.
 
 VOC 2012 labels 1464 training and 1449 validation images. SBD (Hariharan et al., "Semantic contours from inverse
-detectors", 2011) labels 11355 images of VOC 2011 with splits of its own: 8498 for training, 2857 for validation. The
-two splittings cross: images of VOC's validation set are in SBD's training set, as its authors warn.
+detectors", 2011) labels 11355 images of VOC 2011. SBD has its own splits: 8498 images for training, 2857 for
+validation. The splits of VOC and SBD overlap: some images of VOC's validation set are in SBD's training set, as SBD's
+authors warn.
 
-The lists, all in ``ImageSets/Segmentation``:
+``ImageSets/Segmentation`` gets these lists:
 
-- ``sbd_train.txt``: SBD's training set as it is. These 8498 images are the training set of Croce, Singh, Hein (2024).
-- ``sbd_train_noval.txt``: without the images of VOC's validation set.
-- ``val_nosbd.txt``: VOC's validation set without the images of SBD's training set, on which models trained on the 8498
-  can be scored without leakage.
-- ``aug.txt``: both splits of SBD without the images that VOC labels. With VOC's training set these are the "10582".
+- ``sbd_train.txt``: SBD's training set, unchanged. These 8498 images are the training set of Croce, Singh, Hein (2024).
+- ``sbd_train_noval.txt``: SBD's training set without the images of VOC's validation set.
+- ``val_nosbd.txt``: VOC's validation set without the images of SBD's training set. On these images, models trained on
+  the 8498 images can be scored without leakage.
+- ``aug.txt``: both splits of SBD without the images that VOC labels. VOC's training set and this list together are the
+  "10582" images.
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ SBD_PLACES = ('VOCaug/dataset', 'benchmark_RELEASE/dataset', '../benchmark_RELEA
 
 
 def prepare_voc(root: Path, source: Path | None = None) -> list[str]:
-    """Converts SBD's label maps, writes the lists, and returns lines that say what is there.
+    """Converts SBD's label maps, writes the lists, and returns lines that report the result.
 
     Args:
         root: the folder ``VOCdevkit``, with ``VOC2012``.
-        source: the folder of SBD, with ``cls``, ``train.txt`` and ``val.txt``; by default it is looked for in
+        source: the folder of SBD, with ``cls``, ``train.txt`` and ``val.txt``. By default, the function looks for it in
             ``VOCaug/dataset`` and ``benchmark_RELEASE/dataset`` of the root, and beside the root.
 
     Raises:
@@ -76,7 +78,7 @@ def find_voc(root: Path) -> Path:
 
 
 def find_sbd(root: Path, source: Path | None) -> Path:
-    """Returns the folder with SBD's cls and lists."""
+    """Returns the folder with SBD's ``cls`` and lists."""
     if source is not None:
         need_folder(source / 'cls', "SBD's label maps")
         return source
@@ -90,7 +92,7 @@ def find_sbd(root: Path, source: Path | None) -> Path:
 
 
 def voc_job(voc: Path, sbd: Path | None, folder: str, name: str) -> Job:
-    """Returns the job of one image: SBD's .mat to convert, or VOC's own label map to check."""
+    """Returns the job of one image: convert SBD's .mat, or check VOC's own label map."""
     image = voc / 'JPEGImages' / f'{name}.jpg'
     output = voc / folder / f'{name}.png'
     if sbd is None:
@@ -100,7 +102,7 @@ def voc_job(voc: Path, sbd: Path | None, folder: str, name: str) -> Job:
 
 
 def read_sbd(path: Path) -> np.ndarray:
-    """Returns the (H, W) uint8 classes of an SBD file: field ``Segmentation`` of its struct ``GTcls``.
+    """Returns the (H, W) uint8 classes of an SBD file, from the field ``Segmentation`` of its struct ``GTcls``.
 
     Raises:
         UserError: the file is unreadable or of another layout.
@@ -118,7 +120,7 @@ def read_sbd(path: Path) -> np.ndarray:
 
 
 def write_lists(lists: Path, train: list[str], val: list[str], sbd_train: list[str], sbd_val: list[str]) -> list[str]:
-    """Writes the lists of the module's text, and returns lines that say how they overlap."""
+    """Writes the lists in the module's docstring, and returns lines that report the lists and their overlap."""
     in_val, in_sbd_train, labelled = set(val), set(sbd_train), {*train, *val}
     noval = [name for name in sbd_train if name not in in_val]
     aug = sorted({*sbd_train, *sbd_val} - labelled)
