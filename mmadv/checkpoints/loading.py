@@ -259,7 +259,7 @@ def _check_values(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path
         if key in own and own[key].is_floating_point() and not value.is_floating_point():
             kind = str(value.dtype).removeprefix('torch.')
             raise UserError(
-                f'the checkpoint {path} holds {key} as {kind}, where the model has floating-point weights; was it '
+                f'the checkpoint {path} holds {key} as {kind}, but the model has floating-point weights; was it '
                 'quantised? Save it in floating point'
             )
         statistic = key.rpartition('.')[2]

@@ -14,7 +14,8 @@ from mmadv.fields import checked
 class ADE20K151Dataset(CheckedFiles, BaseSegDataset):
     """ADE20K's scene parsing benchmark, with the values in the files as classes.
 
-    Class 0 is the background. Classes 1 to 150 are the benchmark's classes. This dataset ignores no pixel. mmseg's ``ADE20KDataset`` ignores value 0, and its class 0 is the wall.
+    Class 0 is the background. Classes 1 to 150 are the benchmark's classes. This dataset ignores no pixel.
+    mmseg's ``ADE20KDataset`` ignores value 0, and its class 0 is the wall.
 
     Source: Zhou et al., "Semantic understanding of scenes through the ADE20K dataset", 2019. The 151 classes are as in
     Croce, Singh, Hein, "Towards reliable evaluation and fast training of robust semantic segmentation models", 2024.

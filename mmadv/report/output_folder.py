@@ -60,8 +60,8 @@ def check_unlocked(folder: str | Path) -> None:
 def locked(folder: str | Path, option: str = '--out') -> Iterator[None]:
     """Keeps other runs out of an output folder while the block lasts.
 
-    The folder is made if it is missing, and deleted again if nothing is in it at the end. The lock ends with the
-    process, so a killed run does not leave it behind.
+    The function makes the folder if it is missing, and deletes it again if it is empty at the end. The lock ends with
+    the process, so a killed run does not leave the lock behind.
 
     Args:
         folder: the folder to lock.
@@ -202,7 +202,7 @@ def _make_way(folder: Path, name: str, ours: set[str]) -> None:
             continue
         aside = next(other for other in _other_names(path) if not os.path.lexists(other))
         os.rename(path, aside)
-        print(printable(f'note: {path} is of no earlier run; it is renamed to {aside.name}'), file=sys.stderr)
+        print(printable(f'note: {path} is not from an earlier run; it is renamed to {aside.name}'), file=sys.stderr)
 
 
 def _other_names(path: Path) -> Iterator[Path]:

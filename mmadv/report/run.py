@@ -138,7 +138,7 @@ class RunResults(Schema):
 
         Raises:
             UserError: the folder has no results, the results are of another schema version, a key is missing, or a
-                value is of another type or range or contradicts another value.
+                value has another type or range, or contradicts another.
         """
         path = Path(folder) / FILE_NAME
         content = _read(path)

@@ -304,7 +304,7 @@ def test_file_cut_anywhere_is_told_as_such(tmp_path, share):
 @pytest.mark.parametrize(
     ('name', 'change', 'message'),
     [
-        ('0.weight', lambda value: (value * 10).long(), 'holds 0.weight as int64, where the model has floating-point'),
+        ('0.weight', lambda value: (value * 10).long(), 'holds 0.weight as int64, but the model has floating-point'),
         ('1.running_var', lambda value: value / 0, 'holds NaN or infinite values in 1.running_var'),
         ('1.running_mean', lambda value: value * float('nan'), 'holds NaN or infinite values in 1.running_mean'),
         ('1.running_var', lambda value: -value, 'holds a negative variance in 1.running_var'),

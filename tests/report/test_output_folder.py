@@ -91,7 +91,7 @@ def test_files_of_the_user_in_the_place_of_new_ones_are_renamed(tmp_path, capsys
             'adversarial/b.png': number,
         }
     notes = capsys.readouterr().err.splitlines()
-    assert notes[0] == f'note: {out / "gradients.png"} is of no earlier run; it is renamed to gradients.png.old'
+    assert notes[0] == f'note: {out / "gradients.png"} is not from an earlier run; it is renamed to gradients.png.old'
     assert len(notes) == 3
 
 

@@ -98,8 +98,8 @@ def prepare_label_maps(jobs: Sequence[Job], count: Count, palette: Sequence[Sequ
         palette: the colours of the classes. The files store them so that viewers show them.
 
     Raises:
-        UserError: an image or an original is missing, or a label map is unreadable, of another size than its image, or
-            holds a value that is no class.
+        UserError: an image or an original is missing, or a label map is unreadable, has another size than its image,
+            or has an invalid value.
     """
     check_pairs((str(job.image), str(job.needed) if job.needed else None) for job in jobs)
     for job in tqdm(jobs, desc=count.name, unit='image', file=sys.stderr, dynamic_ncols=True):
