@@ -1,4 +1,4 @@
-"""Loops, hooks and measurements, and what they need of data, memory and processes."""
+"""Loops, hooks and measurements, with the data, memory and process helpers that they need."""
 
 from mmadv.engine.atomic_checkpoint_hook import AtomicCheckpointHook
 from mmadv.engine.attack_test_loop import AttackTestLoop

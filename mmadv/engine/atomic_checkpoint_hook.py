@@ -1,4 +1,4 @@
-"""A CheckpointHook that loses nothing when the process is killed while it writes."""
+"""A CheckpointHook that loses no checkpoint if the process is killed while a checkpoint is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmadv.fields import checked
 
 # Suffix of a checkpoint that is being written.
 PARTIAL = '.partial'
-# The message hub's name of the files that the checkpoint which holds it replaces.
+# The message hub's name of the older files that a checkpoint replaces; the checkpoint itself holds this entry.
 OUTDATED = 'outdated_checkpoints'
 # The message hub's name of the iteration that was validated last.
 VALIDATED = 'validated_iteration'
@@ -29,38 +29,40 @@ VALIDATED = 'validated_iteration'
 @HOOKS.register_module()
 @checked
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook, which writes a checkpoint whole before it gives up an older one.
+    """mmengine's CheckpointHook, which writes a new checkpoint completely before it deletes an older one.
 
-    It writes to a temporary file, syncs it, renames it, writes ``last_checkpoint``, and then deletes what
-    ``max_keep_ckpts`` and ``save_best`` give up. A run that is killed in between deletes that when it is resumed.
+    The hook writes to a temporary file, syncs the file, renames it, and writes ``last_checkpoint``. Then it deletes the
+    files that ``max_keep_ckpts`` and ``save_best`` no longer keep. If the run is killed in between, the resumed run
+    deletes these files.
 
-    Resuming without a given checkpoint takes the newest file that reads whole, of this work folder alone, and says
-    which. In a copied or moved folder the best checkpoint is that of the new place too. A validation that was due when
-    the run was killed is made up for, and after every validation the checkpoint of that iteration is written again.
+    If a run resumes without a given checkpoint, the hook takes the newest complete file of this work folder alone, and
+    logs its name. In a copied or moved folder, the best checkpoint is the file in the new folder. If a validation was
+    due when the run was killed, the resumed run does it first. After every validation the hook writes the checkpoint
+    of that iteration again.
 
-    Folders that are no local ones, and runners that save folders, are left to CheckpointHook.
+    CheckpointHook itself handles folders that are not local, and runners that save folders.
 
     Args:
-        **settings: those of CheckpointHook.
+        **settings: settings of CheckpointHook.
     """
 
     def __init__(self, **settings: Any) -> None:
-        # CheckpointHook takes any further key, and reads none of them.
+        # CheckpointHook accepts unknown keys, and ignores them.
         known = [key for key in inspect.signature(CheckpointHook).parameters if key != 'kwargs']
         for key in settings:
             if key not in known:
                 raise UserError(f"CheckpointHook has no setting '{key}'{nearest(key, known)}")
         super().__init__(**settings)
 
-    # Until training begins: a validation alone has no folder to write to.
+    # False until training begins: a validation alone has no folder to write to.
     is_atomic = False
     _awaiting_validation: int | None = None
-    # CheckpointHook sets them.
+    # CheckpointHook sets these attributes.
     file_backend: Any
     best_ckpt_path: str | None
 
     def before_run(self, runner: Runner) -> None:
-        """Chooses the checkpoint that a resumed run goes on from."""
+        """Chooses the checkpoint that a resumed run continues from."""
         if runner._resume and runner._load_from is None:
             runner._load_from, why = newest_checkpoint(
                 runner.work_dir, checkpoint_folder(runner.work_dir, self.out_dir)
@@ -68,7 +70,7 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.logger.info(why)
 
     def before_train(self, runner: Runner) -> None:
-        """Prepares the folder, and ends what a killed run had begun there."""
+        """Prepares the folder, and finishes the work that a killed run left there."""
         super().before_train(runner)
         self.is_atomic = isinstance(self.file_backend, LocalBackend) and isinstance(runner, Runner)
         if not self.is_atomic:
@@ -80,7 +82,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._validate_if_due(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Saves the best weights, and that this validation is done."""
+        """Saves the best weights, and records that this validation is done."""
         if not self.is_atomic:
             super().after_val_epoch(runner, metrics)
             return
@@ -107,7 +109,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self.file_backend.remove_now()
 
     def _move_best(self, runner: Runner) -> None:
-        """Makes the best checkpoints so far those of this folder: in a copied one the hub names the old place."""
+        """Sets the best checkpoints to the files of this folder; in a copied folder the hub names the old place."""
         if self.save_best is None:
             return
         if len(self.key_indicators) == 1:
@@ -121,7 +123,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 runner.message_hub.update_info(f'best_ckpt_{key}', self.best_ckpt_path_dict[key])
 
     def _validate_if_due(self, runner: Runner) -> None:
-        """Validates where the resumed checkpoint was written before a validation that a kill prevented."""
+        """Validates if the resumed checkpoint was written before a validation that was due and never ran."""
         done = runner.message_hub.runtime_info.get(VALIDATED)
         if done is None:
             runner.message_hub.update_info(VALIDATED, 0)
@@ -132,11 +134,11 @@ class AtomicCheckpointHook(CheckpointHook):
             return
         loop._decide_current_val_interval()
         if now % loop.val_interval == 0 or now == last:
-            runner.logger.info(f'validating at iteration {runner.iter}, where the run was interrupted before it did')
+            runner.logger.info(f'validating at iteration {runner.iter}: the run was interrupted before this validation')
             runner.val_loop.run()
 
     def _clean(self, runner: Runner) -> None:
-        """Deletes what a killed run left: half-written files, and files that the resumed checkpoint had replaced."""
+        """Deletes the leftovers of a killed run: half-written files, and files that the resumed checkpoint replaced."""
         folder = Path(self.out_dir)
         for path in folder.glob(f'*.pth{PARTIAL}'):
             path.unlink(missing_ok=True)
@@ -155,11 +157,11 @@ def checkpoint_folder(work_dir: str | Path, out_dir: str | Path | None) -> str:
 
 
 class _SavesWhole:
-    """A runner whose checkpoints appear under their name when they are whole.
+    """A runner whose checkpoints get their final name only when they are complete.
 
     Args:
-        runner: that saves.
-        backend: that removes older files later.
+        runner: the runner that saves.
+        backend: the file backend that removes older files later.
     """
 
     def __init__(self, runner: Any, backend: _RemovesLater) -> None:
@@ -170,10 +172,10 @@ class _SavesWhole:
         return getattr(self._runner, name)
 
     def save_checkpoint(self, out_dir: str, filename: str, *arguments: Any, **options: Any) -> None:
-        """Saves as the runner does.
+        """Saves a checkpoint as the runner does, under a temporary name first.
 
         Raises:
-            UserError: the disk is full or fails; older checkpoints are as they were.
+            UserError: the disk is full or fails; older checkpoints stay unchanged.
         """
         path = os.path.join(out_dir, filename)
         self._backend.spare(path)
@@ -193,7 +195,7 @@ class _SavesWhole:
 
 
 class _RemovesLater:
-    """A file backend that removes files when it is told to."""
+    """A file backend that collects files to remove, and removes them on ``remove_now``."""
 
     def __init__(self, backend: LocalBackend) -> None:
         self._backend = backend
@@ -209,11 +211,11 @@ class _RemovesLater:
         self.outdated.append(str(path))
 
     def spare(self, path: str) -> None:
-        """Takes a file that is written anew off the list."""
+        """Takes a file off the list, because the file is written again."""
         self.outdated = [other for other in self.outdated if os.path.abspath(other) != os.path.abspath(path)]
 
     def remove_now(self) -> None:
-        """Removes the files noted."""
+        """Removes the noted files."""
         outdated, self.outdated = self.outdated, []
         _unlink(outdated)
 
@@ -224,7 +226,7 @@ def _unlink(paths: Iterable[str]) -> None:
 
 
 def _sync(path: str) -> None:
-    """Makes a file or a folder's entries last a power failure."""
+    """Syncs a file, or the entries of a folder, to disk, so that they survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What a targeted attack wants: one class everywhere, one class gone, or given label maps."""
+"""Targets of an attack: one class everywhere, one class removed, or given label maps."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from mmadv.errors import UserError, nearest
 
 
 class AttackTarget(ABC):
-    """What a targeted attack is given as labels, and when a pixel counts as reached.
+    """The target of an attack: the labels that the attack gets, and the rule when a pixel counts as reached.
 
     Attributes:
-        targeted: whether the attack's labels are classes wanted, not those to leave.
+        targeted: True if the attack's labels are the wanted classes; False if the prediction shall leave them.
     """
 
     targeted = True
 
     @abstractmethod
     def wanted(self, labels: Tensor, names: Sequence[str], ignore_index: int) -> Tensor:
-        """Returns the attack's labels (n, H, W), ``ignore_index`` at pixels that it leaves alone.
+        """Returns the attack's labels (n, H, W), with ``ignore_index`` at the pixels that the attack leaves alone.
 
         Args:
-            labels: (n, H, W) int64, the true ones.
-            names: of the images.
-            ignore_index: label of the pixels that do not count; they are never wanted.
+            labels: true labels, (n, H, W) int64.
+            names: names of the images.
+            ignore_index: label of the pixels that do not count; these pixels are never part of the target.
         """
 
     def reached(self, predictions: Tensor, wanted: Tensor, ignore_index: int) -> list[list[int]]:
-        """Returns for each image [pixels reached, pixels wanted]."""
+        """Returns [pixels reached, pixels wanted] of each image."""
         valid = wanted != ignore_index
         hit = ((predictions == wanted) == self.targeted) & valid
         return [[int(one.sum()), int(all_.sum())] for one, all_ in zip(hit, valid, strict=True)]
@@ -44,7 +44,7 @@ class AttackTarget(ABC):
 
 @dataclass(frozen=True)
 class ToClass(AttackTarget):
-    """Every labelled pixel as one class."""
+    """A target that turns every labelled pixel into one class."""
 
     index: int
 
@@ -54,7 +54,7 @@ class ToClass(AttackTarget):
 
 @dataclass(frozen=True)
 class RemoveClass(AttackTarget):
-    """The pixels of one class as any other; the other pixels are left to themselves."""
+    """A target that turns the pixels of one class into any other class; the other pixels do not count."""
 
     index: int
     targeted = False
@@ -65,7 +65,7 @@ class RemoveClass(AttackTarget):
 
 @dataclass(frozen=True)
 class ToMasks(AttackTarget):
-    """Label maps from a folder: a PNG of class indexes for each image, of its path below the image folder."""
+    """A target that reads label maps from a folder: a PNG of class indexes per image, at the image's relative path."""
 
     folder: Path
     num_classes: int
@@ -92,10 +92,10 @@ class ToMasks(AttackTarget):
 
 
 def parse_attack_target(text: str, classes: Sequence[str]) -> AttackTarget:
-    """Returns the target that ``class:NAME``, ``remove:NAME`` or ``masks:DIR`` stands for.
+    """Returns the target that a text names: ``class:NAME``, ``remove:NAME`` or ``masks:DIR``.
 
     Raises:
-        UserError: another text, or a class that the dataset does not have.
+        UserError: the text has another form, or the dataset does not have the class.
     """
     kind, _, value = text.partition(':')
     if kind == 'masks' and value:
@@ -111,10 +111,10 @@ def parse_attack_target(text: str, classes: Sequence[str]) -> AttackTarget:
 
 
 def with_targeted(attack: Attack, *, targeted: bool) -> Attack:
-    """Returns an attack whose labels are the classes wanted, or those to leave.
+    """Returns an attack whose labels are the wanted classes, or the classes to leave.
 
     Raises:
-        UserError: an attack that cannot be aimed.
+        UserError: the attack cannot have a target.
     """
     if isinstance(attack, WorstCase):
         raise UserError(

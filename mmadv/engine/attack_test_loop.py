@@ -1,4 +1,4 @@
-"""A test loop that predicts every image clean and attacked, through the path that predicts."""
+"""A test loop that predicts every image clean and attacked, through the model's own prediction path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mmadv.printing import shown
 from mmadv.report.measurement import Measurement, Outcome
 from mmadv.report.pictures import Example
 
-# Names in the sentence on images that were removed.
+# Number of names in the note on images that were removed.
 REMOVED_SHOWN = 10
 
 
@@ -47,45 +47,51 @@ REMOVED_SHOWN = 10
 class AttackTestLoop(TestLoop):
     """Attacks the test images, and hands clean and attacked predictions to the evaluator.
 
-    Every data sample gets ``pred_sem_seg``, the clean prediction; ``adversarial``, radius -> member -> (H, W)
-    prediction, where a single attack has the one member 'attack'; ``attack``, a dict of ``title``,
-    ``ignore_index``, ``void``, the labels that are neither a class nor ignored, and ``passes``, radius -> (forward,
-    backward); and ``attack_record``, its ``ImageRecord``.
+    Every data sample gets four fields:
+
+    - ``pred_sem_seg``: the clean prediction.
+    - ``adversarial``: radius -> member -> (H, W) prediction. A single attack has one member, 'attack'.
+    - ``attack``: a dict of ``title``, ``ignore_index``, ``void`` and ``passes``. ``void`` holds the labels that are
+      neither a class nor ignored. ``passes`` maps each radius to (forward, backward).
+    - ``attack_record``: the sample's ``ImageRecord``.
+
     The evaluator needs ``AttackMetric`` or, for ensembles, ``EnsembleMetric``.
 
-    Noise is keyed by ``seed`` and the image's name, so that results depend neither on batch size nor on order
-    or number of processes, beyond the arithmetic of the model. At radius 0 the clean prediction is reported as it is.
-    Several processes share the images evenly by cost, none twice. Images that do not fit into memory together are
-    attacked in smaller groups. An image for which the model returns NaN is left out and listed under ``failed``.
+    Noise is keyed by ``seed`` and the image's name. Results therefore depend neither on batch size nor on the order
+    or number of processes, beyond the arithmetic of the model. At radius 0 the loop reports the clean prediction.
+    Several processes share the images evenly by cost, and no image is done twice. If images do not fit into memory
+    together, the loop attacks them in smaller groups. If the model returns NaN for an image, the loop leaves the image
+    out and lists it under ``failed``.
 
     Args:
         runner: the runner.
         dataloader: config of the test data. Batches may mix image sizes.
         evaluator: evaluator or its config.
-        spec: description of the evaluation, in place of all other arguments but ``show``.
-        show: number of images whose arrays are kept in ``examples``, spread evenly over those attacked; besides them
-            the least and the most robust ones, half as many of either.
+        spec: description of the evaluation, in place of all other arguments except ``show``.
+        show: number of images whose arrays are kept in ``examples``, spread evenly over the attacked images. The least
+            robust and the most robust images are kept too, half as many of each.
         attack: attack or its config; None predicts clean only.
-        radii: of the attack, as texts such as '4/255' or floats; empty for the attack's own. A fixed step size is
-            scaled with the radius, which ``caveats`` says.
-        seed: of all noise.
+        radii: radii of the attack, as texts such as '4/255' or as floats; empty for the attack's own radius. A fixed
+            step size is scaled with the radius, and ``caveats`` says so.
+        seed: seed of all noise.
         limit: number of images, spread evenly over the dataset; None for all.
-        title: of the attack in tables; None derives it from the attack.
-        space: 'input', what the test pipeline gives, in which the papers attack; or 'image', the image as it is in its
-            file, through the resizing of the pipeline, which the adapter then does.
-        target: what the attack wants, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for anything but the
-            labels. Every sample's ``attack`` then has ``reached``: radius -> [pixels reached, pixels wanted].
-        source: ``config`` and ``checkpoint`` of a model that is attacked in place of the runner's, which is shown the
-            result; None for the runner's.
-        measurements: beside the attack's own, or their configs, such as ``dict(type='MinimalRadius', upper='32/255')``.
+        title: name of the attack in tables; None derives it from the attack.
+        space: 'input' attacks the output of the test pipeline, as the papers do. 'image' attacks the image as it is in
+            its file, through the resizing of the pipeline, which the adapter then does.
+        target: target of the attack, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for anything but the
+            labels. With a target, every sample's ``attack`` has ``reached``: radius -> [pixels reached, pixels wanted].
+        source: ``config`` and ``checkpoint`` of a source model that is attacked in place of the runner's model. The
+            runner's model then predicts the attacked images. None attacks the runner's model.
+        measurements: measurements or their configs, such as ``dict(type='MinimalRadius', upper='32/255')``, in addition
+            to those that the attack implies.
 
     Attributes:
         spec: description of the evaluation.
         predictor: a group of images -> their predictions.
-        outcome: what was measured, after ``run`` on the main process.
-        summaries: name of a measurement -> its summary in JSON, of those that do not stand in the evaluation.
-        caveats: sentences on what a reader of the results has to know.
-        ignore_index: label of the pixels that are in no score: that of the evaluator's metrics.
+        outcome: results of the measurements, after ``run``, on the main process.
+        summaries: name of a measurement -> its summary in JSON, for measurements that are not part of the evaluation.
+        caveats: sentences that a reader of the results has to know.
+        ignore_index: label of the pixels that are in no score, taken from the evaluator's metrics.
     """
 
     def __init__(
@@ -147,11 +153,11 @@ class AttackTestLoop(TestLoop):
 
     @property
     def context(self) -> RunContext:
-        """Returns what measurements may use of the run."""
+        """Returns the parts of the run that measurements may use."""
         return RunContext(self.spec, self.predictor, self.selection, self.collector.rgb, self.show, self.store)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what must be the same when the run is resumed, fit for JSON."""
+        """Returns the settings that must be the same when the run is resumed, fit for JSON."""
         dataset = self.selection.dataset
         facts = {
             'type': type(dataset).__name__,
@@ -160,19 +166,20 @@ class AttackTestLoop(TestLoop):
         return {**self.spec.settings(), 'dataset': facts, 'ignore_index': self.ignore_index}
 
     def resume_from(self, store: ResultStore) -> int:
-        """Makes the run write to a store as it goes and leave out the images it holds; returns the number of those.
+        """Connects the run to a store, and returns the number of images that the store already holds.
 
-        To be called before ``run``, by all processes. Images to be shown whose arrays the store lacks are done again.
-        Stored images that are no longer in the data are left out, and named in ``caveats``.
+        The run writes its results to the store as it goes, and skips the images that the store holds.
+        All processes must call this method before ``run``. If the store lacks the arrays of an image to be shown, the
+        run does that image again. If a stored image is no longer in the data, it is left out and named in ``caveats``.
 
         Raises:
-            UserError: the stored results were made with other settings, or the images are not those of then.
+            UserError: the stored results were made with other settings, or the images have changed since.
         """
         metrics = [metric for metric in self.evaluator.metrics if isinstance(metric, AttackMetric)]
         if len(metrics) != len(self.evaluator.metrics):
             raise UserError('results that are kept need AttackMetric or EnsembleMetric alone; take other metrics out')
         self.store = store
-        seen = all_gather_object(store.records())  # of several machines, each may see its own part
+        seen = all_gather_object(store.records())  # each of several machines may see its own part
         by_name = {str(record.get('image')): rank for rank in reversed(range(len(seen))) for record in seen[rank]}
         records = {str(record.get('image')): record for part in reversed(seen) for record in part}
         for record in records.values():
@@ -244,7 +251,7 @@ class AttackTestLoop(TestLoop):
 
     @property
     def _measured(self) -> list[Measurement]:
-        """Returns the measurements that measure something of each image."""
+        """Returns the measurements that have a value for each image."""
         return [measurement for measurement in self.spec.measurements if measurement.key]
 
     @torch.no_grad()
@@ -267,7 +274,7 @@ class AttackTestLoop(TestLoop):
         self.progress.advance(len(samples))
 
     def _run_group(self, group: list[int], inputs: list[Tensor], samples: list[Any]) -> list[int]:
-        """Predicts samples of one geometry, in parts if they do not fit into memory, and returns which succeeded."""
+        """Predicts samples of one geometry, in parts if memory is short, and returns the positions that succeeded."""
         size = self.largest_group or len(group)
         waiting = [group[start : start + size] for start in range(0, len(group), size)]
         done: list[int] = []
@@ -293,7 +300,7 @@ class AttackTestLoop(TestLoop):
     ) -> tuple[PredictedGroup, list[dict[str, Any]]] | None:
         """Returns the predictions, and key -> value of the measurements for each image.
 
-        It returns None for several images that do not fit into memory together.
+        It returns None if several images do not fit into memory together.
         """
         try:
             predicted = self.predictor(inputs, samples)
@@ -318,7 +325,7 @@ class AttackTestLoop(TestLoop):
         self.largest_group = (size + 1) // 2
 
     def _fail(self, sample: Any, reason: str) -> None:
-        """Notes that the model failed on an image; the run goes on without it."""
+        """Notes that the model failed on an image; the run goes on without the image."""
         record = FailedRecord(sample.metainfo['sample_idx'], sample.metainfo['image_name'], reason)
         for metric in self.evaluator.metrics:
             if isinstance(metric, AttackMetric):
@@ -326,7 +333,7 @@ class AttackTestLoop(TestLoop):
         self.progress.say(f'failed: {reason}')
 
     def _take(self, samples: list[Any], predicted: PredictedGroup, values: list[dict[str, Any]]) -> None:
-        """Writes what was predicted into the samples, the examples, the sums and the times."""
+        """Writes the predictions into the samples, the examples, the sums and the times."""
         examples = self.collector.start(samples, predicted)
         for sample, prediction, measured in zip(samples, predicted.clean, values, strict=True):
             sample.pred_sem_seg = PixelData(data=prediction[None])
@@ -354,14 +361,14 @@ class AttackTestLoop(TestLoop):
 
 
 def _dataset(dataloader: Any) -> Any:
-    """Returns the dataset of a test dataloader's config, which gives the same samples at every read."""
+    """Returns the dataset of a test dataloader's config, checked to give the same samples at every read."""
     dataset = dataset_of(dataloader, 'test_dataloader', 'AttackTestLoop')
     check_deterministic(dataset, 'test_dataloader.dataset')
     return dataset
 
 
 def _selection(dataset: Any, spec: EvaluationSpec) -> Selection:
-    """Returns the samples that an evaluation takes of a dataset, whose files are there."""
+    """Returns the samples of a dataset that an evaluation uses; their files are checked."""
     if spec.space == 'image':
         attack_image_files(dataset)
     selection = Selection(dataset, evenly_spaced(len(dataset), spec.limit))
@@ -370,7 +377,7 @@ def _selection(dataset: Any, spec: EvaluationSpec) -> Selection:
 
 
 def _changed_image(dataset: Selection, stored: Mapping[int, ImageRecord]) -> str | None:
-    """Returns the sentence on the first image that is not what it was when its stored result was made."""
+    """Returns a sentence on the first image that has changed since its result was stored; None if none has."""
     for index, record in stored.items():
         try:
             if dataset.digest(index) != record.digest:
@@ -381,12 +388,12 @@ def _changed_image(dataset: Selection, stored: Mapping[int, ImageRecord]) -> str
 
 
 def _none_left(records: Collection[str], removed: Sequence[str]) -> str | None:
-    """Returns the sentence on a dataset that has none of the stored images."""
+    """Returns a sentence if the dataset has none of the stored images, else None."""
     return f'the data has none of its {len(records)} images' if records and len(removed) == len(records) else None
 
 
 def _removed_text(names: Sequence[str]) -> str:
-    """Returns the sentence on images whose results were stored, and that are no longer in the data."""
+    """Returns the sentence on images that have stored results but are no longer in the data."""
     listed = ', '.join(names[:REMOVED_SHOWN]) + (', ...' if len(names) > REMOVED_SHOWN else '')
     count = '1 image that this run began with is' if len(names) == 1 else f'{len(names)} images of this run are'
     return f'{count} no longer in the data and in no number: {listed}'

@@ -26,7 +26,7 @@ from mmadv.models.adapter import head_ignore_index, unwrap
 
 
 def check_validation_attack(attack: Attack | Mapping[str, Any] | None) -> Attack:
-    """Returns the attack of a validation, built; raises UserError where there is none, or a targeted one."""
+    """Returns the attack of a validation, built; raises UserError if there is no attack or it is targeted."""
     if attack is None:
         raise UserError("val_cfg has no attack; give one, as attack=dict(type='PGD', ...), or use ValLoop")
     (built,) = attacks_by_radius(attack).values()
@@ -37,26 +37,27 @@ def check_validation_attack(attack: Attack | Mapping[str, Any] | None) -> Attack
 @LOOPS.register_module()
 @checked
 class AttackValLoop(ValLoop):
-    """A ValLoop that also attacks every image, and scores what is predicted then by the same metrics.
+    """A ValLoop that also attacks every image, and scores the attacked predictions by the same metrics.
 
-    Clean metrics keep their names, ``mIoU``; the attacked ones are ``robust/mIoU``. Both are in the log, in its JSON
-    form and, with a TensorBoard backend, among the curves, and ``CheckpointHook(save_best='robust/mIoU')`` keeps the
-    most robust weights. An image costs one prediction and the passes of the attack.
+    Clean metrics keep their names, such as ``mIoU``; the attacked metrics are named ``robust/mIoU``. Both are in the
+    log, in the JSON log and, with a TensorBoard backend, among the curves.
+    ``CheckpointHook(save_best='robust/mIoU')`` keeps the most robust weights. An image costs one prediction and the
+    passes of the attack.
 
-    Noise is keyed by ``seed`` and the image's name, so that every validation attacks with the same noise, and results
-    depend neither on batch size nor on the number of processes, beyond the arithmetic of the model.
+    Noise is keyed by ``seed`` and the image's name, so every validation attacks with the same noise. Results depend
+    neither on batch size nor on the number of processes, beyond the arithmetic of the model.
 
     Args:
         runner: the runner.
         dataloader: config of the validation data. Batches may mix image sizes if the model predicts such batches.
         evaluator: config of the evaluator, such as IoUMetric.
         attack: a short attack, or its config.
-        limit: number of images, spread evenly over the dataset; None for all. Clean metrics are over the same images.
-        seed: of all noise.
+        limit: number of images, spread evenly over the dataset; None for all. Clean metrics use the same images.
+        seed: seed of all noise.
         fp16: predict clean images in half precision; the attack runs in single precision.
 
     Raises:
-        UserError: no config of a dataloader, no attack, or a targeted one.
+        UserError: the dataloader is no config, or there is no attack, or the attack is targeted.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class AttackValLoop(ValLoop):
             print_log(f'note: {note}', logger='current')
 
     def run(self) -> dict:
-        """Returns the metrics of the whole dataset, the attacked ones as ``robust/...``."""
+        """Returns the metrics of the whole dataset, with the attacked metrics as ``robust/...``."""
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
@@ -106,7 +107,7 @@ class AttackValLoop(ValLoop):
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
         inputs, samples = list(data_batch['inputs']), data_batch['data_samples']
         seeds = [derive_seed(self.seed, sample.metainfo['image_name']) for sample in samples]
-        # Before the prediction, which writes into the data samples.
+        # The attack runs before the prediction, which writes into the data samples.
         attacked = attack_batch(unwrap(self.runner.model), self.attack, inputs, samples, seeds, self.ignore_index)
         with autocast(enabled=self.fp16):
             outputs = self.runner.model.val_step(data_batch)

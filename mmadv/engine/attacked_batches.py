@@ -1,4 +1,4 @@
-"""Batches of a test or validation dataloader, attacked through the path that predicts."""
+"""Attacks on batches of a test or validation dataloader, through the model's own prediction path."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mmadv.models.batches import check_not_scaled, label_maps, sample_names
 
 @dataclass
 class Attacked:
-    """What an attack made of one image.
+    """The outcome of an attack on one image.
 
     Attributes:
         prediction: (H, W) int64, on the CPU.
-        correct: valid pixels predicted as labelled.
-        valid: pixels that count.
+        correct: number of valid pixels that are predicted as labelled.
+        valid: number of pixels that count.
     """
 
     prediction: Tensor
@@ -34,10 +34,11 @@ def in_order(dataloader: dict[str, Any], *, round_up: bool) -> dict[str, Any]:
     """Returns a dataloader config that reads every sample in order.
 
     Args:
-        dataloader: its other settings.
-        round_up: repeat samples where the processes' shares would differ in length, which metrics of mmengine drop
-            again and need; False for metrics that count every sample they get, and where there may be none: the
-            samples, a ``Selection``, are then dealt to the processes by their cost.
+        dataloader: config of the dataloader, with its other settings.
+        round_up: True repeats samples if the processes' shares would differ in length. Metrics of mmengine need equal
+            shares, and drop the repeated samples again. False repeats none, for metrics that count every sample they
+            get, and for shares that may be empty. The samples must then be a ``Selection``, which is dealt to the
+            processes by cost.
     """
     dropped = ('batch_sampler', 'num_batch_per_epoch', 'shuffle', 'drop_last')
     settings = {key: value for key, value in dataloader.items() if key not in dropped}
@@ -47,21 +48,21 @@ def in_order(dataloader: dict[str, Any], *, round_up: bool) -> dict[str, Any]:
 
 
 def without_idle_workers(dataloader: dict[str, Any]) -> dict[str, Any]:
-    """Returns a dataloader config without what torch refuses if there are no worker processes."""
+    """Returns a dataloader config without the settings that torch refuses if there are no worker processes."""
     if dataloader.get('num_workers', 0):
         return dataloader
     return {key: value for key, value in dataloader.items() if key not in ('persistent_workers', 'prefetch_factor')}
 
 
 def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> list[list[int]]:
-    """Returns the positions of a batch's samples in groups that one SegmentorAdapter takes.
+    """Returns the positions of a batch's samples, in groups that fit one SegmentorAdapter each.
 
     Args:
         inputs: (C, h, w) images in [0, 255].
         samples: their data samples, with labels.
 
     Raises:
-        UserError: a sample without labels, or an image that was scaled already.
+        UserError: a sample has no labels, or an image was scaled already.
     """
     check_not_scaled(inputs, sample_names(samples))
     groups: dict[tuple, list[int]] = {}
@@ -78,18 +79,18 @@ def attack_batch(
     seeds: Sequence[int],
     ignore_index: int | None = None,
 ) -> list[Attacked]:
-    """Returns what an attack makes of the images of a batch, whose sizes may differ.
+    """Returns the outcomes of an attack on the images of a batch; image sizes may differ.
 
     Args:
-        segmentor: of mmseg, in any mode; it is attacked in eval mode.
-        attack: an untargeted one.
+        segmentor: segmentor of mmseg, in any mode; it is attacked in eval mode.
+        attack: an untargeted attack.
         inputs: (C, h, w) images in [0, 255].
         samples: their data samples, with labels.
         seeds: one per image.
-        ignore_index: label of the pixels that are in no score; None for that of the segmentor's head.
+        ignore_index: label of the pixels that are in no score; None for the ``ignore_index`` of the segmentor's head.
 
     Raises:
-        UserError: data that do not fit the model, or NaN or infinite logits or gradients.
+        UserError: the data do not fit the model, or logits or gradients are NaN or infinite.
     """
     parameter = next(segmentor.parameters())
     # Attacks compute in float32 at least, whatever the precision of the model.

@@ -1,4 +1,4 @@
-"""A hook that watches for catastrophic overfitting of adversarial training."""
+"""A hook that detects catastrophic overfitting of adversarial training."""
 
 from __future__ import annotations
 
@@ -24,31 +24,32 @@ from mmadv.registry import ATTACKS, build
 @HOOKS.register_module()
 @checked
 class CatastrophicOverfittingHook(Hook):
-    """Compares the accuracy under the training attack with that under a stronger one, on images held back.
+    """Compares the accuracy under the training attack with the accuracy under a stronger attack, on held-back images.
 
     Single-step training may suddenly learn to withstand its own attack and nothing else (Wong et al., 2020; the
-    collapsing FGSM curves of Fast Newton's figures 3 and 4): the first accuracy then rises towards the clean one while
-    the second falls. Every ``interval`` iterations both are logged, as ``overfitting/training_attack`` and
-    ``overfitting/strong_attack``, with their difference ``overfitting/gap``: pixel accuracies in [0, 1] of the model in
-    eval mode. A gap above ``threshold`` is warned of, and dealt with by ``action``.
+    collapsing FGSM curves of Fast Newton's figures 3 and 4). The accuracy under the training attack then rises towards
+    the clean accuracy, while the accuracy under the stronger attack falls. Every ``interval`` iterations the hook logs
+    both, as ``overfitting/training_attack`` and ``overfitting/strong_attack``, with their difference
+    ``overfitting/gap``. They are pixel accuracies in [0, 1] of the model in eval mode. If the gap is above
+    ``threshold``, the hook warns and takes the ``action``.
 
-    The images held back are spread evenly over the validation data, and every check attacks them with the same noise.
+    The held-back images are spread evenly over the validation data. Every check attacks them with the same noise.
     A check costs ``images`` times the passes of both attacks.
 
     Args:
         attack: the strong attack or its config, such as ten steps of PGD at the radius of training.
         interval: iterations between checks.
-        images: how many are held back, over all processes.
+        images: number of held-back images, over all processes.
         threshold: largest gap that passes, in (0, 1).
-        action: 'warn' alone; 'stop' the training; or 'rollback' to the weights that CheckpointHook's ``save_best``
-            keeps, from where the optimiser begins afresh, at the learning rate of now. Where there are none yet,
-            training goes on.
-        training_attack: what to compare with; None for the attack of AdvSegDataPreProcessor.
-        batch_size: images attacked at once.
+        action: 'warn' only warns; 'stop' stops the training; 'rollback' goes back to the weights that CheckpointHook's
+            ``save_best`` keeps. The optimiser then starts with an empty state, at the current learning rate. If there
+            are no such weights yet, training goes on.
+        training_attack: the attack to compare with; None for the attack of AdvSegDataPreProcessor.
+        batch_size: number of images that are attacked at once.
 
     Raises:
-        UserError: arguments that make no sense; at the start, no training attack or validation data, or nothing to
-            roll back to.
+        UserError: an argument is invalid. At the start of training: there is no training attack, no validation data,
+            or no hook that keeps weights to roll back to.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class CatastrophicOverfittingHook(Hook):
                 "CatastrophicOverfittingHook: action 'rollback' needs a best checkpoint; set "
                 "default_hooks.checkpoint.save_best, to 'mIoU' for example"
             )
-        # Read one by one: a dataloader's iterator would draw from the global random state.
+        # Samples are read one by one: a dataloader's iterator would draw from the global random state.
         dataset = runner.val_loop.dataloader.dataset
         indexes = evenly_spaced(len(dataset), self.images)[get_rank() :: get_world_size()]
         self.held_back = [(index, dataset[index]) for index in indexes]
@@ -96,7 +97,7 @@ class CatastrophicOverfittingHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Checks, logs and acts."""
+        """Every ``interval`` iterations: measures both accuracies, logs them, and acts on a large gap."""
         if not self.every_n_train_iters(runner, self.interval):
             return
         assert self.training_attack is not None
@@ -113,7 +114,7 @@ class CatastrophicOverfittingHook(Hook):
             self._act(runner)
 
     def accuracy(self, runner: Runner, attack: Attack) -> float:
-        """Returns the pixel accuracy in [0, 1] of the runner's model on the images held back, over all processes."""
+        """Returns the pixel accuracy in [0, 1] of the runner's model on the held-back images, over all processes."""
         segmentor = unwrap(runner.model)
         counts = torch.zeros(2, dtype=torch.float64)
         for start in range(0, len(self.held_back), self.batch_size):
@@ -145,7 +146,7 @@ class CatastrophicOverfittingHook(Hook):
             return
         device = next(runner.model.parameters()).device
         runner.load_checkpoint(best[0], map_location=device, strict=True)
-        # Best checkpoints hold no optimiser; the moments at hand belong to the weights that failed.
+        # Best checkpoints hold no optimiser; the current moments belong to the weights that failed.
         wrapper = runner.optim_wrapper
         for part in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
             part.optimizer.state.clear()
@@ -160,7 +161,7 @@ def _untargeted(attack: Attack | Mapping[str, Any], name: str) -> Attack:
 
 
 def _best_checkpoints(runner: Runner) -> list[str] | None:
-    """Returns the files of the best checkpoints so far, one per metric; None where no hook keeps any."""
+    """Returns the files of the best checkpoints so far, one per metric; None if no hook keeps any."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best]
     if not hooks:
         return None

@@ -11,17 +11,17 @@ from mmadv.attacks.class_weights import frequency_weights
 from mmadv.engine.data import leaves
 from mmadv.errors import UserError
 
-# Datasets, and what is derived of them, whose constants SEA's authors published.
+# Datasets whose constants SEA's authors published; classes derived from these datasets have the same constants.
 PUBLISHED_OF = {'VOC2012Dataset': 'voc_21', 'PascalVOCDataset': 'voc_21', 'ADE20K151Dataset': 'ade20k_151'}
 
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """Class weights of a data set, and where they come from.
+    """Class weights of a data set, and their origin.
 
     Attributes:
         value: a name of published constants, or one number for each class.
-        note: the sentence of the results that says which they are.
+        note: a sentence for the results that says which weights they are.
     """
 
     value: str | tuple[float, ...]
@@ -29,12 +29,12 @@ class ClassWeights:
 
 
 def class_weights_of_dataset(dataset: Any) -> ClassWeights:
-    """Returns the published class weights of a data set, or else those of its own label frequencies.
+    """Returns the published class weights of a data set, or else weights from its own label frequencies.
 
-    The frequencies are counted over all its images, in the labels that are scored: after its pipeline.
+    The frequencies are counted over all images, in the labels that are scored: the labels after the pipeline.
 
     Args:
-        dataset: built, of any nesting of wrappers.
+        dataset: a built dataset, in any nesting of wrappers.
 
     Raises:
         UserError: an image has no labels.
@@ -58,7 +58,7 @@ def class_weights_of_dataset(dataset: Any) -> ClassWeights:
 
 
 def published_name(part: Any) -> str | None:
-    """Returns the name of a dataset's published constants; None where it has none, or other classes than theirs."""
+    """Returns the name of a dataset's published constants; None if it has none, or if its classes differ."""
     kinds: tuple[Any, ...] = type(part).__mro__
     for kind in kinds:
         name = PUBLISHED_OF.get(kind.__name__)

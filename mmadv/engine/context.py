@@ -1,4 +1,4 @@
-"""What a measurement may use of the run that it belongs to."""
+"""The parts of a run that its measurements may use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class RunContext:
     """A run of an evaluation.
 
     Attributes:
-        spec: of the evaluation.
+        spec: description of the evaluation.
         predictor: a group of images -> their predictions, clean and attacked.
         selection: the images of the run.
-        rgb: whether images come as RGB; as BGR otherwise.
+        rgb: True if images come as RGB, False if they come as BGR.
         show: number of images that are to be drawn.
-        store: where the results of each image are written; None for nowhere.
+        store: store that the results of each image are written to; None writes none.
     """
 
     spec: EvaluationSpec

@@ -1,4 +1,4 @@
-"""Images shared out to processes so that all of them finish at about the same time."""
+"""A sampler that shares images between processes so that all processes finish at about the same time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from mmadv.fields import NotNegative, checked
 
 
 def split_by_cost(costs: Sequence[int], number: int) -> list[list[int]]:
-    """Returns the positions that each of some processes gets, in order, with sums of costs as equal as dealing goes.
+    """Returns the positions that each process gets, in order; the sums of costs are about equal.
 
-    The dearest goes first, each to the process that has least so far (longest processing time first; Graham, 1969):
-    no process has more than its even share and one image above it. Equal costs are dealt in turn.
+    The items are dealt from the most to the least costly. Each item goes to the process with the smallest sum so far
+    (longest processing time first; Graham, 1969). No process has more than its even share plus one image. Items of
+    equal cost are dealt in turn.
 
     >>> dealt([1, 9, 1, 5, 4], 2)
     [[0, 1], [2, 3, 4]]
@@ -35,10 +36,10 @@ def split_by_cost(costs: Sequence[int], number: int) -> list[list[int]]:
 
 
 def image_costs(selection: Selection) -> list[int]:
-    """Returns the pixels of every image as the test pipeline resizes it, from the headers of the files.
+    """Returns the number of pixels of every image after the test pipeline's resizing, from the headers of the files.
 
-    Where a file or its header cannot be read, and where samples have no files, all images count the same; what is wrong
-    with a file is told when it is loaded.
+    If a file or its header cannot be read, or if samples have no files, all images cost the same. The error of such a
+    file is raised when the file is loaded.
     """
     (*others, first) = leaves(selection.dataset)
     resize = None if others else _resize_step(first)
@@ -57,11 +58,11 @@ def image_costs(selection: Selection) -> list[int]:
 @DATA_SAMPLERS.register_module()
 @checked
 class CostSampler(Sampler):
-    """Gives every process its share of a ``Selection``, each image once, by ``image_costs``; in order within a share.
+    """Gives every process its share of a ``Selection``, by ``image_costs``: each image once, and each share in order.
 
     Args:
         dataset: the selection.
-        seed: taken as mmengine gives one to all samplers; nothing is drawn.
+        seed: unused; mmengine passes a seed to all samplers, but this sampler draws no random numbers.
     """
 
     def __init__(self, dataset: Selection, seed: NotNegative | None = None) -> None:
@@ -71,7 +72,7 @@ class CostSampler(Sampler):
 
     @property
     def share(self) -> list[int]:
-        """Returns the positions that this process has."""
+        """Returns the positions of this process."""
         if self._share is None:
             costs = image_costs(self.dataset) if self.processes > 1 else [1] * len(self.dataset)
             self._share = split_by_cost(costs, self.processes)[self.rank]
@@ -88,9 +89,9 @@ class CostSampler(Sampler):
 
 
 def _resize_step(dataset: Any) -> Any:
-    """Returns the step that resizes in the pipeline of a dataset, None where none or another kind of pipeline does."""
+    """Returns the resizing step of a dataset's pipeline; None if it has none, or is another kind of pipeline."""
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
-    steps = [getattr(step, 'resize', step) for step in steps]  # the space 'image' leaves it to the adapter
+    steps = [getattr(step, 'resize', step) for step in steps]  # in the space 'image' the adapter resizes
     return next((step for step in steps if type(step).__name__ == 'Resize'), None)
 
 

@@ -1,4 +1,4 @@
-"""Datasets of a command line: built, checked and restricted, with errors that name the folder or the file."""
+"""Functions that build, check and restrict datasets; their errors name the folder or the file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from torch.utils.data import Dataset
 from mmadv.errors import UserError
 from mmadv.printing import shown
 
-# Keys of a sample that hold paths, and what the files are.
+# Keys of a sample that hold paths -> kind of the file.
 FILES = {'img_path': 'image', 'seg_map_path': 'label'}
-# Keys of a config whose datasets are scored by class.
+# Keys of a config whose datasets are scored class by class.
 SCORED = ('test_dataloader', 'val_dataloader')
-# Of images that OpenCV and Pillow read; others are left to the pipeline's own loader.
+# Suffixes of images that OpenCV and Pillow read; only the pipeline's own loader checks other files.
 KNOWN_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
-# Pillow's names of files with 8 bits for each value at most.
+# Pillow's modes of files with at most 8 bits per value.
 BYTE_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK')
 
 
@@ -36,10 +36,10 @@ def dataset_of(dataloader: Any, where: str, owner: str) -> Any:
     Args:
         dataloader: config with 'dataset'.
         where: the config's key, such as 'test_dataloader'.
-        owner: the loop that needs it, for messages.
+        owner: the loop that needs the dataset, for messages.
 
     Raises:
-        UserError: it is no such config, or the dataset cannot be built.
+        UserError: the dataloader is no config with 'dataset', or the dataset cannot be built.
     """
     if not isinstance(dataloader, Mapping) or 'dataset' not in dataloader:
         raise UserError(f"{where} must be a config with 'dataset' for {owner}; found {shown(dataloader)}")
@@ -50,11 +50,11 @@ def build_dataset(config: Any, where: str) -> Any:
     """Returns the dataset of a config, ready to be read.
 
     Args:
-        config: dataset config, or a dataset, which is checked alone.
-        where: the config's key, as errors name it.
+        config: dataset config, or a dataset, which is only checked.
+        where: the config's key, for error messages.
 
     Raises:
-        UserError: a folder or list is missing, nothing is in it, or the config does not build.
+        UserError: a folder or list is missing or empty, or the config cannot be built.
     """
     try:
         dataset = DATASETS.build(config) if isinstance(config, Mapping) else config
@@ -81,7 +81,7 @@ def build_dataset(config: Any, where: str) -> Any:
 
 
 def _check_zero_label(dataset: Any, where: str) -> None:
-    """Raises UserError where dataset and pipeline disagree on label 0, on which mmseg's loader stops."""
+    """Raises UserError if dataset and pipeline disagree on label 0; mmseg's loader would stop on it."""
     reduced = getattr(dataset, 'reduce_zero_label', None)
     for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ():
         loaded = getattr(transform, 'reduce_zero_label', None)
@@ -103,12 +103,12 @@ def leaves(dataset: Any) -> Iterator[Any]:
 
 
 class NamedErrors:
-    """A pipeline whose error on an unreadable file is a UserError that names the file.
+    """A pipeline that raises a UserError with the file's name if it cannot read a file.
 
-    Other errors are left as they are: they are defects of the pipeline.
+    Other errors stay unchanged, because they are defects of the pipeline.
 
     Args:
-        pipeline: what a sample goes through.
+        pipeline: the pipeline of the samples.
 
     Attributes:
         instead: path of an image -> path of the image that is read in its place.
@@ -117,7 +117,7 @@ class NamedErrors:
     def __init__(self, pipeline: Callable[[dict], Any]) -> None:
         self.pipeline = pipeline
         loaders = [getattr(type(step), '_load_seg_map', None) for step in getattr(pipeline, 'transforms', [])]
-        # mmseg's own loader casts label maps to bytes; a loader of another kind may not.
+        # mmseg's own loader casts label maps to bytes; other loaders may not.
         self._loads_bytes = LoadAnnotations._load_seg_map in loaders
         self.instead: dict[str, str] = {}
 
@@ -145,16 +145,17 @@ class NamedErrors:
 
 
 def check_fits_a_byte(path: str) -> None:
-    """Raises UserError for a label map with a value that mmseg's loader, which casts to bytes, makes another class of.
+    """Raises UserError if a label map has a value outside [0, 255].
 
-    Only the header is read of the usual files, which have 8 bits.
+    mmseg's loader casts labels to bytes, so such a value would become another class. The usual files have 8 bits; for
+    them, this function reads only the header.
     """
     try:
         with Image.open(path) as image:
             if image.mode in BYTE_MODES:
                 return
             values = np.asarray(image)
-    except Exception:  # a damaged file can fail in any way: the pipeline's own error is told
+    except Exception:  # a damaged file can fail in any way; the pipeline's own error is raised later
         return
     wrong = values[(values < 0) | (values > 255)]
     if wrong.size:
@@ -165,15 +166,15 @@ def check_fits_a_byte(path: str) -> None:
 
 
 class Selection(Dataset):
-    """Some samples of a dataset, each with its index and name in the meta data.
+    """Some samples of a dataset, each with its index, name and checksum in the meta data.
 
-    ``sample_idx`` is the index in the whole dataset; ``image_name`` the image's path below the dataset's
-    image folder, or the index where a sample has no path; ``digest`` a checksum of what the sample is made of.
-    Where several image folders hold a file of one name, the name is the path below what these folders have in common.
+    ``sample_idx`` is the index in the whole dataset. ``image_name`` is the image's path below the dataset's image
+    folder, or the index if the sample has no path. ``digest`` is a checksum of the sample's name and content.
+    If several image folders hold files of the same name, the name is the path below the common parent of all images.
 
     Args:
         dataset: the whole dataset.
-        indexes: of the samples, in order.
+        indexes: indexes of the samples, in order.
     """
 
     def __init__(self, dataset: Any, indexes: Sequence[int]) -> None:
@@ -197,11 +198,11 @@ class Selection(Dataset):
         return data
 
     def digest(self, index: int) -> str:
-        """Returns the checksum of a sample by its index in the whole dataset, without a picture being decoded."""
+        """Returns the checksum of a sample by its index in the whole dataset; it decodes no image file."""
         return self._digest(index, None)
 
     def _digest(self, index: int, data: dict | None) -> str:
-        """Returns the checksum of a sample's name and files, or of its pixels and labels where it has no files."""
+        """Returns the checksum of a sample's name and files, or of its name, pixels and labels if it has no files."""
         info = _info(self.dataset, index)
         paths = [info[key] for key in FILES if isinstance(info.get(key), str)]
         digest = hashlib.blake2b((self._name(info.get('img_path')) or str(index)).encode(), digest_size=12)
@@ -226,20 +227,21 @@ class Selection(Dataset):
 
     @property
     def names(self) -> dict[str, int]:
-        """Name of each image -> its index in the whole dataset; of a sample without a file the index is the name."""
+        """Returns name -> index in the whole dataset, for each image; a sample without a file is named by its index."""
         return {self.name(index): index for index in self.indexes}
 
     def removed(self, names: Iterable[str]) -> list[str]:
-        """Returns those of some names that no image of the whole dataset has, sorted."""
+        """Returns the given names that no image of the whole dataset has, sorted."""
         unknown = set(names) - self.names.keys()
         if unknown:
             unknown -= {self.name(index) for index in range(len(self.dataset))}
         return sorted(unknown)
 
     def check_files(self) -> None:
-        """Raises UserError for the first image or label of a file system that is missing, empty or cut short.
+        """Raises UserError for the first image or label file that is missing, empty or cut short.
 
-        Whether files are whole is checked by all processes of a run together, each a share of them.
+        It checks only files whose folder exists in the file system. The processes of a run share the check for
+        damaged files: each process checks a part of the files.
         """
         files: list[tuple[str, str]] = []
         for index in self.indexes:
@@ -261,14 +263,14 @@ class Selection(Dataset):
                     raise UserError(f'{kind} {path} {problem}; repair it, or remove it from the dataset')
 
     def load_instead(self, index: int, file: Path) -> Any:
-        """Returns the inputs that the dataset's own pipeline makes of an image file in place of a sample's own.
+        """Returns the inputs of a sample if its pipeline reads another image file in place of the sample's own file.
 
         Args:
-            index: of the sample in the whole dataset.
-            file: another image.
+            index: index of the sample in the whole dataset.
+            file: the other image file.
 
         Returns:
-            (C, h, w) tensor; None for a sample that is read from no file.
+            (C, h, w) tensor; None if the sample is not read from a file.
         """
         path = _info(self.dataset, index).get('img_path')
         pipelines = [part.pipeline for part in leaves(self.dataset) if isinstance(part.pipeline, NamedErrors)]
@@ -295,14 +297,14 @@ def _image_paths(dataset: Any) -> Iterator[str]:
 
 
 def _short_name(path: str, folders: Sequence[str]) -> str:
-    """Returns a path below the first of the folders that holds it, or the file's name."""
+    """Returns a path relative to the first folder that holds it, or the file's name if no folder does."""
     path = os.path.abspath(path)
     inside = [folder for folder in folders if Path(path).is_relative_to(folder)]
     return Path(os.path.relpath(path, inside[0])).as_posix() if inside else Path(path).name
 
 
 def _unique_names(paths: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
-    """Returns path -> name of the images whose short name another image has too; all names are different then."""
+    """Returns path -> unique name, for the images whose short name another image has too."""
     known: dict[str, set[str]] = {}
     for path in set(paths):
         known.setdefault(_short_name(path, folders), set()).add(os.path.abspath(path))
@@ -319,9 +321,9 @@ def _pixel_data(sample: Any) -> list[Any]:
 
 
 def evenly_spaced(size: int, limit: int | None) -> list[int]:
-    """Returns ``limit`` indexes spread evenly over ``size``, all of them without a limit.
+    """Returns ``limit`` indexes spread evenly over ``size``; without a limit it returns all indexes.
 
-    Neighbours in a folder are often frames of one video, so the first ones alone would stand for one scene.
+    Neighbours in a folder are often frames of one video, so the first images alone would show only one scene.
 
     >>> evenly_spaced(10, 4)
     [0, 2, 5, 7]
@@ -332,7 +334,7 @@ def evenly_spaced(size: int, limit: int | None) -> list[int]:
 
 
 def classes_differ(predicted: int, named: int) -> str:
-    """Returns the sentence on a model that predicts another number of classes than its dataset names."""
+    """Returns the message for a model whose number of classes differs from that of its dataset."""
     if named == 1:
         return (
             f'the dataset names 1 class, and the model tells {predicted} apart; name the background too, as in '
@@ -350,7 +352,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _check_classes(dataset: Any, where: str) -> None:
-    """Raises UserError for a dataset to be scored that names no classes."""
+    """Raises UserError if a dataset that is scored names no classes."""
     if not getattr(dataset, 'metainfo', {}).get('classes'):
         raise UserError(
             f"{where}: {type(dataset).__name__} names no classes; set metainfo=dict(classes=('...', '...'))"
@@ -358,7 +360,7 @@ def _check_classes(dataset: Any, where: str) -> None:
 
 
 def _check_single_images(dataset: Any, where: str) -> None:
-    """Raises UserError for a pipeline that makes several versions of every image."""
+    """Raises UserError if a pipeline makes several versions of every image."""
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or []
     if any(type(step).__name__ == 'TestTimeAug' for step in steps):
         raise UserError(
@@ -380,16 +382,16 @@ def _file_problem(path: str) -> str | None:
 
 
 def _damage(path: str) -> str | None:
-    """Returns what is wrong with an image file; None for a whole one, and for one that Pillow does not know.
+    """Returns the problem of an image file; None if the file is complete, or if Pillow does not know the format.
 
-    OpenCV makes a grey area of the missing end of a JPEG, so that an image which is cut short looks like a whole one.
+    OpenCV fills the missing end of a JPEG with grey, so a JPEG that is cut short looks complete to it.
     """
     try:
         with Image.open(path) as image:
             if image.format == 'PNG':
                 image.verify()  # checksums of all parts, without unpacking them
             else:
-                image.draft(image.mode, (image.width // 8, image.height // 8))  # of a JPEG, to be quick
+                image.draft(image.mode, (image.width // 8, image.height // 8))  # faster decoding of JPEG files
                 image.load()
     except UnidentifiedImageError:
         known = os.path.splitext(path)[1].lower() in KNOWN_SUFFIXES
@@ -402,7 +404,7 @@ def _damage(path: str) -> str | None:
 
 
 def _folder_problem(config: Mapping) -> str | None:
-    """Returns what is wrong with the folders that a dataset config names, looking into wrappers."""
+    """Returns the problem of the folders that a dataset config names, wrapped configs included; None for no problem."""
     for key in ('dataset', 'datasets'):
         inner = config.get(key)
         for part in [inner] if isinstance(inner, Mapping) else inner if isinstance(inner, (list, tuple)) else []:

@@ -1,4 +1,4 @@
-"""The check that a test pipeline gives the same image and label whenever it reads them."""
+"""The check that a test pipeline gives the same image and label at every read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from mmadv.engine.data import leaves
 from mmadv.errors import UserError
 
-# Transforms of mmcv and mmseg that draw random numbers, beside those whose name begins with Random.
+# Transforms of mmcv and mmseg that draw random numbers, besides those whose name begins with Random.
 RANDOM = (
     'PhotoMetricDistortion',
     'BioMedicalGaussianNoise',
@@ -27,13 +27,14 @@ RANDOM = (
 
 
 def check_deterministic(dataset: Any, where: str) -> None:
-    """Raises UserError for a pipeline that draws random numbers: results would depend on workers and order.
+    """Raises UserError if a pipeline draws random numbers, because results would depend on workers and order.
 
-    A transform that is known to draw is named. Against others the first sample is read twice, with other seeds.
+    The error names a transform that is known to draw random numbers. To find other transforms, the function reads the
+    first sample twice, with two different seeds.
 
     Args:
-        dataset: built, in any nesting of wrappers.
-        where: the config's key, as errors name it.
+        dataset: a built dataset, in any nesting of wrappers.
+        where: the config's key, for error messages.
     """
     for part in leaves(dataset):
         pipeline = getattr(part, 'pipeline', None)
@@ -49,13 +50,13 @@ def check_deterministic(dataset: Any, where: str) -> None:
         one.shape == other.shape and torch.equal(one, other) for one, other in zip(first, second, strict=True)
     ):
         raise UserError(
-            f'{where}: two reads of its first image differ, so that its pipeline draws random numbers; take what draws '
-            'them out of the pipeline'
+            f'{where}: two reads of its first image differ, so its pipeline draws random numbers; remove the random '
+            'steps from the pipeline'
         )
 
 
 def _transforms(pipeline: Any) -> Iterator[Any]:
-    """Yields the transforms of a pipeline, those inside of others too."""
+    """Yields the transforms of a pipeline, including the transforms inside other transforms."""
     parts = getattr(pipeline, 'transforms', None)
     for part in parts if isinstance(parts, (list, tuple)) else [parts] if parts is not None else []:
         if isinstance(part, (list, tuple)):
@@ -87,7 +88,7 @@ def _seeded(seed: int, dataset: Any) -> Any:
 
 
 def _tensors(sample: Any) -> list[Tensor]:
-    """Returns images and labels of a sample, of all its views."""
+    """Returns the images and labels of a sample, for all its views."""
     inputs, views = (
         list(value) if isinstance(value, (list, tuple)) else [value]
         for value in (sample['inputs'], sample['data_samples'])

@@ -1,4 +1,4 @@
-"""The images of an evaluation that are drawn: which they are, and their arrays."""
+"""The images of an evaluation that are drawn: their choice and their arrays."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mmadv.evaluation.result_store import ResultStore
 from mmadv.report.pictures import Example
 
 SAMPLE = 'sample'
-# Of channel means, in grey levels, that says which of two orders of the channels it is.
+# Smallest difference of channel means, in grey levels, that decides between the orders RGB and BGR.
 CLEAR_DIFFERENCE = 2.0
 COMPARED_IMAGES = 5
 
 
 class ExampleCollector:
-    """Arrays of the images that are to be drawn: a sample of all, and the least and the most robust ones.
+    """Arrays of the images that are drawn: a fixed sample, and the least and the most robust images.
 
     Args:
-        sample: indexes of the images that are drawn whatever becomes of them.
-        extremes: number of the least, and of the most robust ones.
-        rgb: whether images come as RGB; as BGR otherwise.
+        sample: indexes of the images that are drawn in any case.
+        extremes: number of the least robust images, and of the most robust images.
+        rgb: True if images come as RGB, False if they come as BGR.
     """
 
     def __init__(self, sample: Iterable[int], extremes: int, *, rgb: bool) -> None:
@@ -40,18 +40,18 @@ class ExampleCollector:
 
     @property
     def kinds(self) -> dict[int, str]:
-        """Returns index -> why the image is drawn, as far as is known by now, in order of the index."""
+        """Returns index -> reason why the image is drawn, as far as known so far, in order of the index."""
         kinds = {**dict.fromkeys(self.sample, SAMPLE), **self.extremes.kinds()}
         return {index: kinds[index] for index in sorted(kinds)}
 
     def adopt(self, records: Mapping[int, ImageRecord], store: ResultStore) -> set[int]:
-        """Takes what a store holds of images that are done; returns those whose arrays it lacks.
+        """Takes the stored examples of finished images; returns the indexes of images whose arrays the store lacks.
 
-        To be called by all processes together, each with its own view of the store.
+        All processes must call this method together, each with its own view of the store.
 
         Args:
             records: index -> record, of all processes.
-            store: with arrays.
+            store: store that holds the arrays.
         """
         for index, record in records.items():
             self.extremes.offer(index, robustness_of_record(record))
@@ -59,12 +59,12 @@ class ExampleCollector:
         arrays = {index: store.load_arrays(_name(index)) for index in wanted}
         own = [(index, Example.from_arrays(saved)) for index, saved in arrays.items() if saved is not None]
         pairs = [pair for part in all_gather_object(own) for pair in part]
-        # Arrays have the index of then: another image has it where some were taken out of the data.
+        # Arrays keep their old index; another image has this index if images were taken out of the data.
         self.examples = {index: example for index, example in pairs if example.name == records[index].image}
         return {index for index in wanted if index not in self.examples}
 
     def start(self, samples: Sequence[Any], predicted: PredictedGroup) -> dict[int, Example]:
-        """Returns the examples that are to be kept of a group, by position, with all but the attacks."""
+        """Returns position -> example, for the images of a group that are kept; the attacks are added later."""
         right = [_correct(worst.worst, predicted) for worst in predicted.attacked.values()]
         right = right or [_correct(predicted.clean, predicted)]
         valid = (predicted.labels != predicted.ignore_index).flatten(1).sum(1).tolist()
@@ -82,7 +82,7 @@ class ExampleCollector:
         return chosen
 
     def keep(self, indexes: Iterable[int], store: ResultStore | None) -> None:
-        """Forgets what is no extreme any more, and writes what there is of some images to the store."""
+        """Drops examples that are no longer extremes, and writes the examples of the given images to the store."""
         kinds = self.kinds
         self.examples = {index: example for index, example in self.examples.items() if index in kinds}
         if store is None:
@@ -91,7 +91,7 @@ class ExampleCollector:
             store.save_arrays(_name(index), self.examples[index].to_arrays())
 
     def gather(self) -> list[Example]:
-        """Returns the examples of all processes, in order of the index; ``kinds`` are those of all images then."""
+        """Returns the examples of all processes, in order of the index; afterwards ``kinds`` covers all processes."""
         for part in all_gather_object(self.extremes.values):
             for index, value in part.items():
                 self.extremes.offer(index, value)
@@ -101,7 +101,7 @@ class ExampleCollector:
 
 
 def displayed(image: Tensor, rgb: bool) -> np.ndarray:
-    """Returns (C, h, w), of RGB or BGR, as (h, w, 3) RGB; other than three channels are shown by the first one."""
+    """Returns an RGB or BGR image (C, h, w) as (h, w, 3) RGB; if C is not 3, the first channel is shown as grey."""
     pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
     if pixels.shape[2] != 3:
         return pixels[:, :, :1].repeat(3, axis=2)
@@ -111,17 +111,17 @@ def displayed(image: Tensor, rgb: bool) -> np.ndarray:
 def loads_rgb(config: Any, dataset: Any) -> bool:
     """Returns whether the pipeline of a dataset gives RGB images; OpenMMLab's loaders give BGR.
 
-    The first images whose channels differ enough decide, compared with their files; where none can be compared, the
-    config's preprocessor does.
+    The function compares the first images with their files; the first image whose channels differ enough decides. If
+    no image decides, the config's preprocessor does.
     """
     for index in range(min(len(dataset), COMPARED_IMAGES)):
         path = dataset.get_data_info(index).get('img_path') if hasattr(dataset, 'get_data_info') else None
         pixels = cv2.imread(path) if path is not None and os.path.isfile(path) else None
-        if pixels is None:  # likewise
+        if pixels is None:  # no readable file to compare with
             continue
         try:
             loaded = dataset[index]['inputs'].double().mean((1, 2)).numpy()
-        except Exception:  # told when the image is attacked
+        except Exception:  # the error is raised when the image is attacked
             continue
         if len(loaded) != 3:
             continue

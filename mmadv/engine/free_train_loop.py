@@ -1,4 +1,4 @@
-"""The train loop of "free" adversarial training: every batch several times in a row."""
+"""The train loop of "free" adversarial training, which replays every batch several times in a row."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ PERTURBATIONS = 'free_perturbations'
 class FreeTrainLoop(IterBasedTrainLoop):
     """An IterBasedTrainLoop that trains on every batch ``replays`` times in a row (Shafahi et al., 2019, algorithm 1).
 
-    Every replay is an iteration, with an update of weights and perturbation: ``max_iters`` iterations take as long as
-    those of clean training, and see max_iters / replays batches. Under gradient accumulation the batches of one
-    update are replayed together, each with a perturbation of its own.
+    Every replay is an iteration that updates the weights and the perturbation. ``max_iters`` iterations take as long as
+    in clean training, and see max_iters / replays batches. With gradient accumulation, the batches of one update are
+    replayed together, and each batch has its own perturbation.
 
     Args:
         runner: the runner.
         dataloader: the training data, or its config.
-        max_iters: iterations, replays counted.
-        replays: m of the paper, where it is 8 for CIFAR-10 and 4 for ImageNet.
+        max_iters: number of iterations; every replay counts.
+        replays: m of the paper, which uses 8 for CIFAR-10 and 4 for ImageNet.
         val_begin, val_interval, dynamic_intervals, fast_forward_on_resume: as in IterBasedTrainLoop.
 
     Raises:
-        UserError: replays that make no sense; at the start, another data preprocessor than FreeAdvSegDataPreProcessor.
+        UserError: ``replays`` is invalid; or, at the start, the data preprocessor is no FreeAdvSegDataPreProcessor.
     """
 
-    # The train loop sets it.
+    # The train loop sets this attribute.
     dataloader_iterator: Any
 
     def __init__(
@@ -67,7 +67,7 @@ class FreeTrainLoop(IterBasedTrainLoop):
         """Trains, and returns the model."""
         self.preprocessor = unwrap(self.runner.model).data_preprocessor
         check_perturbs_replayed_batches(self.preprocessor)
-        # The hub travels in the checkpoint; it keeps the dict itself, which training fills.
+        # Checkpoints hold the hub. The hub keeps this dict itself, not a copy, and training fills it.
         self.preprocessor.perturbations = self.runner.message_hub.get_info(PERTURBATIONS) or {}
         self.runner.message_hub.update_info(PERTURBATIONS, self.preprocessor.perturbations)
         group = getattr(self.runner.optim_wrapper, '_accumulative_counts', 1)
@@ -75,7 +75,7 @@ class FreeTrainLoop(IterBasedTrainLoop):
         return super().run()
 
     def run_iter(self, data_batch: Any) -> None:
-        """Trains on one batch, perturbed by the perturbation that belongs to it."""
+        """Trains on one batch with its own perturbation."""
         self.preprocessor.slot = self.dataloader_iterator.slot
         super().run_iter(data_batch)
 
@@ -87,7 +87,7 @@ def check_replays(replays: Any) -> None:
 
 
 def check_perturbs_replayed_batches(preprocessor: Any) -> None:
-    """Raises UserError unless a data preprocessor is one that FreeTrainLoop replays batches for."""
+    """Raises UserError unless a data preprocessor is a FreeAdvSegDataPreProcessor."""
     if not isinstance(preprocessor, FreeAdvSegDataPreProcessor):
         raise UserError(
             'FreeTrainLoop needs a data_preprocessor of type FreeAdvSegDataPreProcessor; '
@@ -96,15 +96,15 @@ def check_perturbs_replayed_batches(preprocessor: Any) -> None:
 
 
 class Replayed:
-    """An iterator of batches that gives every group of them several times.
+    """An iterator that returns every group of batches several times.
 
     Args:
-        batches: iterator that ``skip_iter(n)`` moves on by n batches.
-        replays: how often each group comes.
-        group: batches in a group: a, b, a, b, ... for 2.
+        batches: iterator of batches; its ``skip_iter(n)`` skips n batches.
+        replays: number of times that each group is returned.
+        group: number of batches in a group; 2 gives a, b, a, b, ...
 
     Attributes:
-        slot: place in its group of the batch that came last.
+        slot: position of the last batch in its group.
     """
 
     def __init__(self, batches: Any, replays: int, group: int = 1) -> None:
@@ -116,7 +116,7 @@ class Replayed:
         self.slot = 0
 
     def __next__(self) -> Any:
-        """Returns a copy of the next batch: training writes into its data samples."""
+        """Returns a copy of the next batch, because training writes into the data samples."""
         if self._position == 0:
             self._kept = []
         if self._position < self._group:
@@ -126,7 +126,7 @@ class Replayed:
         return copy.deepcopy(self._kept[self.slot])
 
     def skip_iter(self, num_iters: int) -> None:
-        """Moves on by a number of batches, replays counted; whole groups are skipped without being read."""
+        """Skips a number of iterations, replays counted; whole groups are skipped without being read."""
         groups, rest = divmod(num_iters, self._length)
         if groups:
             self._batches.skip_iter(groups * self._group)

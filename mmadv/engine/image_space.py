@@ -1,4 +1,4 @@
-"""Attacking the pixels of the image file, not those that the pipeline resized for the network."""
+"""Attacks on the pixels of the image file instead of the pixels that the pipeline resized for the network."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from mmadv.engine.data import NamedErrors, leaves
 from mmadv.errors import UserError
 
 RESIZING = ('Resize',)
-# What may stand beside the resizing in a test pipeline: it moves no pixel, or the adapter repeats it.
+# Steps that a test pipeline may have besides the resizing: they move no pixel, or the adapter repeats them.
 HARMLESS = ('LoadImageFromFile', 'LoadAnnotations', 'LoadDigitScene', 'PackSegInputs', 'RandomFlip')
 META_KEY = 'network_size'
 
 
 class DeferredResize:
-    """Leaves an image as it is, and notes in ``network_size`` what a resizing step would make of its height and width.
+    """Leaves an image unchanged, and stores in ``network_size`` the height and width after a resizing step.
 
-    The adapter resizes instead, differentiably. Both interpolate bilinearly without smoothing; the step rounds to whole
-    grey levels, the adapter does not.
+    The adapter resizes instead, differentiably. Both interpolate bilinearly without smoothing. The step rounds to whole
+    grey levels, but the adapter does not.
 
     Args:
-        resize: the step of the pipeline.
+        resize: the resizing step of the pipeline.
     """
 
     def __init__(self, resize: Any) -> None:
@@ -40,10 +40,10 @@ class DeferredResize:
 
 
 def attack_image_files(dataset: Any) -> None:
-    """Changes the pipelines of a dataset so that its images come as they are in their files.
+    """Changes the pipelines of a dataset so that they give the images unchanged, as in their files.
 
     Raises:
-        UserError: a pipeline in which the attack could not see through a step.
+        UserError: a pipeline has a step that the attack cannot be computed through.
     """
     for part in leaves(dataset):
         pipeline = getattr(part, 'pipeline', None)

@@ -1,4 +1,4 @@
-"""A hook that makes the random draws of training a function of seed, process and iteration."""
+"""A hook that makes the random numbers of training a function of seed, process and iteration."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from mmadv.fields import checked
 @HOOKS.register_module()
 @checked
 class IterationSeedHook(Hook):
-    """Seeds the global generators, so that a resumed run draws what it would have drawn without the interruption.
+    """Seeds the global generators, so that a resumed run draws the same random numbers as an uninterrupted run.
 
-    No checkpoint holds the state of the generators. With this hook, dropout, stochastic depth and whatever else a
-    network draws in training follow from the run's seed, the process and the iteration; random transforms of the data
-    follow from the seed, the process, the epoch and the place of the sample in it, with any number of workers.
+    Checkpoints do not hold the state of the generators. With this hook, the random numbers of the network depend only
+    on the run's seed, the process and the iteration; examples are dropout and stochastic depth. The random transforms
+    of the data depend only on the seed, the process, the epoch and the sample's position in the epoch. The number of
+    workers has no influence.
 
-    Data of an iterable dataset, or with a batch sampler of its own kind, are left as they are, with a warning.
+    If the dataset is iterable, or the batch sampler is a custom one, the hook warns and leaves the data unchanged.
     """
 
     priority = 'VERY_HIGH'
@@ -45,7 +46,7 @@ class IterationSeedHook(Hook):
             loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
 
     def before_train(self, runner: Runner) -> None:
-        """Takes over the seed, which is that of the checkpoint in a resumed run."""
+        """Takes the run's seed; a resumed run has the seed of its checkpoint."""
         dataset = runner.train_loop.dataloader.dataset
         if isinstance(dataset, SeededDataset):
             dataset.seed = runner.seed

@@ -1,4 +1,4 @@
-"""Whether the classes of a network from elsewhere are those of the data set that it is tested on."""
+"""The check that the classes of an imported network agree with the classes of the test data set."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mmadv.models.segmentors.imported_segmentor import ImportedSegmentor, plain
 
 
 def label_map_notes(segmentor: nn.Module, metainfo: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each doubt whether a network's label map is the data set's; none for mmseg's own models.
+    """Returns a note for each sign that a network's label map differs from the data set's; none for mmseg's models.
 
     Args:
         segmentor: the model.
-        metainfo: of the data set.
+        metainfo: meta information of the data set.
 
     Raises:
-        UserError: the number of the classes differs, or their order.
+        UserError: the number or the order of the classes differs.
     """
     if not isinstance(segmentor, ImportedSegmentor):
         return []
@@ -42,7 +42,7 @@ def label_map_notes(segmentor: nn.Module, metainfo: Mapping[str, Any]) -> list[s
         k = different[0]
         notes.append(
             f'{len(different)} of {len(own)} classes have other names in {network} than in the data set, first class '
-            f"{k}: '{names[k]}' and '{classes[k]}'; the scores mean something only if both are the same things"
+            f"{k}: '{names[k]}' and '{classes[k]}'; the scores are valid only if both names mean the same class"
         )
     if segmentor.reduces_labels and not metainfo.get('reduce_zero_label'):
         notes.append(

@@ -1,4 +1,4 @@
-"""Telling that something did not fit into memory, whatever the device."""
+"""Detection of out-of-memory errors on any device, and release of memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 
 import torch
 
-# What allocators of torch say in a plain RuntimeError.
+# Texts of a plain RuntimeError from torch's allocators.
 SENTENCES = ("can't allocate memory", 'not enough memory', 'out of memory')
 
 
@@ -18,7 +18,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Gives back what a failed attempt has left."""
+    """Frees the memory that a failed attempt still holds."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

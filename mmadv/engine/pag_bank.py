@@ -1,4 +1,4 @@
-"""Banks of training images for the targets of the PAG loss: read, kept in a file, and shared by all processes."""
+"""Banks of training images for the targets of the PAG loss: reading, storage in a file, and sharing by processes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mmadv.robustness import ClassBank
 
 
 def shared_bank(make: Callable[[], ClassBank]) -> ClassBank:
-    """Returns the bank that the main process makes, in every process.
+    """Returns, in every process, the bank that the main process makes.
 
-    The examples travel class by class, so that no process holds more than the bank and one class of it. All processes
-    must call this together; with a single one it is ``make()``.
+    The examples are sent class by class, so that no process holds more than the bank and one class of it. All processes
+    must call this function together. With a single process, the function returns ``make()``.
 
     Args:
-        make: called in the main process only.
+        make: function that makes the bank; only the main process calls it.
 
     Raises:
-        UserError: the main process could not make it; there the error is the one of ``make``.
+        UserError: the main process could not make the bank. The main process itself raises the error of ``make``.
     """
     bank: ClassBank | None = None
     failure: BaseException | None = None
@@ -53,14 +53,15 @@ def shared_bank(make: Callable[[], ClassBank]) -> ClassBank:
 
 
 def cached_bank(path: Path, key: str, make: Callable[[], ClassBank]) -> ClassBank:
-    """Returns the bank of a file, which is made and written first unless it is there under the same key.
+    """Returns the bank of a file; makes and writes the bank first unless the file holds one with the same key.
 
-    The file appears whole or not at all. One that cannot be read is made anew, and said so.
+    The file is written completely or not at all. If a file cannot be read, the function logs this and makes the bank
+    again.
 
     Args:
-        path: of the file.
-        key: of everything that decides what the bank holds.
-        make: makes it.
+        path: path of the file.
+        key: key of everything that decides the bank's content.
+        make: function that makes the bank.
     """
     if path.is_file():
         try:
@@ -84,12 +85,12 @@ def raw_pictures(dataset: Any, seed: int, limit: int | None = None) -> Iterator[
     """Yields images (H, W, C) uint8 and labels (H, W) of a training set in random order, loaded but not augmented.
 
     Args:
-        dataset: of mmseg, in any nesting of wrappers.
-        seed: of the order.
-        limit: number of images, None for all.
+        dataset: dataset of mmseg, in any nesting of wrappers.
+        seed: seed of the order.
+        limit: number of images; None for all.
 
     Raises:
-        UserError: a dataset whose pipeline has no transform that loads, or loads something else.
+        UserError: the dataset's pipeline has no loading transform, or does not load images and labels.
     """
     parts = list(leaves(dataset))
     places = [(part, index) for part in parts for index in range(len(part))]
@@ -105,7 +106,7 @@ def raw_pictures(dataset: Any, seed: int, limit: int | None = None) -> Iterator[
 
 
 def _loading(dataset: Any) -> Callable[[dict], dict]:
-    """Returns the part of a dataset's pipeline that loads."""
+    """Returns the loading part of a dataset's pipeline."""
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
     loaders = [transform for transform in transforms if type(transform).__name__.startswith('Load')]
     if not loaders:

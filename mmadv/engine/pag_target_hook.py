@@ -21,7 +21,7 @@ from mmadv.models.pag_targets import BankRequest, build_bank_target, collect_ban
 from mmadv.robustness import ClassBank, Distillation
 
 BANK_FILE = 'pag_bank.pth'
-# type -> its settings, with the number of examples per class that it takes by default
+# Type of a bank target -> default number of examples per class.
 BANK_TARGETS = {'OneImage': 1, 'ClassMean': 32, 'NearestNeighbour': 8}
 SETTINGS = {
     'OneImage': (),
@@ -36,24 +36,24 @@ SETTINGS = {
 class PAGTargetHook(Hook):
     """Makes the targets g(x, t) of a PAG segmentor before training starts.
 
-    A bank holds, of each class, crops of training images around it, taken from images as they are loaded, before
-    augmentation. It is made once, in the main process, from a random order of the training images; the file
-    ``pag_bank.pth`` in the work folder keeps it for a resumed run, and all processes use the same one. In memory it
-    takes K · M · H · W · 3 bytes.
+    A bank holds, for each class, crops of training images around that class. The crops come from the loaded images,
+    before augmentation. The main process makes the bank once, from a random order of the training images. The file
+    ``pag_bank.pth`` in the work folder keeps the bank for a resumed run, and all processes use the same bank. The bank
+    takes K · M · H · W · 3 bytes of memory.
 
     Args:
         target: one of ``dict(type='OneImage')``, ``dict(type='ClassMean', per_class=32, scale=1.0)``,
             ``dict(type='NearestNeighbour', per_class=8)`` and
-            ``dict(type='Distillation', config=..., checkpoint=...)``, whose teacher is a robust segmentor of the same
-            classes.
-        size: height and width of the crops, which must be that of the training batches; None takes the data
-            preprocessor's ``size``, or else that of the first training sample.
-        max_images: at most so many images are looked through; None for all.
-        seed: of the order.
+            ``dict(type='Distillation', config=..., checkpoint=...)``. The teacher of Distillation is a robust segmentor
+            with the same classes.
+        size: height and width of the crops, which must be the size of the training batches. None takes the data
+            preprocessor's ``size``, or else the size of the first training sample.
+        max_images: largest number of images that are searched; None for all.
+        seed: seed of the order.
 
     Raises:
-        UserError: an unknown target or setting; a model that is no PAG segmentor, or has batch norms that were never
-            trained; a class that no image holds; a bank larger than the data; a teacher of other classes.
+        UserError: a target or setting is unknown; the model is no PAG segmentor, or has batch norms that were never
+            trained; no image holds some class; the bank is larger than the data; or the teacher has other classes.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class PAGTargetHook(Hook):
         segmentor.set_pag_target(build_bank_target(settings, bank, without))
 
     def _bank(self, runner: Runner, segmentor: Any) -> ClassBank:
-        """Returns the bank of the work folder, made first if need be."""
+        """Returns the bank of the work folder, and makes it first if necessary."""
         dataset = runner.train_loop.dataloader.dataset
         preprocessor = segmentor.data_preprocessor
         per_class = self.target.get('per_class', BANK_TARGETS[self.target['type']])

@@ -1,4 +1,4 @@
-"""Test images of one geometry, predicted clean and attacked at every radius."""
+"""Clean and attacked predictions, at every radius, for test images of one geometry."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImageFailed(UserError):
     """The model failed on one image.
 
     Args:
-        position: of the image in the group that was given.
+        position: position of the image in the given group.
         reason: a sentence that names the image.
     """
 
@@ -38,16 +38,16 @@ class ImageFailed(UserError):
 
 @dataclass
 class AttackedAtRadius:
-    """What an attack at one radius made of a group of n images.
+    """The outcome of an attack at one radius on a group of n images.
 
     Attributes:
         predictions: member -> (n, H, W) int64, on the CPU.
-        worst: (n, H, W) int64, predictions of the attack as a whole, on the CPU.
-        images: (n, C, h, w), on the device; None at radius 0.
+        worst: (n, H, W) int64, worst-case predictions over all members, on the CPU.
+        images: attacked images (n, C, h, w), on the device; None at radius 0.
         forward_passes: (n,) int64.
         backward_passes: (n,) int64.
-        seconds: what it took.
-        member_images: what is transferred, member -> (n, C, h, w), on the device.
+        seconds: time of the attack in seconds.
+        member_images: attacked images that are transferred, member -> (n, C, h, w), on the device.
         reached: [pixels reached, pixels wanted] of each image, for an attack with a target.
     """
 
@@ -63,20 +63,20 @@ class AttackedAtRadius:
 
 @dataclass
 class PredictedGroup:
-    """A group of n images with its clean predictions and what the attacks made of it.
+    """A group of n images, with its clean predictions and the outcomes of the attacks.
 
     Attributes:
         model: images (n, C, h, w) or some of them -> logits.
-        names: of the images.
-        indexes: of the images in their dataset.
+        names: names of the images.
+        indexes: indexes of the images in their dataset.
         images: (n, C, h, w) in [0, 1], as the model's preprocessor got them, on the device.
-        labels: (n, H, W) int64, on the CPU, ``ignore_index`` where there is nothing to attack.
+        labels: (n, H, W) int64, on the CPU, with ``ignore_index`` at pixels that are not attacked.
         ignore_index: label of the pixels that are in no count.
-        clean: (n, H, W) int64, on the CPU.
-        clean_seconds: what the clean predictions took.
+        clean: clean predictions, (n, H, W) int64, on the CPU.
+        clean_seconds: time of the clean predictions in seconds.
         attacked: radius -> outcome.
-        scored_labels: (n, H, W) int64, on the CPU, as they are in the data.
-        void: labels among them that are no class and not ``ignore_index``.
+        scored_labels: labels as they are in the data, (n, H, W) int64, on the CPU.
+        void: labels in ``scored_labels`` that are neither a class nor ``ignore_index``.
     """
 
     model: SegmentorAdapter
@@ -98,13 +98,13 @@ class Predictor:
 
     Attributes:
         segmentor: the model, unwrapped.
-        attacks: radius -> the attack there, None for radius 0.
-        seed: of all noise, which is keyed by it and the image's name.
-        title: of the attack, for messages.
-        num_classes: of the dataset.
-        ignore_index: label of the pixels that are in no score; None for that of the segmentor's head.
-        source: another model, unwrapped, that is attacked instead; what that gives is shown to the segmentor.
-        target: what the attack wants, None for anything but the labels.
+        attacks: radius -> attack at this radius; None for radius 0.
+        seed: seed of all noise. The noise is keyed by this seed and the image's name.
+        title: name of the attack, for messages.
+        num_classes: number of classes of the dataset.
+        ignore_index: label of the pixels that are in no score; None for the ``ignore_index`` of the segmentor's head.
+        source: another model, unwrapped, that is attacked instead; the segmentor predicts the attacked images.
+        target: target of the attack; None for anything but the labels.
     """
 
     segmentor: EncoderDecoder
@@ -123,13 +123,13 @@ class Predictor:
         """Returns the predictor of an evaluation.
 
         Args:
-            spec: of the evaluation.
-            segmentor: that is evaluated, unwrapped; a source gets its device and precision.
-            classes: of the dataset.
+            spec: description of the evaluation.
+            segmentor: the evaluated segmentor, unwrapped; a source gets its device and precision.
+            classes: class names of the dataset.
             ignore_index: label of the pixels that are in no score.
 
         Raises:
-            UserError: an attack that cannot be aimed at the target, or a source that cannot be loaded.
+            UserError: the attack cannot have a target, or the source cannot be loaded.
         """
         attacks = spec.attacks
         target = parse_attack_target(spec.target, classes) if spec.target else None
@@ -155,7 +155,7 @@ class Predictor:
         return list(attack.attacks) if isinstance(attack, WorstCase) else ['attack']
 
     def __call__(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> PredictedGroup:
-        """Returns the predictions for a group; the samples stay as they are.
+        """Returns the predictions for a group; the samples stay unchanged.
 
         Args:
             inputs: (C, h, w) images as the pipeline gives them.
@@ -195,9 +195,9 @@ class Predictor:
         )
 
     def prepared(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> tuple[SegmentorAdapter, Tensor, Tensor]:
-        """Returns what an attack takes: the model, images (n, C, h, w) in [0, 1] and labels (n, H, W), on the device.
+        """Returns the inputs of an attack, on the device: model, images (n, C, h, w) in [0, 1] and labels (n, H, W).
 
-        Arguments and errors are those of a call.
+        Arguments and errors are the same as for a call of the predictor.
         """
         model = SegmentorAdapter(self.segmentor, samples, self.ignore_index)
         if model.num_classes != self.num_classes:
@@ -205,7 +205,7 @@ class Predictor:
         images, labels = stack_images(inputs, samples), model.attackable(stack_labels(samples))
         model.check_labels(labels, samples)
         parameter = next(self.segmentor.parameters())
-        # Attacks compute in float32 at least, whatever the precision of the model.
+        # Attacks compute in float32 or float64, also if the model has half precision.
         dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
         return model, images.to(parameter.device, dtype), labels.to(parameter.device)
 
@@ -233,7 +233,7 @@ class Predictor:
         start, attack = time.perf_counter(), self.attacks[radius]
         if self.target is not None:
             labels = self.target.wanted(labels, names, model.ignore_index)
-        # An image without a valid pixel is left out here, so that its result does not depend on the batch it is in.
+        # An image without a valid pixel is left out here, so that its result does not depend on its batch.
         attackable = (labels != model.ignore_index).flatten(1).any(1)
         if attack is None or not bool(attackable.any()):
             none, predictions = torch.zeros(len(images), dtype=torch.int64), clean.cpu()
@@ -275,7 +275,7 @@ class Predictor:
         )
 
     def _transfer(self, attacked: AttackedAtRadius, model: SegmentorAdapter, labels: Tensor, names: list[str]) -> None:
-        """Replaces the source's predictions by the segmentor's for the same images, and the worst case by its own."""
+        """Replaces the source's predictions and worst case by those of the segmentor on the same attacked images."""
         predictions = {}
         for name, images in attacked.member_images.items():
             predictions[name] = finite_predictions(model, images, names, 'transferred')
@@ -288,17 +288,17 @@ class Predictor:
         attacked.predictions = {name: one.cpu() for name, one in predictions.items()}
 
     def _compare(self, attacked: AttackedAtRadius, labels: Tensor, names: list[str], ignore_index: int) -> None:
-        """Notes how much of the target was reached."""
+        """Stores in ``reached`` how many pixels of the target were reached."""
         assert self.target is not None
         wanted = self.target.wanted(labels, names, ignore_index)
         attacked.reached = self.target.reached(attacked.worst, wanted, ignore_index)
 
 
 def finite_predictions(model: SegmentorAdapter, images: Tensor, names: Sequence[str], what: str) -> Tensor:
-    """Returns the classes of images, (n, H, W) on their device.
+    """Returns the predicted classes of images, (n, H, W), on the device of the images.
 
     Raises:
-        ImageFailed: the logits of an image are not finite; says ``what`` it is and its name.
+        ImageFailed: the logits of an image are not finite; the message has ``what`` and the image's name.
     """
     logits = model(images)
     finite = torch.isfinite(logits).flatten(1).all(1)
@@ -309,14 +309,14 @@ def finite_predictions(model: SegmentorAdapter, images: Tensor, names: Sequence[
 
 
 def load_source(source: SourceModel, like: Tensor) -> EncoderDecoder:
-    """Returns the model that is attacked in place of the one that is evaluated.
+    """Returns the source model, which is attacked in place of the evaluated model.
 
     Args:
-        source: its config and checkpoint.
-        like: a parameter of the model that is evaluated: the device and the precision.
+        source: config and checkpoint of the source model.
+        like: a parameter of the evaluated model, which gives the device and the precision.
 
     Raises:
-        UserError: no such config or checkpoint, or weights that do not fit.
+        UserError: the config or the checkpoint cannot be read, or the weights do not fit.
     """
     try:
         config = Config.fromfile(source.config)

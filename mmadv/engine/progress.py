@@ -11,15 +11,15 @@ from mmadv.printing import printable
 
 
 class Progress:
-    """A bar on stderr: images done, time left, and the pixel accuracy so far, clean and at every radius.
+    """A bar on stderr: finished images, time left, and the pixel accuracy so far, clean and at every radius.
 
-    In a distributed run the main process shows it, and speaks for all: its own accuracy, and of all images the part
-    that it has done of its own, as the processes take equally long.
+    In a distributed run only the main process shows the bar, with its own accuracy. It estimates the number of finished
+    images from the finished part of its own share, because all processes take about equally long.
 
     Args:
         total: number of images.
-        description: shown in front.
-        done: number of images that were done before.
+        description: text in front of the bar.
+        done: number of images that were finished before.
         share: number of the remaining images that this process does; None for all of them.
     """
 
@@ -39,7 +39,7 @@ class Progress:
         )
 
     def add(self, name: str, correct: int, valid: int) -> None:
-        """Adds pixels to the running accuracy of ``name``."""
+        """Adds correct and valid pixels to the running accuracy of ``name``."""
         sums = self._sums.setdefault(name, [0, 0])
         sums[0] += correct
         sums[1] += valid
@@ -57,9 +57,9 @@ class Progress:
         )
 
     def say(self, sentence: str) -> None:
-        """Prints a line above the bar, on every process that has something to say."""
+        """Prints a line above the bar, on every process that calls this method."""
         tqdm.write(printable(sentence), file=sys.stderr)
 
     def close(self) -> None:
-        """Ends the bar, leaving its last state on the screen."""
+        """Closes the bar; its last state stays on the screen."""
         self._bar.close()

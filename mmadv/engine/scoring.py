@@ -1,4 +1,4 @@
-"""Which pixels a score counts: the ``ignore_index`` of a config's evaluator, whatever the decode head ignores."""
+"""The pixels that a score counts: a config's evaluator sets ``ignore_index``, even if the decode head differs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmseg.registry import METRICS
 
 from mmadv.errors import UserError
 
-# Settings of IoUMetric that change no number of a test, or that mmadv follows.
+# Settings of IoUMetric that change no number of a test, or that mmadv obeys.
 FOLLOWED = ('type', '_scope_', 'ignore_index', 'prefix', 'collect_device', 'collect_dir', 'beta', 'nan_to_num')
 
 
@@ -18,22 +18,22 @@ def evaluator_ignore_index(evaluator: Any, otherwise: int = 255) -> int:
     """Returns the label that the metrics of an evaluator's config leave out.
 
     Args:
-        evaluator: config of a metric, or several; None for none.
-        otherwise: what is returned where no metric says it.
+        evaluator: config of a metric, or of several metrics; None for no metric.
+        otherwise: value to return if no metric names a label.
 
     Raises:
-        UserError: metrics that leave out different labels, or something that is no label.
+        UserError: the metrics leave out different labels, or ``ignore_index`` is no integer.
     """
     return _agreed((_stated(metric) for metric in _metrics(evaluator)), otherwise)
 
 
 def metrics_ignore_index(metrics: Iterable[Any], otherwise: int = 255) -> int:
-    """Returns the label that built metrics leave out; arguments and errors as of ``evaluator_ignore_index``."""
+    """Returns the label that built metrics leave out, with the errors of ``evaluator_ignore_index``."""
     return _agreed((getattr(metric, 'ignore_index', None) for metric in metrics), otherwise)
 
 
 def scored_ignore_index(config: Mapping[str, Any]) -> int:
-    """Returns the label that a test of a config leaves out: of its evaluator, of its head where it has none."""
+    """Returns the label that a test of a config leaves out: its evaluator decides, or else its decode head."""
     head = config['model'].get('decode_head') or {}
     last = head[-1] if isinstance(head, Sequence) else head
     return evaluator_ignore_index(config.get('test_evaluator'), last.get('ignore_index', 255))
@@ -43,7 +43,7 @@ def evaluator_notes(evaluator: Any) -> list[str]:
     """Returns a sentence for each setting of a config's evaluator that this package's own metrics do not follow.
 
     Raises:
-        UserError: ``nan_to_num``, which would make another number of the mIoU.
+        UserError: a metric sets ``nan_to_num``, which would change the mIoU.
     """
     notes = []
     for metric in _metrics(evaluator):
@@ -66,14 +66,14 @@ def evaluator_notes(evaluator: Any) -> list[str]:
 
 
 def loop_notes(test_cfg: Mapping[str, Any] | None) -> list[str]:
-    """Returns the sentence on a test loop that would predict in half precision; none for others."""
+    """Returns a note if the config's test loop would predict in half precision; none otherwise."""
     if not (test_cfg or {}).get('fp16'):
         return []
     return ['test_cfg.fp16 has no effect here: the evaluation has a precision of its own']
 
 
 def disagreement(head: int, scored: int) -> list[str]:
-    """Returns the sentence on a decode head that ignores another label than the evaluator; none where they agree."""
+    """Returns a note if the decode head ignores another label than the evaluator; none if they agree."""
     if head == scored:
         return []
     return [
@@ -89,7 +89,7 @@ def _metrics(evaluator: Any) -> list[Mapping[str, Any]]:
 
 
 def _stated(metric: Mapping[str, Any]) -> Any:
-    """Returns the ``ignore_index`` of a metric's config, or that which its class has by default."""
+    """Returns the ``ignore_index`` of a metric's config, or else the default of the metric's class."""
     if 'ignore_index' in metric:
         return metric['ignore_index']
     kind = METRICS.get(metric['type']) if isinstance(metric.get('type'), str) else metric.get('type')

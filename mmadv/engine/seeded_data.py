@@ -1,4 +1,4 @@
-"""Training data whose random transforms follow from the place of a sample in the stream, not from what came before."""
+"""Training data whose random transforms depend on a sample's position in the epoch, not on earlier samples."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mmadv.attacks import derive_seed
 
 
 def seed_generators(seed: int) -> None:
-    """Seeds the global generators of torch, on every device, of numpy and of Python."""
+    """Seeds the global generators of torch (on every device), numpy and Python."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 
 
 class SeededDataset(Dataset):
-    """A dataset that seeds the global generators before a sample of ``SeededSampler``, in whatever worker.
+    """A dataset that seeds the global generators before it reads a sample of ``SeededSampler``, in any worker.
 
     Args:
-        dataset: whose attributes this one has too.
-        seed: of the run.
+        dataset: the dataset to read; its attributes are available here too.
+        seed: seed of the run.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
@@ -49,10 +49,10 @@ class SeededDataset(Dataset):
 
 
 class SeededSampler(Sampler):
-    """A sampler whose indexes know their epoch and their place in it.
+    """A sampler whose indexes carry their epoch and their position in the epoch.
 
     Args:
-        sampler: that chooses the indexes.
+        sampler: the sampler that chooses the indexes.
     """
 
     def __init__(self, sampler: Any) -> None:
@@ -76,13 +76,13 @@ class SeededSampler(Sampler):
             yield placed
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells the epoch to the sampler, and to the indexes."""
+        """Sets the epoch of the sampler and of the following indexes."""
         self._epoch = epoch
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
     def _skip(self, number: int) -> None:
-        """Moves on by some samples, as mmengine's loop does when it resumes; only where the sampler can."""
+        """Skips some samples, as mmengine's loop does when it resumes; only samplers with ``skip`` support this."""
         self.sampler.skip(number)
         self._start = number
 
@@ -92,9 +92,9 @@ class _PlacedIndex(int):
 
 
 def seeded(loader: DataLoader, seed: int) -> DataLoader | None:
-    """Returns a dataloader like this one with seeded samples, None for one whose samples have no places.
+    """Returns the same dataloader with seeded samples; None if its samples have no positions.
 
-    That is one of an iterable dataset, or with a batch sampler of its own kind.
+    Samples have no positions if the dataset is iterable, or if the batch sampler is a custom one.
     """
     batches = loader.batch_sampler
     if isinstance(loader.dataset, IterableDataset) or type(batches) is not BatchSampler:

@@ -1,4 +1,4 @@
-"""What an evaluation is: the description that it is made of, built once, and never changed."""
+"""The description of an evaluation, which is built once and never changed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mmadv.report.measurement import MEASUREMENTS, Measurement
 from mmadv.report.run import CheckpointFile, SourceModel
 
 SPACES = ('input', 'image')
-# Keys of a config that decide numbers; a run that is resumed must have them as they were.
+# Keys of a config that decide numbers; a resumed run must have the same values.
 DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
 
 
 class SourceConfig(TypedDict):
-    """Files of the model that is attacked in place of the one that is evaluated."""
+    """Files of the source model, which is attacked in place of the evaluated model."""
 
     config: str
     checkpoint: str
@@ -34,27 +34,27 @@ class SourceConfig(TypedDict):
 @checked
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """Everything that decides the numbers of an evaluation, beside the data and the weights themselves.
+    """Everything that decides the numbers of an evaluation, besides the data and the weights themselves.
 
     Attributes:
-        attack: None for clean predictions alone.
-        radii: of the attack, as texts or numbers; empty for the attack's own.
-        seed: of all noise.
+        attack: the attack; None for clean predictions alone.
+        radii: radii of the attack, as texts or numbers; empty for the attack's own radius.
+        seed: seed of all noise.
         limit: number of images, spread evenly over the dataset; None for all.
-        space: 'input', what the test pipeline gives; or 'image', the image as it is in its file.
-        target: what the attack wants, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for other than the
+        space: 'input' attacks the output of the test pipeline; 'image' attacks the image as it is in its file.
+        target: target of the attack, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for anything but the
             labels.
-        source: the model that is attacked in place of the one that is evaluated; None for that one.
-        precision: of model and attack.
-        checkpoint: of the model, where it is known.
+        source: the model that is attacked in place of the evaluated model; None attacks the evaluated model.
+        precision: precision of model and attack.
+        checkpoint: checkpoint of the model, if it is known.
         config: the parts of the model's config that decide numbers.
-        training_data: config of the training data, for what is made of it; None without.
-        measurements: beside the attack's own.
-        name: of the attack in tables; None derives it from the attack.
+        training_data: config of the training data, for attacks and measurements that need it; None if there is none.
+        measurements: measurements of the evaluation.
+        name: name of the attack in tables; None derives it from the attack.
         notes: sentences about the evaluation, for its results.
 
     Raises:
-        UserError: a radius is no radius or given twice, the attack is targeted, or parts do not go together.
+        UserError: a radius is invalid or given twice, the attack is targeted, or parts do not fit together.
     """
 
     attack: Attack | None = None
@@ -84,7 +84,7 @@ class EvaluationSpec:
 
     @property
     def title(self) -> str:
-        """Returns what tables call the attack, with its target and the model that it was made on."""
+        """Returns the name of the attack in tables, with its target and its source model."""
         if self.name:
             return self.name
         attack = next(filter(None, self.attacks.values()), None)
@@ -94,10 +94,10 @@ class EvaluationSpec:
         return f'{title} on {Path(self.source.config).stem}, transferred' if self.source else title
 
     def completed(self, dataset: Any) -> EvaluationSpec:
-        """Returns the evaluation with what its attack needs of the data: class weights, and a note on them.
+        """Returns the evaluation with the class weights that its attack needs from the data, and a note on them.
 
         Args:
-            dataset: built.
+            dataset: the built test dataset.
         """
         if self.attack is None or not any(map(needs_class_weights, self.attacks.values())):
             return self
@@ -106,7 +106,7 @@ class EvaluationSpec:
         return replace(self, attack=attack, notes=(*self.notes, weights.note))
 
     def settings(self) -> dict[str, Any]:
-        """Returns what must be the same when a run is resumed, fit for JSON; the number of images may change."""
+        """Returns the settings that a resumed run must share, fit for JSON; the number of images may change."""
         measured = {one.name: one.settings(self) for one in self.measurements}
         return {
             'checkpoint': self.checkpoint and {'sha256': self.checkpoint.sha256},
@@ -133,9 +133,9 @@ def spec_from_arguments(
 
     Args:
         attack: attack or its config.
-        source: ``config`` and ``checkpoint`` of the model to be attacked.
+        source: ``config`` and ``checkpoint`` of the source model; None without a source.
         measurements: measurements or their configs.
-        arguments: further ones of the description, as they are.
+        arguments: further arguments of ``EvaluationSpec``, which are passed on unchanged.
     """
     built = None if attack is None else build(attack, ATTACKS)
     return EvaluationSpec(
@@ -147,7 +147,7 @@ def spec_from_arguments(
 
 
 def config_parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments ``config`` and ``training_data`` of a description, from a whole config."""
+    """Returns the arguments ``config`` and ``training_data`` of ``EvaluationSpec``, from a whole config."""
     settings = config.to_dict() if isinstance(config, Config) else dict(config)
     training = (settings.get('train_dataloader') or {}).get('dataset')
     data = (settings.get('test_dataloader') or {}).get('dataset')
@@ -156,22 +156,22 @@ def config_parts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def all_measurements(attack: Attack | None, chosen: Sequence[Measurement]) -> tuple[Measurement, ...]:
-    """Returns the measurements of an evaluation, those that are chosen and those that the attack implies."""
+    """Returns the measurements of an evaluation: the chosen ones, and those that the attack implies."""
     by_kind = {type(one): one for one in chosen}
     implied = ((kind, by_kind.get(kind) or kind.implied_by(attack)) for kind in MEASUREMENTS.values())
     return tuple(one for _, one in implied if one is not None)
 
 
 def build_measurement(config: Measurement | Mapping[str, Any]) -> Measurement:
-    """Returns a measurement from its config, ``type`` and arguments.
+    """Returns a measurement from its config, which has ``type`` and arguments.
 
     Raises:
-        UserError: neither a measurement nor a config, or an unknown type or argument.
+        UserError: the argument is neither a measurement nor a config, or a type or argument is unknown.
     """
     if isinstance(config, Measurement):
         return config
     if not isinstance(config, Mapping):
-        raise UserError(f'a measurement must be one, or its config with a type; found {shown(config)}')
+        raise UserError(f'a measurement must be a Measurement or a config with a type; found {shown(config)}')
     arguments = dict(config)
     name = arguments.pop('type', None)
     if name not in MEASUREMENTS:
@@ -188,7 +188,7 @@ def attacks_by_radius(
     """Returns the attack at every radius, by the radius' text; None stands for radius 0.
 
     Raises:
-        UserError: a radius is no radius, or given twice; the attack does not build, or is targeted.
+        UserError: a radius is invalid or given twice; or the attack cannot be built, or is targeted.
     """
     if attack is None:
         if radii:
@@ -201,7 +201,7 @@ def attacks_by_radius(
     if not isinstance(built, Attack):
         raise UserError(f'attack must be an attack or its config; found {shown(built)}')
     if built.targeted:
-        raise UserError('give an untargeted attack, and what it shall aim at as the target')
+        raise UserError('give an untargeted attack, and set its aim as the target')
     if not values:
         return {radius_text(built.threat.radius): built}
     return {text: built.with_radius(text) if value > 0 else None for text, value in values.items()}
@@ -213,7 +213,7 @@ def first_attack(attacks: Mapping[str, Attack | None]) -> tuple[str, Attack]:
 
 
 def radius_text(radius: float) -> str:
-    """Returns a radius as a multiple of 1/255 where it is one.
+    """Returns the text of a radius, as a multiple of 1/255 if it is one.
 
     >>> radius_text(4 / 255), radius_text(0.03)
     ('4/255', '0.03')

@@ -1,4 +1,4 @@
-"""The measurements of mmadv; in this order they are printed."""
+"""The measurements of mmadv, in the order in which they are printed."""
 
 from mmadv.engine.measurements.saved_images import SavedImages
 

@@ -1,4 +1,4 @@
-"""What randomized smoothing certifies of each image."""
+"""Certificates of randomized smoothing for each image."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ SETTINGS = ('sigma', 'n0', 'n', 'alpha', 'taus', 'kind', 'bound', 'correction')
 class Certificates(Measurement):
     """Certifies the smoothed prediction of each image, as ``mmadv certify`` does; see ``mmadv.robustness.Certifier``.
 
-    The noise of an image depends on the run's seed and the image's name alone.
+    The noise of an image depends only on the run's seed and the image's name.
 
     Args:
         sigma: standard deviation of the noise, for images in [0, 1].
-        n0: draws that select a class.
-        n: draws that certify.
+        n0: number of draws that select a class.
+        n: number of draws that certify.
         alpha: error rate over all pixels of an image.
-        taus: thresholds in [0.5, 1), a radius each.
+        taus: thresholds in [0.5, 1), one radius for each.
         kind: 'hard' or 'soft' smoothing.
-        bound: of the probability; None takes the first that fits.
+        bound: bound of the probability; None takes the first bound that fits.
         correction: 'bonferroni' or 'holm'.
-        batch: draws that go through the model at once; results do not depend on it.
+        batch: number of draws that go through the model at once; results do not depend on it.
     """
 
     sigma: float
@@ -89,7 +89,7 @@ class Certificates(Measurement):
         return {name: getattr(self._certifier, name) for name in SETTINGS}
 
     def measure(self, context: Any, group: Any) -> list[Any]:
-        """Returns what is certified of each image: areas of the smoothed prediction, and those of every radius."""
+        """Returns the areas of the smoothed prediction of each image, and its certified areas at every radius."""
         classes = context.predictor.num_classes
         check_labels(list(group.scored_labels), group.names, classes, group.ignore_index)
         drawn, values = self._drawn(context), []
@@ -154,14 +154,14 @@ class Certificates(Measurement):
         )
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: Any) -> Any:
-        """Writes a row of accuracies for each image, and the pictures."""
+        """Writes one row of accuracies for each image, and the pictures."""
         self._table(outcome).write_csv(folder / FILE_NAME)
         names = {record.index: record.image for record in outcome.records}
         pictures = []
         for index in self._drawn(context):
             arrays = context.store.load_arrays(_arrays_name(names[index])) if index in names else None
             if arrays is None:  # the model failed on the image, or another machine has them
-                print(printable(f'note: the certificate of image {index} is not here to be drawn'), file=sys.stderr)
+                print(printable(f'note: image {index} has no stored certificate to draw'), file=sys.stderr)
                 continue
             (folder / FOLDER).mkdir(exist_ok=True)
             file = f'{FOLDER}/{index:05d}.png'
@@ -197,7 +197,7 @@ class Certificates(Measurement):
 
     @classmethod
     def section(cls, summaries: Mapping[str, CertificatesSummary]) -> Section:
-        """Returns a row for each run and radius, and the pictures."""
+        """Returns one row for each run and radius, and the pictures."""
         rows = tuple(
             (name, str(summary.smoothing), *row) for name, summary in summaries.items() for row in summary.rows()
         )
@@ -229,5 +229,5 @@ def _areas(certificate: Certificate, labels: np.ndarray, classes: int, ignore_in
 
 
 def _arrays_name(image: str) -> str:
-    """Returns what the arrays of an image are stored as; its index changes when others are taken out of the data."""
+    """Returns the name of an image's stored arrays; an index would change if other images are removed from the data."""
     return f'certificate-{hashlib.blake2b(image.encode(), digest_size=8).hexdigest()}'

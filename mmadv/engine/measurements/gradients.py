@@ -1,4 +1,4 @@
-"""How aligned and how sharp a model's input gradients are, and what they paint."""
+"""Alignment and sharpness of a model's input gradients, and pictures made with these gradients."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from mmadv.robustness import measure_gradients as measure
 from mmadv.synthesis import Descent, ball, move_to_class
 
 SHEET = 'gradients.png'
-# Pixels of a class' score, as in ``class_scores``.
+# Pixels that a class' score is taken over, as in ``class_scores``.
 Over = Literal['valid', 'class']
-# What stands for the classes where the config trains no aligned gradients.
+# Target of the gradients if the config trains no aligned gradients.
 DEFAULT_TARGET = {'type': 'NearestNeighbour', 'per_class': 8}
-# Classes of the sheet, and the targeted attacks on it: an L2 ball with this root mean square change of a value.
+# Number of classes on the sheet, and its targeted attacks: the L2 ball allows this root mean square change per value.
 CLASSES_SHOWN, ROOT_MEAN_SQUARE, STEPS = 3, 0.1, 40
 MEASURES = {
     'cosine': 'cosine to g',
@@ -49,7 +49,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class GradientTargets(Schema):
-    """What the gradients are compared with: the ``type`` of g(x, t), its settings, and ``of``, its examples."""
+    """Targets that the gradients are compared with: the ``type`` of g(x, t), its settings, and ``of``, its examples."""
 
     type: str
     of: str
@@ -70,7 +70,7 @@ class ImageGradients(Schema):
 
 @dataclass(frozen=True)
 class SheetAttack(Schema):
-    """The attack towards a class on the sheet: its budget and how many ``steps`` it takes."""
+    """The attack towards a class on the sheet: its budget and its number of ``steps``."""
 
     norm: str
     root_mean_square: float
@@ -93,17 +93,17 @@ class GradientsSummary(Schema):
     """Alignment and sharpness of input gradients, means over images and classes.
 
     Attributes:
-        target: what the gradients are compared with.
-        over: pixels of a class' score.
-        classes: whose scores were differentiated.
-        without_example: classes that were left out for want of an example.
-        cosine: of the gradients to g.
-        cosine_present: over the classes that an image holds.
-        cosine_absent: over the other classes.
+        target: targets that the gradients are compared with.
+        over: pixels that a class' score is taken over.
+        classes: classes whose scores were differentiated.
+        without_example: classes that were left out because they have no example.
+        cosine: cosine of the gradients to g.
+        cosine_present: cosine over the classes that an image holds.
+        cosine_absent: cosine over the other classes.
         high_frequency: share of the gradients' energy above a quarter of a cycle per pixel.
-        image_high_frequency: that of the images themselves.
-        per_image: of each image.
-        sheet: the picture, None without.
+        image_high_frequency: the same share for the images themselves.
+        per_image: measures of each image.
+        sheet: the picture; None if there is no picture.
     """
 
     target: GradientTargets
@@ -121,14 +121,14 @@ class GradientsSummary(Schema):
 
 @dataclass(frozen=True)
 class Representatives:
-    """Where the targets g(x, t) of a study come from.
+    """The origin of the targets g(x, t) of a study.
 
     Attributes:
         settings: ``type`` and arguments of the target.
-        source: in words, what the examples are.
-        classes: that are asked for.
-        over: pixels of a class' score, as in ``class_scores``.
-        make: height and width of an image -> the target, and the classes that it has no example of.
+        source: the kind of the examples, in words.
+        classes: requested classes.
+        over: pixels that a class' score is taken over, as in ``class_scores``.
+        make: height and width of an image -> the target, and the classes that have no example.
     """
 
     settings: Mapping[str, Any]
@@ -141,19 +141,19 @@ class Representatives:
 @register_measurement
 @dataclass
 class InputGradients(Measurement):
-    """Alignment and sharpness of the gradients of the model, and pictures of what they lead to.
+    """Measures the alignment and sharpness of the model's input gradients, and paints pictures with the gradients.
 
-    Gradients are those of each class' score with respect to the pixels of the network's input. Their targets are
-    those of training where the config has a ``PAGTargetHook``: the same kind of target on a bank of training images,
-    or the same teacher. Otherwise they point to the nearest of eight other test images of each class. Images without
-    a valid pixel are left out, and so are classes that no example was found of.
+    The gradients are those of each class' score with respect to the pixels of the network's input. If the config has a
+    ``PAGTargetHook``, the targets are those of training: the same kind of target on a bank of training images, or the
+    same teacher. Otherwise the targets point to the nearest of eight other test images of each class. Images without a
+    valid pixel are left out. Classes without an example are left out too.
 
     Args:
-        images: how many, spread evenly over those of the run.
+        images: number of images, spread evenly over the images of the run.
 
     Raises:
         UserError: before the run, if no test image is left for the examples, or a training set or teacher of the config
-            cannot be read; after it, if a gradient is not finite, or no image holds enough of any class.
+            cannot be read; after it, if a gradient is not finite, or no image holds enough pixels of any class.
     """
 
     images: Positive = 8
@@ -177,7 +177,7 @@ class InputGradients(Measurement):
     )
 
     def settings(self, spec: Any) -> Any:
-        """None: nothing of it is stored with the images, so a run may be resumed with other ones."""
+        """Returns None, so that a run may be resumed with other settings; no image stores this measurement."""
         return None
 
     def prepare(self, context: Any) -> Any:
@@ -214,7 +214,7 @@ class InputGradients(Measurement):
         return summary
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: GradientsSummary) -> GradientsSummary:
-        """Writes the sheet, if anything is to be shown."""
+        """Writes the sheet, if there is one."""
         sheet, path = summary.sheet, folder / SHEET
         if sheet is not None and not draw_file(path, lambda: draw_sheet(self._columns, sheet.images, path)):
             return replace(summary, sheet=None)
@@ -230,7 +230,7 @@ class InputGradients(Measurement):
         names: Sequence[str],
         rgb: bool,
     ) -> GradientSheet:
-        """Makes pictures of the gradients of a few classes, and of the images moved towards them."""
+        """Makes pictures of the gradients of a few classes, and of the images moved towards these classes."""
         assert self._source is not None
         chosen = _chosen([labels[labels != model.ignore_index] for model, _, labels, _ in shown], classes)
         columns: dict[str, list[np.ndarray]] = {'image': []}
@@ -275,7 +275,7 @@ class InputGradients(Measurement):
 
     @classmethod
     def section(cls, summaries: Mapping[str, GradientsSummary]) -> Section:
-        """Returns one row for each run, name, targets and measures, and the sheets."""
+        """Returns one row for each run (name, targets and measures), and the sheets."""
         rows = tuple(
             (name, str(summary.target), *(number(getattr(summary, key)) for key in MEASURES))
             for name, summary in summaries.items()
@@ -290,14 +290,14 @@ class InputGradients(Measurement):
 
 
 def number(value: float | None) -> str:
-    """Returns a measure with three decimals, '-' where there is none."""
+    """Returns a measure with three decimals, or '-' if there is none."""
     return '-' if value is None else f'{value:.3f}'
 
 
 def _measured(
     model: SegmentorAdapter, images: Tensor, labels: Tensor, classes: list[int], goal: GradientTarget, over: Over
 ) -> dict[str, Any]:
-    """Returns cosines and shares of the classes of one image, and which of them it holds."""
+    """Returns the cosines and shares of the classes of one image, and the classes that the image holds."""
     wanted = torch.tensor([classes], device=images.device)
     result = measure(model, images, labels, wanted, goal, over=over, ignore_index=model.ignore_index)
     cosines, shares = (values[0].double().cpu().numpy() for values in result)
@@ -391,7 +391,7 @@ def _bank_maker(
 def _test_pictures(
     selection: Selection, indexes: list[int]
 ) -> Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """Returns a function of a seed that yields test images as the pipeline gives them, and labels of their size."""
+    """Returns a function of a seed, which yields test images as the pipeline gives them, and labels of their size."""
     others = Selection(selection.dataset, indexes)
 
     def pictures(seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -407,13 +407,13 @@ def _test_pictures(
 
 
 def _chosen(labels: Sequence[Tensor], classes: list[int]) -> list[int]:
-    """Returns the classes of the sheet, without that of most pixels: mostly a background, of which others tell more."""
+    """Returns the classes of the sheet, without the class of most pixels, which is usually a background."""
     most = int(torch.cat([label.flatten().cpu() for label in labels]).bincount().argmax())
     candidates = [k for k in classes if k != most] or classes
     return [candidates[i] for i in evenly_spaced(len(candidates), CLASSES_SHOWN)]
 
 
 def _around_grey(gradient: Tensor) -> Tensor:
-    """Returns a gradient (C, h, w) as a picture around mid-grey, whose one per cent of largest values is cut off."""
+    """Returns a gradient (C, h, w) as a picture around mid-grey; the largest one per cent of values is clipped."""
     largest = gradient.abs().flatten().float().quantile(0.99).clamp_min(torch.finfo(torch.float32).tiny)
     return (0.5 + 0.5 * gradient.float() / largest).clamp(0, 1)

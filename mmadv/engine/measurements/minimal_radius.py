@@ -1,4 +1,4 @@
-"""The smallest radius at which an attack breaks an image, by bisection: the criterion of figure 6 of SEA's paper."""
+"""The smallest radius at which an attack breaks an image, by bisection; figure 6 of SEA's paper uses this criterion."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class RadiiSummary(Schema):
     """The smallest radii that break images.
 
     Attributes:
-        share: of the pixels that breaks an image.
+        share: share of wrong pixels that breaks an image.
         upper: largest radius that was tried.
         tolerance: width of the last bracket.
-        images: how many count.
-        broken: how many were broken.
-        median: of the radii; None where half or more of the images were not broken.
-        not_broken: radius -> share of the images that are not broken within it.
-        not_broken_at_upper: that share for the largest radius.
-        radii: of the broken images, sorted.
-        passes: of the bisection.
+        images: number of images that count.
+        broken: number of images that were broken.
+        median: median of the minimal radii; None if half or more of the images were not broken.
+        not_broken: radius -> share of the images that are not broken within this radius.
+        not_broken_at_upper: share of the images that are not broken within the largest radius.
+        radii: minimal radii of the broken images, sorted.
+        passes: passes of the bisection.
     """
 
     share: Share
@@ -61,13 +61,13 @@ class RadiiSummary(Schema):
 
 @dataclass
 class Bracket:
-    """What is known of an image's minimal radius.
+    """The bracket of an image's minimal radius.
 
     Attributes:
-        high: smallest radius that broke the image; None where none did yet.
-        failed: radii that did not.
-        forward: forward passes of the bisection.
-        backward: backward passes of it.
+        high: smallest radius that broke the image; None if no radius has broken it yet.
+        failed: radii that did not break the image.
+        forward: number of forward passes of the bisection.
+        backward: number of backward passes of the bisection.
     """
 
     high: float | None = None
@@ -77,11 +77,11 @@ class Bracket:
 
     @property
     def low(self) -> float:
-        """Largest radius below ``high`` that did not break the image; one above it is a failure of the attack alone."""
+        """Returns the largest radius below ``high`` that did not break the image; failures above are ignored."""
         return max((radius for radius in self.failed if self.high is None or radius < self.high), default=0.0)
 
     def take(self, radius: float, broken: bool) -> None:
-        """Takes the outcome of an attack."""
+        """Narrows the bracket by the outcome of an attack at a radius."""
         if not broken:
             self.failed.append(radius)
         elif self.high is None or radius < self.high:
@@ -93,18 +93,18 @@ class Bracket:
 class MinimalRadius(Measurement):
     """Finds, for each image, the smallest radius at which the attack makes a share of its valid pixels wrong.
 
-    An image is broken where at least ``share`` of its valid pixels are predicted as another class than labelled. What
-    the attack did at the radii of the run is the first bracket; where it broke the image at none of them, ``upper`` is
-    tried; then the bracket is halved until it is at most ``tolerance`` wide. Its upper end is a radius at which the
-    attack succeeded: an upper bound of the image's true minimal radius.
+    An image is broken if at least ``share`` of its valid pixels are predicted as another class than labelled. The
+    results of the attack at the radii of the run give the first bracket. If the attack broke the image at none of these
+    radii, ``upper`` is tried. Then the bracket is halved until it is at most ``tolerance`` wide. The attack succeeded
+    at the bracket's upper end, so this end is an upper bound of the image's true minimal radius.
 
     Args:
-        upper: largest radius to try, as '32/255'.
-        share: of the valid pixels, in (0, 1].
-        tolerance: width of the last bracket, as '0.5/255'.
+        upper: largest radius to try, such as '32/255'.
+        share: share of the valid pixels, in (0, 1].
+        tolerance: width of the last bracket, such as '0.5/255'.
 
     Raises:
-        UserError: a share, radius or tolerance that is none.
+        UserError: the share, the radius or the tolerance is invalid.
     """
 
     upper: str
@@ -128,7 +128,7 @@ class MinimalRadius(Measurement):
             'share',
             {
                 'metavar': 'SHARE',
-                'help': f'of the valid pixels that are wrong in a broken image (default: {SHARE})',
+                'help': f'share of the valid pixels that are wrong in a broken image (default: {SHARE})',
             },
         ),
         Option(
@@ -165,7 +165,7 @@ class MinimalRadius(Measurement):
     def measure(self, context: Any, group: Any) -> list[Any]:
         """Returns [lower end, upper end, forward passes, backward passes] of each image; the upper end may be None.
 
-        An image without a valid pixel has None for all.
+        If an image has no valid pixel, both ends are None and both numbers of passes are 0.
         """
         number = len(group.names)
         valid = (group.labels != group.ignore_index).flatten(1).sum(1)
@@ -178,7 +178,7 @@ class MinimalRadius(Measurement):
         while left:
             wanted = {n: self._next(brackets[n]) for n in left}
             left = [n for n in left if wanted[n] is not None]
-            # Images whose brackets are equal, as most are at first, are attacked together.
+            # Images with the same next radius are attacked together; at first, most images have the same one.
             for radius in sorted({value for value in wanted.values() if value is not None}):
                 rows = [n for n in left if wanted[n] == radius]
                 self._attack(context, group, rows, radius, brackets)
@@ -188,7 +188,7 @@ class MinimalRadius(Measurement):
         ]
 
     def _next(self, bracket: Bracket) -> float | None:
-        """Returns the radius to try next, None where the image is done."""
+        """Returns the radius to try next; None if the image is done."""
         if bracket.high is None:
             return self._upper if bracket.low < self._upper else None
         if bracket.high - bracket.low <= self._tolerance * (1 + 1e-9):
@@ -198,7 +198,7 @@ class MinimalRadius(Measurement):
     def _attack(
         self, context: Any, group: Any, rows: Sequence[int], radius: float, brackets: Sequence[Bracket]
     ) -> None:
-        """Attacks the images of some rows at a radius, and takes the outcomes into their brackets."""
+        """Attacks the images of some rows at a radius, and narrows their brackets by the outcomes."""
         images = group.images[list(rows)]
         labels = group.labels[list(rows)].to(images.device)
         seeds = [derive_seed(context.spec.seed, group.names[row]) for row in rows]
@@ -233,7 +233,7 @@ class MinimalRadius(Measurement):
             brackets[row].take(radius, one)
 
     def summarise(self, context: Any, outcome: Outcome) -> RadiiSummary:
-        """Returns the share of images that are not broken within each radius, and what the radii are like."""
+        """Returns the share of images that are not broken within each radius, and statistics of the minimal radii."""
         values = [record.measurements[self.key] for record in outcome.records]
         measured = [value for value in values if value[0] is not None]
         radii = sorted(high for _, high, _, _ in measured if high is not None)
@@ -284,7 +284,7 @@ class MinimalRadius(Measurement):
     @classmethod
     @plain_text
     def curves(cls, summaries: Mapping[str, RadiiSummary]) -> list[str]:
-        """Returns the share of images that are not broken over the radius."""
+        """Returns a figure of the share of images that are not broken, as a function of the radius."""
         known = {name: summary for name, summary in summaries.items() if summary.images}
         if not known:
             return []
@@ -314,7 +314,7 @@ class MinimalRadius(Measurement):
 
 
 def curve_points(radii: Sequence[float], images: int) -> tuple[list[float], list[float]]:
-    """Returns radii and the percentage of images that are not broken from there on, a step at each.
+    """Returns the steps of the curve: radii, and the percentage of images that are not broken from each radius on.
 
     >>> curve_points([0.0, 0.5], images=4)
     ([0.0, 0.0, 0.5], [100.0, 75.0, 50.0])

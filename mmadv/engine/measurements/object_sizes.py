@@ -24,7 +24,7 @@ FILE_NAME = 'object_sizes.csv'
 
 @dataclass(frozen=True)
 class SizeAccuracies(Schema):
-    """Accuracies by object size: over all pixels, and as the mean over the objects of each one's own."""
+    """Accuracies by object size: over all pixels, and as the mean of the objects' own accuracies."""
 
     pixels: tuple[Share | None, ...] = entry(key='aAcc')
     objects: tuple[Share | None, ...] = entry(key='object_mean')
@@ -35,9 +35,9 @@ class SizesSummary(Schema):
     """Accuracy by the size of the labelled objects.
 
     Attributes:
-        edges: between the sizes, as shares of the image.
-        objects: number of each size.
-        pixels: number of each size.
+        edges: edges between the sizes, as shares of the image.
+        objects: number of objects of each size.
+        pixels: number of pixels of each size.
         clean: accuracies on the clean images.
         attacked: radius -> accuracies of the worst case.
     """
@@ -57,10 +57,13 @@ class SizesSummary(Schema):
 @register_measurement
 @dataclass
 class ObjectSizes(Measurement):
-    """Counts correct pixels by the size of the object that they are labelled as; every run does.
+    """Counts correct pixels by the size of their labelled object; every run has this measurement.
 
-    The record of an image has, by object size, ``sizes``: rows of [size, objects, pixels], and ``clean`` and
-    ``attacked`` by radius and member: rows of [correct pixels, sum of the objects' shares of correct pixels].
+    The record of an image has three parts, with one row for each object size:
+
+    - ``sizes``: rows of [size, objects, pixels].
+    - ``clean``: rows of [correct pixels, sum of the objects' shares of correct pixels].
+    - ``attacked``: the same rows as ``clean``, for each radius and member.
     """
 
     name: ClassVar[str] = 'object_sizes'
@@ -87,7 +90,7 @@ class ObjectSizes(Measurement):
         return values
 
     def summarise(self, context: Any, outcome: Outcome) -> SizesSummary | None:
-        """Returns the summary; None where an earlier version, which had no objects, made some of the records."""
+        """Returns the summary; None if an earlier version, which measured no objects, made some of the records."""
         totals = np.zeros((SIZES, 2), dtype=np.int64)
         clean = np.zeros((SIZES, 2))
         attacked: dict[str, np.ndarray] = {}
@@ -110,7 +113,7 @@ class ObjectSizes(Measurement):
         )
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: Any) -> Any:
-        """Writes fractions, empty where undefined."""
+        """Writes the accuracies as fractions; undefined ones are empty."""
         if summary is None:
             return None
         header = ['object size', 'objects', 'pixels']
@@ -137,7 +140,7 @@ class ObjectSizes(Measurement):
 
     @classmethod
     def tables(cls, summary: SizesSummary) -> list[Table]:
-        """Returns percentages: the share of the pixels of such objects that is correct, and the mean over objects."""
+        """Returns percentages by object size: the accuracy over all pixels, and the mean of the objects' accuracies."""
         header = ['object size', 'number']
         columns = []
         for radius, accuracies in summary.columns.items():
@@ -163,13 +166,13 @@ def size_names(edges: Sequence[float]) -> list[str]:
 
 
 def _add(sums: np.ndarray, sizes: Sequence[Sequence[int]], hits: Sequence[Sequence[float]]) -> None:
-    """Adds the hits of an image, a row for each of its ``sizes``, to ``sums``, (sizes, 2)."""
+    """Adds the hits of an image, one row for each of its ``sizes``, to ``sums`` of shape (sizes, 2)."""
     for (size, *_), values in zip(sizes, hits, strict=True):
         sums[size] += values
 
 
 def _accuracies(sums: np.ndarray, totals: np.ndarray) -> SizeAccuracies:
-    """Returns the accuracies over the pixels of each size, and the means over its objects; None without any."""
+    """Returns the accuracies over the pixels of each size, and the means over its objects; None for an empty size."""
     pixels, objects = (
         tuple(float(part / whole) if whole else None for part, whole in zip(sums[:, n], totals[:, 1 - n], strict=True))
         for n in range(2)

@@ -1,4 +1,4 @@
-"""A few images attacked in several ways, to see whether the main numbers can be trusted."""
+"""Sanity checks: several attacks on a few images show whether the main numbers can be trusted."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Check(Schema):
     """The outcome of one sanity check.
 
     Attributes:
-        name: what should be so.
-        passed: whether it is.
-        evidence: the numbers.
-        advice: what to do where it is not.
+        name: the expected property.
+        passed: whether the property holds.
+        evidence: the numbers behind the outcome.
+        advice: what to do if the check failed.
     """
 
     name: str
@@ -46,10 +46,10 @@ class ChecksSummary(Schema):
 @register_measurement
 @dataclass
 class SanityChecks(Measurement):
-    """Looks for masked gradients and the like at the first positive radius; images without a valid pixel are left out.
+    """Looks for masked gradients and similar faults at the first positive radius, on images with a valid pixel.
 
     Args:
-        images: how many, spread evenly over those of the run.
+        images: number of images, spread evenly over the images of the run.
     """
 
     images: Positive = 4
@@ -72,7 +72,7 @@ class SanityChecks(Measurement):
     )
 
     def settings(self, spec: Any) -> Any:
-        """None: images that lack the checks are done again, so that a run may be resumed with others."""
+        """Returns None, so that a run may be resumed with other checks; images that lack the checks are done again."""
         return None
 
     def check(self, spec: Any) -> None:
@@ -90,7 +90,10 @@ class SanityChecks(Measurement):
 
     @torch.enable_grad()
     def measure(self, context: Any, group: Any) -> list[Any]:
-        """Returns name of the number -> its values, for the chosen images with a valid pixel; None for others."""
+        """Returns name of the number -> its values, for each chosen image with a valid pixel.
+
+        A chosen image without a valid pixel has an empty dict; the other images have None.
+        """
         _, attack = first_attack(context.predictor.attacks)
         values: list[Any] = []
         chosen = self.chosen(context)
@@ -108,7 +111,7 @@ class SanityChecks(Measurement):
         return record.index not in self.chosen(context) or self.key in record.measurements
 
     def summarise(self, context: Any, outcome: Outcome) -> ChecksSummary:
-        """Returns what the numbers of all images say."""
+        """Returns the findings from the numbers of all images."""
         numbers: dict[str, list[float]] = {}
         names, chosen = [], self.chosen(context)
         for record in outcome.records:
@@ -128,7 +131,7 @@ class SanityChecks(Measurement):
 
     @classmethod
     def text(cls, summary: ChecksSummary) -> str:
-        """Returns the findings as lines, a failed one with what to do."""
+        """Returns the findings as lines; the line of a failed check has its advice."""
         lines = [f'sanity checks on {len(summary.images)} images at radius {summary.radius}']
         for check in summary.findings:
             if check.passed:

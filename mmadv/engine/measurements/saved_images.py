@@ -1,4 +1,4 @@
-"""Adversarial images as files: rounded to 8 bits, and what is left of the attack then."""
+"""Adversarial images as 8-bit files, and the success of the attack after the rounding."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mmadv.report.metrics import CURVES
 from mmadv.report.table import percent
 from mmadv.robustness import count
 
-# Inside the output folder, and inside that of an unfinished run.
+# Folder of the images, inside the output folder and inside the folder of an unfinished run.
 FOLDER = 'adversarial'
-# Grey levels by which a file that is read back may differ: a pipeline that computes in floats rounds nowhere.
+# Largest difference of a file that is read back, in grey levels: a pipeline that computes in floats does not round.
 ROUNDING = 0.5
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
@@ -34,7 +34,7 @@ class RoundedValues(MetricValues):
     """Metrics of images that were rounded to 8 bits.
 
     Attributes:
-        difference: metric -> how far it is above that of the worst case.
+        difference: metric -> its value minus the value of the unrounded worst case.
     """
 
     difference: dict[str, float | None]
@@ -47,17 +47,18 @@ def _above(value: float | None, other: float | None) -> float | None:
 @register_measurement
 @dataclass
 class SavedImages(Measurement):
-    """Writes each adversarial image as an 8-bit PNG file, and predicts what was written.
+    """Writes each adversarial image as an 8-bit PNG file, and predicts the rounded image.
 
-    A file is in the folder of its radius, named as the image is below the dataset's image folder; '/' of a radius
-    becomes '_'. It has the size of what was attacked: of the network's input after the pipeline's resizing, or of the
-    image file. Each file is read back through the dataset's own pipeline, which must give what was scored.
+    Each radius has a folder; '/' of a radius becomes '_'. Inside it, a file has the image's path below the dataset's
+    image folder. The file has the size of the attacked image: the size of the network's input after the pipeline's
+    resizing, or the size of the image file. Each file is read back through the dataset's own pipeline, and the result
+    must be the scored image.
 
     Raises:
-        UserError: two images would be written to one file, or a file is read back as something else.
+        UserError: two images would be written to one file, or a file that is read back differs from the scored image.
     """
 
-    # Whether a file read back says that images are loaded in another order of channels than the run assumes.
+    # True if a file that was read back shows that the pipeline loads another channel order than the run assumes.
     _swapped: bool = field(default=False, init=False, repr=False)
 
     name: ClassVar[str] = 'rounded'
@@ -92,7 +93,7 @@ class SavedImages(Measurement):
         return context.predictor
 
     def measure(self, context: Any, group: Any) -> list[Any]:
-        """Returns radius -> areas of the prediction for the rounded worst-case image; radius 0 has none."""
+        """Returns radius -> areas of the prediction for each rounded worst-case image; radius 0 has no areas."""
         areas: list[dict[str, Any]] = [{} for _ in group.names]
         for radius, attacked in group.attacked.items():
             if attacked.images is None:
@@ -131,7 +132,7 @@ class SavedImages(Measurement):
         """Puts the files of all images into a folder of results.
 
         Raises:
-            UserError: a file is not there, as on machines that share no folder.
+            UserError: a file is missing, for example because machines share no folder.
         """
         for record in outcome.records:
             for radius in record.measurements[self.key]:
@@ -148,13 +149,13 @@ class SavedImages(Measurement):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     os.link(source, target)
-                except OSError:  # no hard links there
+                except OSError:  # the file system has no hard links
                     shutil.copyfile(source, target)
         return summary
 
     @classmethod
     def sentences(cls, summary: dict[str, RoundedValues]) -> list[str]:
-        """Returns what rounding costs the attack at every radius."""
+        """Returns a sentence on the effect of the rounding on the attack, for every radius."""
         said = []
         for radius, rounded in summary.items():
             parts = []
@@ -186,7 +187,7 @@ class SavedImages(Measurement):
 
 
 def _folders(context: Any) -> tuple[Path, Path]:
-    """Returns where the files are while the run lasts, and where those of a finished run are."""
+    """Returns the folder of the files during the run, and the folder of the files of a finished run."""
     return context.store.folder / FOLDER, context.store.folder.parent / FOLDER
 
 
@@ -195,7 +196,7 @@ def _find(context: Any, name: PurePosixPath) -> Path | None:
 
 
 def _difference(context: Any, levels: np.ndarray, path: Path, index: int) -> str | None:
-    """Returns how a file read back differs from what was attacked, None where it does not."""
+    """Returns how a file that is read back differs from the attacked image; None if it does not."""
     inputs = context.selection.load_instead(index, path)
     if inputs is None:
         return None
@@ -221,13 +222,13 @@ def _write(levels: np.ndarray, path: Path, rgb: bool) -> None:
 
 
 def file_name(radius: str, image: str) -> PurePosixPath:
-    """Returns where the adversarial image lies below the folder of saved images.
+    """Returns the path of an adversarial image below the folder of saved images.
 
     >>> str(file_name('4/255', 'city/one.v2.jpg')), str(file_name('0.02', '17'))
     ('4_255/city/one.v2.png', '0.02/17.png')
 
     Raises:
-        UserError: the image's name leads out of the folder.
+        UserError: the image's name points outside the folder.
     """
     path = PurePosixPath(image)
     if path.is_absolute() or '..' in path.parts:

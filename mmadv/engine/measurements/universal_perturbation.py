@@ -35,7 +35,7 @@ FOLDER = 'universal'
 
 @dataclass(frozen=True)
 class UniversalSummary(Schema):
-    """A universal attack: how many ``training_images`` of ``training_data``, and radius -> file of the perturbation."""
+    """A universal attack, trained on ``training_images`` of ``training_data`` images; ``files``: radius -> file."""
 
     training_images: NotNegative
     training_data: NotNegative
@@ -47,11 +47,12 @@ class UniversalSummary(Schema):
 class UniversalPerturbation(Measurement):
     """Trains the universal attack of a run at every radius, once.
 
-    The images are those of the training data, read by the test pipeline. Mini-batches are drawn by the seed, the same
-    for every radius. What is trained is kept with the results of an unfinished run and in the folder of a finished one.
+    The images come from the training data, and the test pipeline reads them. The seed decides the mini-batches, which
+    are the same for every radius. The trained perturbations are stored with the results of an unfinished run, and in
+    the folder of a finished run.
 
     Raises:
-        UserError: no training data, or a test pipeline that cannot be used for it.
+        UserError: there are no training data, or the test pipeline cannot be used for them.
     """
 
     _images: Selection | None = field(default=None, init=False, repr=False)
@@ -66,7 +67,7 @@ class UniversalPerturbation(Measurement):
         return cls() if isinstance(attack, Universal) else None
 
     def settings(self, spec: Any) -> Any:
-        """Returns what decides the perturbations beside the attack and the settings of the run."""
+        """Returns the settings that decide the perturbations, besides the attack and the settings of the run."""
         return {'data': training_data(spec), 'size': len(self._selection(spec).dataset)}
 
     def check(self, spec: Any) -> None:
@@ -78,7 +79,7 @@ class UniversalPerturbation(Measurement):
             )
 
     def prepare(self, context: Any) -> Any:
-        """Returns the predictor with trained attacks, by the main process now or kept from before."""
+        """Returns the predictor with trained attacks: stored ones, or ones that the main process trains now."""
         predictor = context.predictor
         trainer = replace(predictor, segmentor=predictor.source or predictor.segmentor, source=None, attacks={})
         attacks = {}
@@ -101,7 +102,7 @@ class UniversalPerturbation(Measurement):
         return UniversalSummary(len(images), len(images.dataset), {})
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: UniversalSummary) -> UniversalSummary:
-        """Writes every perturbation as numbers and, magnified, as a picture."""
+        """Writes every perturbation as an array and as a magnified picture."""
         files = {}
         (folder / FOLDER).mkdir()
         for radius, attack in context.predictor.attacks.items():
@@ -145,7 +146,7 @@ class UniversalPerturbation(Measurement):
         seed = derive_seed(context.spec.seed, 'universal')
         try:
             batches = self._batches(context, attack, predictor)
-            assert predictor.ignore_index is not None  # that of a run is known
+            assert predictor.ignore_index is not None  # a run always sets it
             trained = attack.train(batches, seed=seed, ignore_index=predictor.ignore_index)
         except NonFinite as error:
             names = ', '.join(name for part in self._names for name in part)
@@ -157,7 +158,7 @@ class UniversalPerturbation(Measurement):
         return trained.perturbation.cpu().numpy()
 
     def _batches(self, context: Any, attack: Universal, predictor: Predictor) -> Iterator[Sequence[TrainingBatch]]:
-        """Yields mini-batches without end: every image once in an order of its own for each round."""
+        """Yields mini-batches without end; each round has every image once, in a new order."""
         images = self._selection(context.spec)
         draw = np.random.default_rng(derive_seed(context.spec.seed, 'universal order'))
         waiting: list[int] = []
@@ -188,7 +189,7 @@ class UniversalPerturbation(Measurement):
 
     @staticmethod
     def _kept(radius: str, store: ResultStore | None) -> np.ndarray | None:
-        """Returns the perturbation of an earlier session of this very run, None without."""
+        """Returns the perturbation that an earlier start of this same run stored; None if there is none."""
         if store is None:
             return None
         finished = ResultStore(store.folder.parent / FOLDER, store.settings)
@@ -199,10 +200,10 @@ class UniversalPerturbation(Measurement):
 
 
 def training_data(spec: Any) -> dict[str, Any]:
-    """Returns the config of the training data, to be read by the pipeline of the test data.
+    """Returns the config of the training data, with the pipeline of the test data.
 
     Raises:
-        UserError: one of them is missing.
+        UserError: the training data or the pipeline is missing.
     """
     if spec.training_data is None:
         raise UserError(
@@ -219,7 +220,7 @@ def training_data(spec: Any) -> dict[str, Any]:
 
 
 def _with_pipeline(dataset: Mapping[str, Any], pipeline: Sequence[Any]) -> dict[str, Any]:
-    """Returns a dataset config whose leaves have a pipeline; wrappers that only repeat or mix images are left out."""
+    """Returns a dataset config whose leaves have a pipeline, without wrappers that only repeat or mix images."""
     if 'datasets' in dataset:
         return {**dataset, 'datasets': [_with_pipeline(part, pipeline) for part in dataset['datasets']]}
     if 'dataset' in dataset:
@@ -232,6 +233,6 @@ def _array_name(radius: str) -> str:
 
 
 def _key(store: ResultStore | None) -> str:
-    """Returns what tells the perturbations of a run from those of other settings."""
+    """Returns a key of the run's settings, which tells its perturbations from those of other settings."""
     settings = store.settings if store is not None else {}
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
