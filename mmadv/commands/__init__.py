@@ -1,1 +1,1 @@
-"""What the command lines in tools/ run: arguments, the run itself, and what it writes."""
+"""The commands of ``mmadv``: their arguments, the run itself, and the files that it writes."""

@@ -1,4 +1,4 @@
-"""What the words of a command line may be: types of argparse that say what is expected and what was found."""
+"""Types of command-line arguments for argparse; their errors say what is expected and what was found."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from mmadv.errors import UserError
 from mmadv.fields import NotNegative, Positive, Range, expected, mismatch
 from mmadv.printing import quoted
 
-# More is a slip of the keyboard: no run has as many images, steps or draws.
+# A larger count is a typing error: no run has as many images, steps or draws.
 LARGEST_COUNT = 10**9
 BOUNDED = {
     Positive: Annotated[int, Range(1, LARGEST_COUNT)],
     NotNegative: Annotated[int, Range(0, LARGEST_COUNT)],
 }
-# Bytes of a name in a folder, as all usual file systems have it.
+# The most bytes that usual file systems allow for the name of a file.
 LONGEST_NAME = 255
-# Control characters, line and paragraph separators, and what is left of bytes that are not UTF-8.
+# Control characters, line and paragraph separators, and surrogates, which stand for bytes that are not UTF-8.
 UNPRINTABLE = ('Cc', 'Zl', 'Zp', 'Cs')
 
 
 def text(word: str) -> str:
-    """Returns a word that is a name or a path.
+    """Returns the word, checked to be a name or a path.
 
     Raises:
-        ArgumentTypeError: it is empty, or holds what neither a terminal nor a file of results can show.
+        ArgumentTypeError: the word is empty or too long, or has characters that a terminal cannot show.
     """
     if not word.strip():
         raise argparse.ArgumentTypeError(f'must not be empty; found {quoted(word)}')
@@ -44,7 +44,7 @@ def text(word: str) -> str:
 
 
 def number(hint: Any) -> Callable[[str], Any]:
-    """Returns the type of a number that fits an annotation, such as ``Positive`` or ``Share``.
+    """Returns the argparse type for numbers that fit an annotation, such as ``Positive`` or ``Share``.
 
     >>> number(Positive)('3')
     3
@@ -67,7 +67,7 @@ def number(hint: Any) -> Callable[[str], Any]:
 
 
 def radius(word: str) -> str:
-    """Returns the text of a radius or step size as it is; raises ArgumentTypeError unless it is one."""
+    """Returns the text of a radius or step size unchanged; raises ArgumentTypeError for any other text."""
     try:
         parse_radius(word, what='')
     except UserError as error:
@@ -76,18 +76,18 @@ def radius(word: str) -> str:
 
 
 def positive_radius(word: str) -> str:
-    """Returns the text of a radius or step size as it is; raises ArgumentTypeError unless it is a positive one."""
+    """Returns the text of a positive radius or step size unchanged; raises ArgumentTypeError for any other text."""
     if parse_radius(radius(word)) == 0:
         raise argparse.ArgumentTypeError(f'must be positive; found {quoted(word)}')
     return word
 
 
 def sigma(word: str) -> float:
-    """Returns a standard deviation of noise; raises ArgumentTypeError unless it is one of images in [0, 1]."""
+    """Returns a noise standard deviation for images in [0, 1]; raises ArgumentTypeError outside (0, 1]."""
     try:
         value = float(word)
         check_sigma(value)
-    except ValueError:  # of float, or a UserError
+    except ValueError:  # from float(), or a UserError
         raise argparse.ArgumentTypeError(
             f'must be a number in (0, 1], in units of images in [0, 1]; found {quoted(word)}'
         ) from None
@@ -95,12 +95,12 @@ def sigma(word: str) -> float:
 
 
 def seed(word: str) -> int:
-    """Returns a seed; raises ArgumentTypeError for one that NumPy's generators do not take."""
+    """Returns a seed; raises ArgumentTypeError if NumPy's generators do not accept it."""
     return number(Annotated[int, Range(0, 2**32 - 1)])(word)
 
 
 def _base(hint: Any) -> Any:
-    """Returns the type that is annotated, of an optional one without None."""
+    """Returns the annotated type; for an optional type, the one beside None."""
     inner = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
     parts = [part for part in typing.get_args(inner) if part is not type(None)]
     return _base(parts[0]) if parts else inner

@@ -1,4 +1,4 @@
-"""``mmadv certify``: certify the smoothed predictions of a checkpoint and write its results."""
+"""``mmadv certify``: certify the smoothed predictions of a checkpoint and write the results."""
 
 from __future__ import annotations
 
@@ -27,11 +27,17 @@ def parser() -> Parser:
         description='Certify a segmentor by randomized smoothing, in L2.',
         example='mmadv certify demo/pspnet_gaussian_digits.py work_dirs/gaussian/iter_200.pth --sigma 0.25',
     )
-    result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
-    result.add_argument('checkpoint', help='checkpoint of the model, best one trained with Gaussian noise')
-    result.add_argument('--sigma', type=sigma, required=True, help='standard deviation of the noise, images in [0, 1]')
-    result.add_argument('--n0', type=positive, default=10, help='draws that select each class (default: 10)')
-    result.add_argument('--n', type=positive, default=100, help='draws that certify (default: 100)')
+    result.add_argument('config', help='config of the model and its test data, from mmadv or mmseg')
+    result.add_argument('checkpoint', help='checkpoint of the model; training with Gaussian noise is best')
+    result.add_argument(
+        '--sigma', type=sigma, required=True, help='standard deviation of the noise, for images in [0, 1]'
+    )
+    result.add_argument(
+        '--n0', type=positive, default=10, help='noise draws that select the class of each pixel (default: 10)'
+    )
+    result.add_argument(
+        '--n', type=positive, default=100, help='noise draws that certify the selected classes (default: 100)'
+    )
     result.add_argument(
         '--alpha', type=number(Level), default=0.001, help='error rate over all pixels of an image (default: 0.001)'
     )
@@ -40,13 +46,26 @@ def parser() -> Parser:
         type=number(Threshold),
         nargs='+',
         default=[0.75],
-        help='thresholds in [0.5, 1), a radius each (default: 0.75)',
+        help='thresholds in [0.5, 1); each gives one certified radius (default: 0.75)',
     )
-    result.add_argument('--kind', choices=sorted(SHARES), default='hard', help='of smoothing (default: hard)')
-    result.add_argument('--bound', choices=sorted(BOUNDS), help='default: clopper-pearson, or hoeffding for soft')
-    result.add_argument('--correction', choices=sorted(CORRECTIONS), default='holm', help='default: holm')
+    result.add_argument('--kind', choices=sorted(SHARES), default='hard', help='kind of smoothing (default: hard)')
     result.add_argument(
-        '--batch-size', type=positive, default=16, dest='draws', help='draws at once; results do not depend on it'
+        '--bound',
+        choices=sorted(BOUNDS),
+        help='confidence bound (default: clopper-pearson; hoeffding with --kind soft)',
+    )
+    result.add_argument(
+        '--correction',
+        choices=sorted(CORRECTIONS),
+        default='holm',
+        help='multiple-testing correction over pixels (default: holm)',
+    )
+    result.add_argument(
+        '--batch-size',
+        type=positive,
+        default=16,
+        dest='draws',
+        help='noise draws per forward pass; results do not depend on it',
     )
     result.add_argument('--show', type=not_negative, default=4, help='number of images to draw (default: 4)')
     result.set_defaults(batch_size=1)  # images are certified one by one
@@ -57,14 +76,14 @@ def parser() -> Parser:
 def run_certify(argv: Sequence[str]) -> int:
     """Certifies a checkpoint as the arguments say, prints the table and writes the results; returns the exit status.
 
-    A run, its errors and its results are those of ``mmadv test``.
+    The run, its errors and its result files have the same form as those of ``mmadv test``.
     """
     arguments = parser().parse_args(argv)
     return run_evaluation('certify', arguments, argv, spec_of_arguments(arguments))
 
 
 def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
-    """Returns the evaluation that the options describe: certificates, and no attack."""
+    """Returns the evaluation that the options describe: it has certificates and no attack."""
     certificates = Certificates(
         sigma=arguments.sigma,
         n0=arguments.n0,

@@ -1,4 +1,4 @@
-"""What the command lines share: arguments, configs, and mistakes told in one sentence."""
+"""Code that all commands share: arguments, configs, and errors in one sentence."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from mmadv.engine.memory import is_out_of_memory
 from mmadv.errors import UserError, nearest
 from mmadv.printing import escaped_messages, printable, quoted
 
-# What mmengine reads of the environment, and what sets it.
+# Launcher -> the environment variables that mmengine reads with it.
 LAUNCHERS = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
     'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
 }
-# Which process of a run this one is.
+# Launcher -> the environment variable that holds the rank of this process.
 RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 STARTERS = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun'}
 TRACEBACK_VARIABLE = 'MMADV_TRACEBACK'
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are UserErrors, and whose help ends with an example.
+    """An argument parser that raises UserError for mistakes and ends its help with an example.
 
     Args:
         prog: the command, such as 'mmadv test'.
         example: a whole command line.
-        **options: those of argparse.
+        **options: options of ``argparse.ArgumentParser``.
     """
 
     def __init__(self, *, prog: str | None = None, example: str | None = None, **options: Any) -> None:
@@ -59,17 +59,17 @@ class Parser(argparse.ArgumentParser):
             self.register('action', name, StoreOnce)
 
     def error(self, message: str) -> NoReturn:
-        # argparse begins with 'argument --limit: '; the name alone begins a sentence.
+        # argparse begins with 'argument --limit: '. The sentence here begins with the name alone.
         sentence = re.sub(r"^argument (\S+): (?=must |'|takes |sets )", r'\1 ', message)
         raise UserError(f'{sentence}; see --help')
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
-        """Adds an argument as argparse does; one without a type is a name or a path, and must not be empty."""
+        """Adds an argument as argparse does; an argument without a type is a name or a path and must not be empty."""
         if settings.get('action') in (None, 'append') and settings.get('nargs') != 0:
             settings.setdefault('type', text)
         return super().add_argument(*names, **settings)
 
-    # argparse overloads it by the type of the namespace, which no command gives.
+    # argparse overloads this method by the type of the namespace. No command passes a namespace.
     def parse_args(self, argv: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         argv = sys.argv[1:] if argv is None else list(argv)
         option = ''
@@ -89,9 +89,12 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def add_launcher(self) -> None:
-        """Adds --launcher, of commands that several processes may run together."""
+        """Adds --launcher, for commands that can run in several processes."""
         self.add_argument(
-            '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='of a distributed run'
+            '--launcher',
+            choices=['none', 'pytorch', 'slurm', 'mpi'],
+            default='none',
+            help='launcher of a distributed run',
         )
         self.add_argument('--local_rank', '--local-rank', type=not_negative, default=0, help=argparse.SUPPRESS)
 
@@ -107,9 +110,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class StoreOnce(argparse._StoreAction):
-    """argparse's action, which refuses a list that is given twice: of lists one expects the sum, not the last.
+    """The store action of argparse, except that it refuses a list that is given twice.
 
-    A single value may be given again, and the last counts, so that a script may override what it was given.
+    A user who gives a list twice expects both lists, but argparse keeps the last one only. A single value may be given
+    again, and the last one counts, so a script can override its own arguments.
     """
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
@@ -120,9 +124,9 @@ class StoreOnce(argparse._StoreAction):
 
 
 class ConfigOptions(DictAction):
-    """The settings of ``--cfg-options``: KEY=VALUE with a key of dotted names, each once in a list.
+    """Parses ``--cfg-options``: KEY=VALUE pairs whose keys are dotted names; each key may be given once in a list.
 
-    mmengine's parser drops the spaces of a value; here a text keeps them.
+    mmengine's parser drops the spaces of a value. This action keeps the spaces of a text.
     """
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
@@ -148,17 +152,17 @@ class ConfigOptions(DictAction):
 
 
 def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: its own, or 2 after a mistake, told as one sentence on stderr.
+    """Runs a command and returns its exit status: the command's own, or 2 after a mistake of the user.
 
-    An interrupt from the keyboard gives 130, as shells have it. SIGTERM and SIGHUP, which schedulers and terminals
-    send, do what it does, and give 143 and 129.
+    A mistake of the user is printed as one sentence on stderr. With the environment variable MMADV_TRACEBACK=1, the
+    traceback is printed before the sentence. Any other error is raised.
 
-    With the environment variable MMADV_TRACEBACK=1 the traceback is printed before the sentence. What is no
-    mistake of the user raises.
+    An interrupt from the keyboard gives 130, as in shells. Schedulers and terminals send SIGTERM and SIGHUP; these
+    signals stop the command in the same way and give 143 and 129.
 
     Args:
-        command: takes the arguments, and returns its status, None for 0.
-        argv: the arguments; those of the process by default.
+        command: function that takes the arguments and returns the exit status; None means 0.
+        argv: the arguments; by default those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     received: list[int] = []
@@ -180,9 +184,10 @@ def guarded(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] 
 
 @contextmanager
 def _stopped_by_signals(received: list[int]) -> Iterator[None]:
-    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt while the block lasts, and notes them.
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt inside the block, and appends them to ``received``.
 
-    A signal that is ignored, as SIGHUP is under nohup, stays ignored. Processes that are forked end by the signal.
+    A signal that is already ignored, such as SIGHUP under nohup, stays ignored. In a forked process the signal ends the
+    process.
     """
     owner = os.getpid()
 
@@ -194,7 +199,7 @@ def _stopped_by_signals(received: list[int]) -> Iterator[None]:
         received.append(number)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -210,11 +215,11 @@ def _stopped_by_signals(received: list[int]) -> Iterator[None]:
 
 
 def user_sentence(error: BaseException) -> str | None:
-    """Returns the sentence for an error that a mistake of the user caused, None for any other error."""
+    """Returns the sentence for an error that a mistake of the user caused; None for any other error."""
     message = str(error)
     if isinstance(error, UserError):
         if re.match(r'Caught \w+ in ', message):
-            # Raised in a worker process, the message is a whole traceback that ends in the sentence.
+            # An error from a worker process has a whole traceback as its message; the sentence is at its end.
             message = re.split(r'\nmmadv\.\S*?Error: ', message)[-1]
         return message.strip()
     if isinstance(error, torch.OutOfMemoryError):
@@ -256,7 +261,7 @@ def user_sentence(error: BaseException) -> str | None:
 
 @contextmanager
 def naming(option: str) -> Iterator[None]:
-    """Begins the sentences on mistakes inside the block with an option's name; with none they stay as they are."""
+    """Puts the name of an option before the message of each error in the block; an empty name changes nothing."""
     try:
         yield
     except UserError as error:
@@ -267,12 +272,13 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
     """Returns a config file with its bases, and ``--cfg-options`` merged in.
 
     Args:
-        path: of the file; where there is none, a config that mmadv brings along, as ``'pir_at/x.py'``.
-        options: of ``--cfg-options``.
-        what: errors call the file so.
+        path: path of the file, or the name of a config that mmadv brings along, such as ``'pir_at/x.py'``. If there is
+            such a file, it comes first.
+        options: settings of ``--cfg-options``.
+        what: name of the file's role in error messages.
 
     Raises:
-        UserError: no such file, or one that does not parse or run, or a key that nothing reads.
+        UserError: there is no such file, it does not parse or run, or nothing reads one of its keys.
     """
     file = config_file(path, what)
     try:
@@ -283,7 +289,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
         where = f', line {error.lineno}' if error.lineno else ''
         raise UserError(f'{what} {path} is not valid Python{where}: {error.msg}; is it cut short?') from error
     except (Exception, SystemExit) as error:
-        if type(error) is RuntimeError and not str(error).strip():  # mmengine's stand-in for what a file imports
+        if type(error) is RuntimeError and not str(error).strip():  # from mmengine's placeholder of an import
             raise UserError(
                 f'{what} {path} calls what it imports, which a config cannot; write a dict with its name '
                 "as type, such as attack = dict(type='sea', radius='4/255', iterations=100)"
@@ -307,14 +313,14 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
 
 
 def config_file(path: str, what: str = 'config') -> str:
-    """Returns the path itself if the file exists, else that of the config of this name that mmadv brings along.
+    """Returns the path itself if the file exists, else the path of mmadv's own config of this name.
 
     Args:
-        path: of a file, or relative to mmadv's folder ``configs``, with or without that folder's name before it.
-        what: errors call the file so.
+        path: path of a file, or a path inside mmadv's folder ``configs``, with or without ``configs/`` before it.
+        what: name of the file's role in error messages.
 
     Raises:
-        UserError: there is neither; names the nearest config of mmadv.
+        UserError: neither file exists; the message names the nearest config of mmadv.
     """
     if os.path.isfile(path):
         return path
@@ -327,12 +333,12 @@ def config_file(path: str, what: str = 'config') -> str:
 
 
 def command_text(name: str, argv: Sequence[str], processes: int = 1) -> str:
-    """Returns the command line that runs a sub-command again, for a shell.
+    """Returns the shell command line that runs a sub-command again.
 
     Args:
-        name: of the sub-command.
-        argv: its arguments.
-        processes: started by torchrun; with 1 the command runs alone.
+        name: name of the sub-command.
+        argv: arguments of the sub-command.
+        processes: number of processes that torchrun starts; with 1 the command runs without torchrun.
 
     >>> command_text('test', ['my config.py', '--attack', 'sea'])
     "mmadv test 'my config.py' --attack sea"
@@ -343,14 +349,14 @@ def command_text(name: str, argv: Sequence[str], processes: int = 1) -> str:
 
 
 def require(config: Config, path: str, keys: Sequence[str]) -> None:
-    """Raises UserError unless the config has all keys, as it has not when it is cut short."""
+    """Raises UserError if a key is missing in the config, for example because the file is cut short."""
     missing = [key for key in keys if config.get(key) is None]
     if missing:
         raise UserError(f"config {path} has no '{missing[0]}'; is it cut short, or a base that is to be inherited?")
 
 
 def work_dir(config: Config, path: str, chosen: str | None) -> str:
-    """Returns the folder of a training: given, the config's, or work_dirs/<name of the config>."""
+    """Returns the work folder of a training: the chosen one, else the config's, else work_dirs/<name of the config>."""
     return chosen or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
 
 
@@ -358,7 +364,7 @@ def set_local_rank(arguments: argparse.Namespace) -> None:
     """Tells mmengine's launchers the rank that torch.distributed.launch passes as an argument.
 
     Raises:
-        UserError: a launcher that did not start this process.
+        UserError: the launcher named by the arguments did not start this process.
     """
     variables = LAUNCHERS.get(arguments.launcher, ())
     missing = [name for name in variables if name not in os.environ]
@@ -374,15 +380,15 @@ def set_local_rank(arguments: argparse.Namespace) -> None:
 
 
 def launched_rank(arguments: argparse.Namespace) -> int:
-    """Returns which process of its run this one is, before they are joined; 0 is the first, or the only one."""
+    """Returns the rank of this process before the process group exists; 0 is the first or only process."""
     return int(os.environ[RANKS[arguments.launcher]]) if arguments.launcher in RANKS else 0
 
 
 def join_processes_on_cpu(config: Config) -> None:
-    """Joins the processes of torchrun by gloo where there is no accelerator, which mmengine's launcher asks for.
+    """Initialises the process group of torchrun with gloo if there is no accelerator; mmengine's launcher needs one.
 
     Args:
-        config: with the launcher; the wrapper of the model is set unless it names one.
+        config: config with the launcher; if it names no wrapper of the model, one is set.
     """
     if config.get('launcher') != 'pytorch' or torch.cuda.is_available():
         return

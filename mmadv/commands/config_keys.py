@@ -1,4 +1,4 @@
-"""The check that every key of a config is read by something, so that a misspelt one is told and not dropped."""
+"""Checks that some code reads every key of a config, so that a misspelt key is an error and not ignored."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mmadv.errors import UserError, nearest
 from mmadv.fields import check
 from mmadv.models.building import model_settings
 
-# A dict of a config, the keys that its type reads, and whether the type takes any other key too.
+# A dict of a config, the keys that its type reads, and whether the type also takes any other key.
 Part = tuple[Mapping[str, Any], set[str], bool]
 MARKS = {'type', '_scope_', '_delete_'}
-# What mmengine's runner and the tools read beside the runner's arguments.
+# Keys that mmengine's runner and the commands read beside the runner's arguments.
 TOP_LEVEL = (set(inspect.signature(Runner).parameters) - {'cfg'}) | {
     'custom_imports',
     'runner_type',
@@ -46,7 +46,7 @@ MODEL_CFG = {
     'test_cfg': {'mode', 'crop_size', 'stride', 'subdivision_steps', 'subdivision_num_points', 'scale_factor'},
     'train_cfg': {'num_points', 'oversample_ratio', 'importance_sample_ratio', 'assigner', 'sampler'},
 }
-# Keys at the top level -> what their values are; None leaves each out.
+# Keys at the top level -> the types of their values; with None the key counts as absent.
 KINDS: dict[str, Any] = {
     **dict.fromkeys(('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'test_dataloader'), dict),
     **dict.fromkeys(('train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'custom_imports', 'auto_scale_lr'), dict),
@@ -58,7 +58,7 @@ KINDS: dict[str, Any] = {
     'log_level': str | int,
     'resume': bool,
 }
-# Configs of layers in models, with what mmcv reads of them beside the arguments of the layer.
+# Configs of layers in models -> the keys that mmcv reads beside the arguments of the layer.
 LAYERS = {'norm_cfg': {'requires_grad'}, 'act_cfg': set(), 'conv_cfg': set()}
 LOOPS = {
     'train_cfg': (
@@ -71,11 +71,11 @@ LOOPS = {
 
 
 def check_kinds(config: Mapping[str, Any], path: str) -> None:
-    """Raises UserError for a key at the top level whose value is of another kind than what reads it expects.
+    """Raises UserError if the value of a top-level key has another type than its reader expects.
 
     Args:
         config: a whole config.
-        path: of its file, for the message.
+        path: path of the config file, for the message.
     """
     for key, hint in KINDS.items():
         if config.get(key) is not None:
@@ -83,13 +83,13 @@ def check_kinds(config: Mapping[str, Any], path: str) -> None:
 
 
 def check_config(config: Mapping[str, Any], path: str) -> None:
-    """Raises UserError for a key that nothing reads: a misspelt one at the top level, or an argument no type has.
+    """Raises UserError for a key that nothing reads: a misspelt top-level key, or an argument that its type lacks.
 
-    A name at the top level that resembles no known key is a variable of the file; one that is None does no harm.
+    A top-level name that resembles no known key is a variable of the file. A key whose value is None does no harm.
 
     Args:
         config: a whole config.
-        path: of its file, for the message.
+        path: path of the config file, for the message.
     """
     known = TOP_LEVEL - {'self'}
     for key, value in config.items():
@@ -123,7 +123,7 @@ def check_options(options: Mapping[str, Any], before: Mapping[str, Any], after: 
             if not isinstance(parent, Mapping):
                 break
             if part not in parent:
-                # A new key may be right; one that resembles its neighbours is a misspelling.
+                # A new key may be right. A new key that resembles its neighbours is misspelt.
                 allowed = MARKS | (TOP_LEVEL if n == 0 else MODEL_CFG.get(rest[0], set()))
                 if part not in allowed:
                     above = ''.join(f'{one}.' for one in (first, *rest)[:n])
@@ -138,7 +138,7 @@ def check_options(options: Mapping[str, Any], before: Mapping[str, Any], after: 
 
 
 def _check_reaches_model(key: str, rest: Sequence[str], value: Any, config: Mapping[str, Any]) -> None:
-    """Raises UserError where a setting of the top-level preprocessor is dropped for the model's own."""
+    """Raises UserError if a setting of the top-level preprocessor has no effect because the model has its own."""
     effective: Any = model_settings(config).data_preprocessor
     for part in rest:
         effective = effective.get(part) if isinstance(effective, Mapping) else None
@@ -150,7 +150,7 @@ def _check_reaches_model(key: str, rest: Sequence[str], value: Any, config: Mapp
 
 
 def _parts(config: Mapping[str, Any]) -> Iterable[tuple[str, Part]]:
-    """Yields where a checked dict is, and the dict with the keys that it may hold."""
+    """Yields the place of each checked dict, and the dict with the keys that it may hold."""
     for key, keys in SCHEMAS.items():
         if isinstance(config.get(key), Mapping):
             yield key, (config[key], keys, False)
@@ -194,7 +194,7 @@ def _typed(config: Mapping[str, Any]) -> Iterable[tuple[str, Part]]:
 def _walk(
     value: Any, where: str, kinds: Sequence[Registry], more: Iterable[str] = (), *, everywhere: bool = False
 ) -> Iterable[tuple[str, Part]]:
-    """Yields a typed dict, or those of a list, with what their type takes; ``everywhere`` those inside it too."""
+    """Yields a typed dict, or those of a list, with the keys that their types take; ``everywhere`` adds nested ones."""
     if isinstance(value, (list, tuple)):
         for n, part in enumerate(value):
             yield from _walk(part, f'{where}.{n}', kinds, more, everywhere=everywhere)
@@ -207,7 +207,7 @@ def _walk(
 
 
 def _layers(value: Any, where: str) -> Iterable[tuple[str, Part]]:
-    """Yields the configs of layers inside a model, with the arguments of those that are registered."""
+    """Yields the configs of layers inside a model, with the arguments of the registered layers."""
     for key, part in _items(value):
         if key in LAYERS and isinstance(part, Mapping) and part.get('type') is not None:
             keys, is_open = arguments_of(_find(part['type'], [registries.MODELS]))
@@ -217,14 +217,14 @@ def _layers(value: Any, where: str) -> Iterable[tuple[str, Part]]:
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:
-    """Returns the parts of a dict or list with their keys or indexes, nothing of anything else."""
+    """Returns the items of a dict or list with their keys or indexes; nothing for any other value."""
     if isinstance(value, Mapping):
         return value.items()
     return enumerate(value) if isinstance(value, (list, tuple)) else ()
 
 
 def _find(kind: Any, kinds: Sequence[Registry]) -> Any:
-    """Returns the class or function of a type; None for one that is not registered, which building tells."""
+    """Returns the class or function of a type; None if it is not registered, which is an error when it is built."""
     if not isinstance(kind, str):
         return kind
     return next((registered for registry in kinds if (registered := registry.get(kind)) is not None), None)
@@ -233,7 +233,8 @@ def _find(kind: Any, kinds: Sequence[Registry]) -> Any:
 def arguments_of(kind: Callable[..., Any] | None) -> tuple[set[str], bool]:
     """Returns the names of the arguments that a class or function reads, and whether it may read others.
 
-    ``**kwargs`` that only go to ``super().__init__`` are those of the base; such that nothing touches read nothing.
+    If ``**kwargs`` only go to ``super().__init__``, the arguments of the base class count. If no code uses them, they
+    read nothing.
     """
     if kind is None:
         return set(), True
@@ -256,7 +257,7 @@ def arguments_of(kind: Callable[..., Any] | None) -> tuple[set[str], bool]:
 
 @functools.cache
 def _use_of(constructor: Callable[..., Any], name: str) -> str:
-    """Returns 'nothing', 'super' or 'other': what a constructor does with its ``**name``."""
+    """Returns how a constructor uses its ``**name``: 'nothing', 'super' or 'other'."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
     except (OSError, TypeError, SyntaxError):
@@ -289,14 +290,14 @@ def _refuse_misspelt(key: str, known: Iterable[str], what: str, prefix: str = ''
 
 
 def _is_derived(key: str, known: Iterable[str]) -> bool:
-    """Returns whether a variable is named after a key with an addition, as ``model_1`` or ``base_model``."""
+    """Returns whether a name is a known key with a prefix or suffix, such as ``model_1`` or ``base_model``."""
     return key.rstrip('0123456789') in known or any(
         key.startswith((f'{name}_', f'_{name}')) or key.endswith(f'_{name}') for name in known
     )
 
 
 def _nearest_path(key: str, config: Mapping[str, Any]) -> str:
-    """Returns the hint at a key of the config that ends alike, or at the nearest one at the top level."""
+    """Returns a hint that names a key of the config with the same ending, or the nearest top-level key."""
     last = key.rpartition('.')[2]
     alike = [path for path in _paths(config) if path.rpartition('.')[2] == last and path != key]
     if alike:
@@ -307,7 +308,7 @@ def _nearest_path(key: str, config: Mapping[str, Any]) -> str:
 
 
 def _paths(value: Any, prefix: str = '') -> Iterable[str]:
-    """Yields the dotted paths of the dicts that something reads."""
+    """Yields the dotted paths of the dicts that some code reads."""
     for key, part in value.items():
         if prefix or key in TOP_LEVEL:
             yield f'{prefix}{key}'
@@ -316,7 +317,7 @@ def _paths(value: Any, prefix: str = '') -> Iterable[str]:
 
 
 def distance(one: str, other: str) -> int:
-    """Returns how many letters to insert, delete, replace or swap with their neighbour turn one word into the other.
+    """Returns the edit distance of two words: letters to insert, delete, replace or swap with a neighbour.
 
     >>> distance('trian_cfg', 'train_cfg'), distance('mod', 'mode')
     (1, 1)

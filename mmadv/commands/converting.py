@@ -13,7 +13,7 @@ from mmadv.fields import Range
 from mmadv.models.backbones.architectures import ARCHITECTURES
 from mmadv.models.backbones.conversion import convert_file
 
-# Of an image in pixels; the patches of a ViT are of 16 or more.
+# Limits of an image side in pixels; the patches of a ViT have 16 pixels or more.
 Side = Annotated[int, Range(16, 16384)]
 
 
@@ -26,26 +26,30 @@ def parser() -> Parser:
     )
     result.add_argument('input', metavar='IN', help='the published file')
     result.add_argument('output', metavar='OUT', help='the file to write')
-    result.add_argument('--source', required=True, help=f'the family of the file: {", ".join(SOURCES)}')
-    result.add_argument('--architecture', help=f'instead of the one that fits: {", ".join(ARCHITECTURES)}')
+    result.add_argument('--source', required=True, help=f'family of the published file: {", ".join(SOURCES)}')
+    result.add_argument(
+        '--architecture', help=f'architecture, instead of the one that fits the weights: {", ".join(ARCHITECTURES)}'
+    )
     result.add_argument(
         '--image-size',
         nargs=2,
         type=number(Side),
         metavar=('H', 'W'),
-        help="resize a ViT's position embedding for this input",
+        help="resize a ViT's position embedding for inputs of this size",
     )
-    result.add_argument('--input-convention', help=f'overrule the mean and std on record: {", ".join(CONVENTIONS)}')
+    result.add_argument(
+        '--input-convention', help=f'mean and std, instead of those on record: {", ".join(CONVENTIONS)}'
+    )
     result.add_argument(
         '--trust',
         action='store_true',
-        help='run code that the file holds, in a process of its own: only if you trust it',
+        help='run the code that the file holds, in a separate process; use it only if you trust the file',
     )
     return result
 
 
 def run_convert(argv: Sequence[str]) -> None:
-    """Converts as the arguments say, and prints what became of every key.
+    """Converts a checkpoint as the arguments say, and prints what happened to every key.
 
     Raises:
         UserError: a mistake in the arguments or the file.

@@ -1,6 +1,6 @@
 """``mmadv demo``: train a toy segmentor with and without adversarial training, attack both, and write a report.
 
-``make demo`` runs it. All that it does are calls of ``mmadv train`` and ``mmadv test``; it keeps their output.
+``make demo`` runs this command. It calls ``mmadv train`` and ``mmadv test`` only, and keeps their output.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def parser() -> Parser:
         description='Train a toy segmentor with and without adversarial training, attack both, and write a report.',
         example='mmadv demo --out demo_output',
     )
-    result.add_argument('--out', default='demo_output', metavar='DIR', help='default: demo_output')
+    result.add_argument('--out', default='demo_output', metavar='DIR', help='output folder (default: demo_output)')
     return result
 
 
 def run_demo(argv: Sequence[str]) -> int:
-    """Runs every stage, and returns the exit status: 0, or that of the first stage that failed."""
+    """Runs every stage, and returns the exit status: 0, or the status of the first stage that failed."""
     out = Path(parser().parse_args(argv).out).resolve()
     check_writable(out)
     start = time.perf_counter()
@@ -66,7 +66,7 @@ def run_demo(argv: Sequence[str]) -> int:
                 folder / 'test.log',
             )
             results[name] = folder / 'attack'
-            # Adversarial training is quicker from a model that knows the digits.
+            # Adversarial training takes less time if it starts from a model that knows the digits.
             start_from = ['--cfg-options', f'load_from={weights}']
     except StageFailed as failure:
         print(failure, file=sys.stderr)
@@ -78,7 +78,7 @@ def run_demo(argv: Sequence[str]) -> int:
 
 
 class StageFailed(RuntimeError):
-    """A stage that ended with an error: its last lines of output, and ``status``."""
+    """A stage ended with an error; holds the last lines of its output, and its exit status in ``status``."""
 
     def __init__(self, status: int, log: Path) -> None:
         tail = log.read_text(encoding='utf-8').splitlines()[-5:]
@@ -87,7 +87,7 @@ class StageFailed(RuntimeError):
 
 
 def _lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Yields the lines that a process prints; a signal that ends this command ends the process too."""
+    """Yields the lines that a process prints; a signal that ends this command also ends the process."""
     assert process.stdout is not None
     try:
         yield from process.stdout
@@ -98,7 +98,7 @@ def _lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def run_stage(title: str, command: list[str], log: Path) -> None:
-    """Runs one command, shows how it goes on and how long it took, and keeps its output in a log.
+    """Runs one command, shows its progress and its duration, and writes its output to a log.
 
     Raises:
         StageFailed: the command ended with an error.

@@ -1,4 +1,4 @@
-"""The command ``mmadv``: its sub-commands, and the function that each runs."""
+"""The command ``mmadv``: its sub-commands and their functions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Command(NamedTuple):
     """A sub-command.
 
     Attributes:
-        module: below ``mmadv.commands``, imported when the command is called.
-        function: of the module: takes the arguments, and returns the exit status, None for 0. It is ``run_NAME``.
-        summary: what the command does, in one line.
+        module: module of ``mmadv.commands``, imported when the command is called.
+        function: function ``run_NAME`` of the module; it takes the arguments and returns the exit status, None for 0.
+        summary: one line that says what the command does.
     """
 
     module: str
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """Returns the help of ``mmadv`` itself."""
+    """Returns the help text of ``mmadv`` itself."""
     width = max(map(len, COMMANDS))
     lines = [f'  {name:<{width}}  {command.summary}' for name, command in COMMANDS.items()]
     return '\n'.join(
@@ -63,10 +63,10 @@ def usage() -> str:
 
 
 def run(argv: Sequence[str]) -> int | None:
-    """Runs the sub-command that the arguments name, and returns its exit status, None for 0.
+    """Runs the sub-command that the arguments name, and returns its exit status; None means 0.
 
     Raises:
-        UserError: no sub-command or an unknown one, or a mistake in its arguments.
+        UserError: the sub-command is missing or unknown, or there is a mistake in its arguments.
     """
     if not argv:
         raise UserError(f'a command is missing; known are {", ".join(COMMANDS)}; see mmadv --help')
@@ -84,5 +84,5 @@ def run(argv: Sequence[str]) -> int | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 where a run failed on some images, 2 after a mistake in what was given."""
+    """Returns the exit status: 0; 1 if a run failed on some images; 2 after a mistake of the user."""
     return guarded(run, sys.argv[1:] if argv is None else argv)

@@ -1,4 +1,4 @@
-"""Errors of an evaluation name config keys and arguments; the command that took them from options names the options."""
+"""Makes errors of an evaluation name the command-line options instead of the config keys and arguments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmadv.commands.command_line import user_sentence
 from mmadv.errors import UserError
 from mmadv.report.measurement import MEASUREMENTS
 
-# Keys of an evaluation's config that options of the same name set.
+# Config keys of an evaluation; options of the same names set them.
 KEYS = ('precision', 'seed', 'source', 'space', 'target')
 
 
@@ -29,10 +29,10 @@ def names_of_options(arguments: Namespace) -> dict[str, str]:
 
 @contextmanager
 def errors_name_options(arguments: Namespace) -> Iterator[None]:
-    """Makes a UserError of the block name the option that the user gave instead of the config key.
+    """Makes a UserError of the block name the option that the user gave, instead of the config key.
 
     Raises:
-        UserError: the one of the block, in the words of the command line.
+        UserError: the error of the block, with the names of the command line.
     """
     try:
         yield

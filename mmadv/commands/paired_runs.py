@@ -1,4 +1,4 @@
-"""Runs on the same images compared image by image, from the counts that they left: nothing is attacked again."""
+"""Compares runs on the same images, image by image, from their stored counts, without a new attack."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class StoredRun:
     """One result folder.
 
     Attributes:
-        name: in tables.
-        results: of the run.
-        records: index of the image -> what is stored of it.
+        name: name of the run in tables.
+        results: results of the run.
+        records: index of the image -> its stored record.
     """
 
     name: str
@@ -35,10 +35,10 @@ class StoredRun:
 
     @classmethod
     def load(cls, name: str, folder: str | Path) -> StoredRun:
-        """Returns the run of a folder.
+        """Returns the run that a result folder holds.
 
         Raises:
-            UserError: its results or stored counts cannot be read.
+            UserError: the results or the stored counts cannot be read.
         """
         results, path = RunResults.load(folder), Path(folder) / 'records.jsonl'
         _, records = read_records(path)
@@ -47,12 +47,12 @@ class StoredRun:
 
     @property
     def budget(self) -> tuple[str, int | None]:
-        """Returns the scheme and the iterations of the attack, for each loss where there are several."""
+        """Returns the scheme of the attack and its iterations; of an ensemble, the iterations of each loss."""
         attack = self.results.attack
         return budget_of(attack.parameters) if attack else ('none', None)
 
     def counts(self, radius: str, images: Sequence[int]) -> dict[str, Counts]:
-        """Returns the counts of some images at a radius: of each attack of an ensemble, and of the worst case."""
+        """Returns the counts of some images at a radius: for each attack of an ensemble, and for the worst case."""
         areas = [self.records[index].attacked[radius] for index in images]
         number = len(self.results.evaluation.classes)
         members = {name: to_counts([area[name] for area in areas], number) for name in areas[0]}
@@ -61,7 +61,7 @@ class StoredRun:
 
 
 def budget_of(parameters: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Returns what SEA's figures 2 and 5 tell attacks apart by: the scheme and the iterations, None if those differ.
+    """Returns the scheme and the iterations of an attack, as in SEA's figures 2 and 5; None if the iterations differ.
 
     >>> budget_of({'type': 'RadiusReduction', 'attack': {'type': 'APGD', 'steps': 300}})
     ('red-ε', 300)
@@ -84,7 +84,7 @@ def common_images(runs: Sequence[StoredRun]) -> list[int]:
     """Returns the indexes of the images that every run has, in order.
 
     Raises:
-        UserError: there are none, they differ by content, or the runs have other classes.
+        UserError: the runs share no image, an image differs in content, or the runs have different classes.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -104,11 +104,12 @@ def common_images(runs: Sequence[StoredRun]) -> list[int]:
 
 
 def paired_rows(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
-    """Returns a row for each radius that all runs have, run, and attack: metrics, and how far from the first run's.
+    """Returns one row for each common radius, run and attack: the metrics, and their differences to the first run.
 
-    Rows have ``radius``, ``run``, ``scheme``, ``iterations``, ``attack``, ``images``; for each metric its value as a
-    fraction; ``METRIC difference``, that less the first run's, and its paired 95 % interval, ``METRIC interval``. Both
-    are None in the first run's own rows and where it has no attack of the name.
+    Rows have ``radius``, ``run``, ``scheme``, ``iterations``, ``attack`` and ``images``. For each metric they have its
+    value as a fraction; ``METRIC difference``, the value minus that of the first run; and ``METRIC interval``, the
+    paired 95 % interval of the difference. Difference and interval are None in the rows of the first run, and if the
+    first run has no attack of this name.
 
     Raises:
         UserError: the runs have no image or no radius in common.
@@ -159,7 +160,7 @@ def paired_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def paired_data(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Returns the rows as fractions in full precision, the ends of intervals in columns of their own."""
+    """Returns the rows as fractions in full precision, with the ends of intervals in separate columns."""
     names = ['radius', 'run', 'scheme', 'iterations', 'attack', 'images']
     suffixes = ('', ' difference', ' difference low', ' difference high')
     header = (*names, *(f'{metric.name}{suffix}' for metric in CURVES for suffix in suffixes))

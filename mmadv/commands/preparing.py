@@ -10,7 +10,7 @@ from mmadv.datasets.prepare import prepare_ade20k, prepare_camvid, prepare_citys
 from mmadv.datasets.prepare.files import need_folder
 from mmadv.errors import UserError, nearest
 
-# Those that can take their originals from a second folder.
+# Datasets that can read their originals from a second folder.
 WITH_SOURCE: dict[str, Callable[[Path, Path | None], list[str]]] = {'camvid': prepare_camvid, 'voc': prepare_voc}
 ALONE: dict[str, Callable[[Path], list[str]]] = {
     'ade20k': prepare_ade20k,
@@ -28,18 +28,18 @@ def parser() -> Parser:
     )
     result.add_argument('name', metavar='NAME', help=', '.join(sorted({*WITH_SOURCE, *ALONE})))
     result.add_argument('root', metavar='ROOT', help='folder of the dataset; docs/datasets.md has the layouts')
-    result.add_argument('--source', metavar='FOLDER', help="SBD's folder for voc, the originals for camvid")
+    result.add_argument('--source', metavar='FOLDER', help='second folder: SBD for voc, the original files for camvid')
     return result
 
 
 def run_prepare(argv: Sequence[str]) -> None:
-    """Prepares a dataset and prints what is there.
+    """Prepares a dataset and prints what the folder holds.
 
     Args:
         argv: name of the dataset, its folder, and ``--source FOLDER`` for VOC's SBD and CamVid's originals.
 
     Raises:
-        UserError: an unknown dataset, or data that is missing or broken.
+        UserError: the dataset is unknown, or data is missing or broken.
     """
     arguments = parser().parse_args(argv)
     name, root = arguments.name, Path(arguments.root)
@@ -48,7 +48,7 @@ def run_prepare(argv: Sequence[str]) -> None:
         raise UserError(f"unknown dataset '{name}'{nearest(name, [*WITH_SOURCE, *ALONE])}")
     if name in ALONE and source is not None:
         raise UserError(f'{name} takes no --source: its originals lie in ROOT; only voc and camvid take it')
-    # CamVid's folder may be made by its conversion; every other one holds the originals.
+    # The conversion of CamVid can create its folder. Every other folder must exist, since it holds the originals.
     if source is not None:
         with naming('--source'):
             need_folder(source, name)

@@ -1,4 +1,4 @@
-"""What a result was made with: code, versions and hardware."""
+"""The code, versions and hardware that produced a result."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ import mmadv
 
 PACKAGE = Path(mmadv.__file__).parent
 
-# What ``versions`` holds beside that which decides numbers: Python, and a commit, which may change documents alone.
+# Keys of ``versions`` that do not decide numbers: Python, and the commit, which can differ in documents only.
 NOT_DECISIVE = ('python', 'mmadv_commit')
 CHANGED = ' and changes'
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and the packages that decide numbers, and the code of mmadv itself.
+    """Returns the versions of Python, of the packages that decide numbers, and of mmadv's own code.
 
-    ``mmadv_code`` is a checksum of the package's files. ``mmadv_commit`` is there if the package lies in its git
-    checkout, and ends in ' and changes' if a file of the package differs from that commit.
+    ``mmadv_code`` is a checksum of the package's files. ``mmadv_commit`` is present if the package lies in its git
+    checkout. It ends in ' and changes' if a file of the package differs from that commit.
     """
     commit = code_commit(PACKAGE)
     installed = {
@@ -50,7 +50,7 @@ def versions() -> dict[str, str]:
 
 
 def decisive_versions() -> dict[str, str]:
-    """Returns the versions that a run must not change when it goes on."""
+    """Returns the versions that must stay the same when a run is resumed."""
     return {name: version for name, version in versions().items() if name not in NOT_DECISIVE}
 
 
@@ -67,7 +67,7 @@ def code_checksum(package: Path) -> str:
 
 @functools.cache
 def code_commit(package: Path) -> str | None:
-    """Returns the git commit of a package, None if it lies in no checkout that tracks it."""
+    """Returns the git commit of a package; None if no git checkout tracks the package."""
 
     def git(*words: str) -> str | None:
         command = ['git', '-C', str(package), *words]
@@ -77,7 +77,7 @@ def code_commit(package: Path) -> str | None:
             return None
         return None if finished.returncode else finished.stdout.strip()
 
-    # A package that is installed into an environment inside another project's checkout is not tracked by it.
+    # An environment can lie inside the checkout of another project, which does not track the installed package.
     if git('ls-files', '--error-unmatch', '__init__.py') is None:
         return None
     commit, changes = git('rev-parse', 'HEAD'), git('status', '--porcelain', '--', '.')
@@ -85,7 +85,7 @@ def code_commit(package: Path) -> str | None:
 
 
 def hardware() -> dict[str, str | int | list[str]]:
-    """Returns processor, accelerators and the number of processes."""
+    """Returns the processor, the accelerators and the number of processes."""
     return {
         'platform': platform.platform(),
         'processor': _processor(),

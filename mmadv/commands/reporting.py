@@ -1,4 +1,4 @@
-"""``mmadv report``: result folders side by side."""
+"""``mmadv report``: compare result folders in tables."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def parser() -> argparse.ArgumentParser:
         description='Compare result folders of mmadv test and mmadv certify.',
         example='mmadv report work_dirs/clean/sea work_dirs/at/sea --out comparison',
     )
-    result.add_argument(
-        'folders', nargs='+', metavar='RESULT_DIR', help='folder that mmadv test or mmadv certify wrote'
-    )
-    result.add_argument('--names', nargs='+', metavar='NAME', help="of the runs (default: the folders' names)")
+    result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='result folder of mmadv test or mmadv certify')
+    result.add_argument('--names', nargs='+', metavar='NAME', help='names of the runs (default: names of the folders)')
     result.add_argument(
         '--out',
         metavar='DIR',
-        help='write comparison.md, .csv, .tex and .png there, tables of measurements, and what --paired adds',
+        help='write comparison.md, .csv, .tex and .png to DIR, with tables of measurements and the files of --paired',
     )
     result.add_argument(
-        '--components', action='store_true', help="also every subset of an ensemble's attacks, from the stored counts"
+        '--components',
+        action='store_true',
+        help='also show every subset of the attacks of an ensemble, from the stored counts',
     )
     result.add_argument(
         '--paired',
         action='store_true',
-        help='also every attack of each run against that of the first, on the images they share, with paired intervals',
+        help='also compare each attack with the same attack of the first run, on common images, with paired intervals',
     )
     return result
 
@@ -56,7 +56,7 @@ def run_report(argv: Sequence[str]) -> None:
     """Prints the comparison as Markdown, and writes it in all formats if a folder is given.
 
     Raises:
-        UserError: a folder without readable results, or names that do not fit.
+        UserError: a folder has no readable results, or the names do not fit the folders.
     """
     arguments = parser().parse_args(argv)
     names = arguments.names or _names(arguments.folders)
@@ -103,10 +103,10 @@ def _write_paired(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def components(name: str, folder: Path, run: RunResults) -> str:
-    """Returns the tables of every subset of an ensemble's attacks, and of how often each is the worst, by radius.
+    """Returns two tables per radius: every subset of an ensemble's attacks, and how often each attack is the worst.
 
     Raises:
-        UserError: the run is of a single attack, or its stored counts cannot be read.
+        UserError: the run has a single attack, or its stored counts cannot be read.
     """
     path = folder / 'records.jsonl'
     _, records = read_records(path)
@@ -137,6 +137,6 @@ def components(name: str, folder: Path, run: RunResults) -> str:
 
 
 def _names(folders: Sequence[str]) -> list[str]:
-    """Returns the folders' last parts, or their whole paths where those are not different."""
+    """Returns the last parts of the folders' paths, or the whole paths if the last parts are not unique."""
     last = [Path(folder).resolve().name for folder in folders]
     return last if len(set(last)) == len(last) else [str(folder) for folder in folders]

@@ -27,18 +27,23 @@ def parser() -> Parser:
         example='mmadv reproduce pag-toy --seeds 3',
     )
     experiments = result.add_subparsers(dest='experiment', required=True)
-    toy = experiments.add_parser('pag-toy', help='two classes on a line: aligned gradients against none')
+    toy = experiments.add_parser('pag-toy', help='two classes on a line, trained with and without aligned gradients')
     toy.add_argument('--seeds', type=positive, default=10, help='number of seeds, from 0 (default: 10)')
     toy.add_argument(
-        '--weight', type=number(PositiveNumber), default=pag_toy.Setting.weight, help='λ, which the paper does not name'
+        '--weight',
+        type=number(PositiveNumber),
+        default=pag_toy.Setting.weight,
+        help='weight λ of the loss, which the paper does not name',
     )
     toy.add_argument(
         '--per-class',
         type=positive,
         default=pag_toy.Setting.per_class,
-        help='size of the bank of each class (likewise)',
+        help='size of the bank of each class, which the paper does not name',
     )
-    toy.add_argument('--epochs', type=positive, default=pag_toy.Setting.epochs, help='of both trainings (default: 100)')
+    toy.add_argument(
+        '--epochs', type=positive, default=pag_toy.Setting.epochs, help='epochs of both trainings (default: 100)'
+    )
     toy.add_argument('--out', default='work_dirs/pag_toy', help='folder of the results (default: work_dirs/pag_toy)')
     return result
 
@@ -47,7 +52,7 @@ def run_reproduce(argv: Sequence[str]) -> None:
     """Runs the experiment that the arguments name.
 
     Raises:
-        UserError: a mistake in the arguments, or a folder that cannot be written.
+        UserError: there is a mistake in the arguments, or the folder cannot be written.
     """
     reproduce_toy(parser().parse_args(argv))
 
@@ -56,7 +61,7 @@ def reproduce_toy(arguments: argparse.Namespace) -> None:
     """Runs the toy experiment, prints its table, and writes the numbers and the decision boundaries of seed 0.
 
     Raises:
-        UserError: a bank larger than a class, a folder that cannot be written.
+        UserError: the bank is larger than a class, or the folder cannot be written.
     """
     largest = 3 * pag_toy.TRAIN_PER_MODE
     if arguments.per_class > largest:

@@ -1,4 +1,4 @@
-"""Commands that keep the results of each image: what they refuse to overwrite, and how a cut-short run goes on."""
+"""Unfinished runs of commands that store results per image: protection from overwriting, and resuming."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmadv.evaluation.result_store import ResultStore
 from mmadv.printing import printable
 from mmadv.report.output_folder import check_unlocked, check_writable, locked
 
-# Keys of a config -> what decides in their place in commands that evaluate a checkpoint.
+# Config keys that have no effect in commands that evaluate a checkpoint -> what decides instead.
 REPLACED = {
     'randomness': '--seed',
     'work_dir': '--out',
@@ -28,12 +28,12 @@ REPLACED = {
     'launcher': '--launcher',
     'test_cfg': 'the command line',
 }
-# Inside the output folder: results per image while the run lasts.
+# Inside the output folder: results per image during the run.
 UNFINISHED = 'unfinished'
 
 
 def check_unfinished(arguments: Namespace, out: Path) -> None:
-    """Raises UserError where an unfinished run is there, and the arguments do not say what to do with it."""
+    """Raises UserError if the folder has an unfinished run and the arguments give neither --resume nor --restart."""
     if arguments.resume and arguments.restart:
         raise UserError('--resume goes on with an unfinished run and --restart discards it; give one of them')
     if arguments.resume and not arguments.out:
@@ -46,11 +46,11 @@ def check_unfinished(arguments: Namespace, out: Path) -> None:
 
 
 def load_run(arguments: Namespace, out: Path) -> Config:
-    """Returns the config of a command, whose output folder may be written and whose checkpoint can be read.
+    """Returns the config of a command, after a check of its output folder and its checkpoint.
 
     Raises:
-        UserError: the folder may not, another run has it, the config does not load or lacks a part, or the checkpoint
-            cannot be read.
+        UserError: the folder may not be written, another run has the folder, the config does not load or lacks a part,
+            or the checkpoint cannot be read.
     """
     check_writable(out)
     check_unlocked(out)
@@ -65,7 +65,7 @@ def load_run(arguments: Namespace, out: Path) -> Config:
 
 
 def _check_replaced(options: Mapping[str, Any]) -> None:
-    """Raises UserError for a ``--cfg-options`` key whose value an argument of the command replaces."""
+    """Raises UserError for a ``--cfg-options`` key that an argument of the command overrides."""
     for key in options:
         argument = REPLACED.get(key.partition('.')[0])
         if argument is not None:
@@ -74,10 +74,11 @@ def _check_replaced(options: Mapping[str, Any]) -> None:
 
 @contextmanager
 def exclusive_run(arguments: Namespace, out: Path) -> Iterator[None]:
-    """Keeps other runs out of the output folder while the block lasts; to be called by all processes of a run.
+    """Locks the output folder against other runs inside the block; all processes of a run must call it.
 
     Raises:
-        UserError: another run has the folder, or an unfinished run is there and the arguments do not say what to do.
+        UserError: another run has the folder, or the folder has an unfinished run and the arguments do not say what to
+            do with it.
     """
     with ExitStack() as stack:
         refusal: list[str | None] = [None]
@@ -95,17 +96,17 @@ def exclusive_run(arguments: Namespace, out: Path) -> Iterator[None]:
 
 @contextmanager
 def resume_hint(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -> Iterator[None]:
-    """Says, whatever ends the run early, how many images are kept and how to go on.
+    """Adds to any error that ends the run how many images are kept and how to resume.
 
     Args:
-        store: of the run; it is closed.
+        store: result store of the run; it is closed at the end.
         out: output folder.
-        name: of the sub-command, such as 'test'.
-        argv: its arguments.
+        name: name of the sub-command, such as 'test'.
+        argv: arguments of the sub-command.
 
     Raises:
-        KeyboardInterrupt: with the command that goes on as its message.
-        UserError: the error that ended the run, with how to go on.
+        KeyboardInterrupt: the user interrupted the run; the message holds the command that resumes it.
+        UserError: the error that ended the run, with a note on how to resume.
     """
     try:
         yield
@@ -128,6 +129,6 @@ def resume_hint(store: ResultStore, out: Path, name: str, argv: Sequence[str]) -
 
 
 def without_resuming(argv: Sequence[str]) -> list[str]:
-    """Returns the command line without --resume and --restart, and what argparse takes for them."""
+    """Returns the command line without --resume and --restart, and without abbreviations that argparse accepts."""
     options = ('--resume', '--restart')
     return [word for word in argv if not (len(word) > 5 and any(option.startswith(word) for option in options))]

@@ -1,4 +1,4 @@
-"""What ``mmadv synthesize`` paints: images, labels and masks of its command line."""
+"""The input of ``mmadv synthesize``: the images, labels and masks that its arguments choose."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from mmadv.printing import quoted
 from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, move_to_class
 from mmadv.synthesis.descent import StepCallback
 
-# What the Gaussian of a class is fitted to at most.
+# The most images that the Gaussian of a class is fitted to.
 GAUSSIAN_IMAGES = 64
 Painter = Callable[[nn.Module, StepCallback], Tensor]
 
 
 @dataclass
 class Batch:
-    """What is painted, the same for all models.
+    """A batch to paint, the same for all models.
 
     Attributes:
-        names: one per image.
-        start: (N, C, h, w) what the sheet shows beside the results.
-        paint: (model, watch) -> (N, C, h, w).
-        original: (N, C, h, w) where the labels are those of an image.
-        mask: (N, 1, h, w) bool where a part is painted.
-        settings: what the results are to say of it.
+        names: one name per image.
+        start: images (N, C, h, w) that the sheet shows beside the results.
+        paint: function (model, watch) -> painted images (N, C, h, w).
+        original: original images (N, C, h, w); None if the labels are not those of an image.
+        mask: (N, 1, h, w) bool, True in the part that is painted; None if the whole image is painted.
+        settings: settings of the batch, which the results record.
     """
 
     names: list[str]
@@ -57,16 +57,16 @@ class Batch:
 def build_batch(
     arguments: Namespace, config: Config, dataset: Any, descent: Descent
 ) -> tuple[list[SegDataSample], Batch]:
-    """Returns the samples that say how a model is applied, and what is painted.
+    """Returns the samples, which say how a model is applied, and the batch to paint.
 
     Args:
-        arguments: of the command line.
-        config: of the first model.
-        dataset: its test data.
-        descent: the steps.
+        arguments: arguments of the command line.
+        config: config of the first model.
+        dataset: test data of the first model.
+        descent: steps of the descent.
 
     Raises:
-        UserError: an index, class, box or mask that does not fit the data.
+        UserError: an index, class, box or mask does not fit the data.
     """
     if arguments.task == 'generate' and by_class(arguments):
         return _class_batch(arguments, config, dataset, descent)
@@ -109,7 +109,7 @@ def _painter_of_class(
 
 
 def by_class(arguments: Namespace) -> bool:
-    """Returns whether a class is painted, not labels."""
+    """Returns whether the command paints a class, not the labels of images."""
     return arguments.task == 'target' or (arguments.task == 'generate' and not all(map(_is_index, arguments.images)))
 
 
@@ -144,10 +144,10 @@ def _class_batch(
 
 
 def class_index(word: str, names: Sequence[str]) -> int:
-    """Returns the class that a name or a number on the command line means.
+    """Returns the index of the class that a word of the command line names or numbers.
 
     Raises:
-        UserError: no such class.
+        UserError: there is no such class.
     """
     if word in names:
         return list(names).index(word)
@@ -174,7 +174,7 @@ def _read(dataset: Any, words: Sequence[str]) -> tuple[list[SegDataSample], Tens
 
 
 def _mask(arguments: Namespace, images: Tensor) -> Tensor:
-    """Returns the corrupted part as (N, 1, h, w) bool: the box, the picture, or the middle ninth."""
+    """Returns the corrupted part as (N, 1, h, w) bool: the box, the mask picture, or by default the middle ninth."""
     height, width = images.shape[2:]
     mask = torch.zeros((len(images), 1, height, width), dtype=torch.bool)
     if arguments.mask is not None:

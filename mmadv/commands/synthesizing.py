@@ -1,4 +1,4 @@
-"""``mmadv synthesize``: paint images with the gradients of one or several checkpoints, side by side."""
+"""``mmadv synthesize``: paint images with the gradients of one or several checkpoints, and show them side by side."""
 
 from __future__ import annotations
 
@@ -50,32 +50,39 @@ def parser() -> Parser:
     )
     tasks = result.add_subparsers(dest='task', required=True, parser_class=Parser)
     inpainting = tasks.add_parser('inpaint', help='paint a corrupted part of images, given their labels')
-    generation = tasks.add_parser('generate', help='paint images whole: given labels, or a class')
+    generation = tasks.add_parser('generate', help='paint whole images, given labels or a class')
     targeting = tasks.add_parser('target', help='move images towards a class: a large-ε targeted attack')
     for task in (inpainting, generation, targeting):
         _add_common(task)
     inpainting.add_argument('images', nargs='+', help='indexes of test images')
     inpainting.add_argument(
-        '--box', type=not_negative, nargs=4, metavar=('TOP', 'LEFT', 'HEIGHT', 'WIDTH'), help='corrupted'
+        '--box', type=not_negative, nargs=4, metavar=('TOP', 'LEFT', 'HEIGHT', 'WIDTH'), help='corrupted part'
     )
-    inpainting.add_argument('--mask', metavar='FILE', help='picture of the size of the images, white where corrupted')
     inpainting.add_argument(
-        '--penalty', type=number(NotNegativeNumber), default=0.02, help='λ of changes outside (default: 0.02)'
+        '--mask', metavar='FILE', help='picture as large as the images; white marks the corrupted part'
     )
-    generation.add_argument('images', nargs='+', help='indexes of test images whose labels are painted; or a class')
-    generation.add_argument('--count', type=positive, default=4, help='number of images of a class (default: 4)')
+    inpainting.add_argument(
+        '--penalty',
+        type=number(NotNegativeNumber),
+        default=0.02,
+        help='weight λ of changes outside the corrupted part (default: 0.02)',
+    )
+    generation.add_argument('images', nargs='+', help='a class, or indexes of test images whose labels are painted')
+    generation.add_argument(
+        '--count', type=positive, default=4, help='number of images to paint of a class (default: 4)'
+    )
     targeting.add_argument('target_class', metavar='class', help='name or number of the class')
     targeting.add_argument('--images', nargs='+', default=['0'], help='indexes of test images (default: 0)')
     targeting.add_argument(
         '--eps', type=positive_radius, default='10', help='radius of the ball around the images (default: 10)'
     )
-    targeting.add_argument('--norm', choices=['L2', 'Linf'], default='L2', help='of the ball (default: L2)')
+    targeting.add_argument('--norm', choices=['L2', 'Linf'], default='L2', help='norm of the ball (default: L2)')
     for task in (generation, targeting):
         task.add_argument(
             '--objective',
             choices=['mean_logit', 'cross_entropy'],
             default='mean_logit',
-            help='of a class: its mean logit, or the cross-entropy (default: mean_logit)',
+            help='objective of a class: its mean logit, or the cross-entropy (default: mean_logit)',
         )
     return result
 
@@ -89,19 +96,24 @@ def _add_common(task: Parser) -> None:
         action='append',
         default=[],
         metavar='CONFIG CKPT [SIGMA]',
-        help='another model, beside the first; with SIGMA smoothed by noise of that deviation, whatever --smooth says',
+        help='add another model; SIGMA smooths it with noise of this standard deviation, whatever --smooth says',
     )
-    task.add_argument('--steps', type=positive, default=100, help='of gradient descent (default: 100)')
+    task.add_argument('--steps', type=positive, default=100, help='steps of gradient descent (default: 100)')
     task.add_argument(
-        '--step-size', type=positive_radius, default='0.5', help='length of a step, in the norm (default: 0.5)'
+        '--step-size', type=positive_radius, default='0.5', help='length of a step in the norm (default: 0.5)'
     )
-    task.add_argument('--smooth', type=sigma, metavar='SIGMA', help='smooth the models with noise of this deviation')
-    task.add_argument('--samples', type=positive, default=20, help='noise draws of a smoothed gradient (default: 20)')
     task.add_argument(
-        '--frames', type=not_negative, default=0, help='number of steps of which a GIF is made for each image'
+        '--smooth', type=sigma, metavar='SIGMA', help='smooth the models with noise of this standard deviation'
     )
-    task.add_argument('--seed', type=seed, default=0, help='of seeds and noise (default: 0)')
-    task.add_argument('--out', metavar='DIR', help='results (default: work_dirs/CONFIG/TASK_DATE)')
+    task.add_argument('--samples', type=positive, default=20, help='noise draws per smoothed gradient (default: 20)')
+    task.add_argument(
+        '--frames',
+        type=not_negative,
+        default=0,
+        help='number of steps to show in a GIF of each image (default: 0, no GIF)',
+    )
+    task.add_argument('--seed', type=seed, default=0, help='random seed of start images and noise (default: 0)')
+    task.add_argument('--out', metavar='DIR', help='output folder (default: work_dirs/CONFIG/TASK_DATE)')
     task.add_cfg_options()
 
 
@@ -109,7 +121,7 @@ def run_synthesize(argv: Sequence[str]) -> None:
     """Paints as the arguments say, and writes a sheet, the pictures and the numbers.
 
     Raises:
-        UserError: a mistake in the arguments, configs, checkpoints or data; nothing is written then.
+        UserError: there is a mistake in the arguments, configs, checkpoints or data; then nothing is written.
     """
     arguments = parser().parse_args(argv)
     threat = ball(arguments.norm, arguments.eps) if arguments.task == 'target' else None
@@ -155,9 +167,9 @@ class ModelSpec:
     """A model of the command line.
 
     Attributes:
-        config: file.
-        checkpoint: file.
-        sigma: deviation of the noise that smooths it; None leaves it as it is.
+        config: path of the config.
+        checkpoint: path of the checkpoint.
+        sigma: standard deviation of the noise that smooths the model; None means no smoothing.
     """
 
     config: str
@@ -169,7 +181,7 @@ def model_specs(arguments: Namespace) -> list[ModelSpec]:
     """Returns the models of the command line, the first one first.
 
     Raises:
-        UserError: a ``--model`` of another form, or a deviation that is no number.
+        UserError: a ``--model`` has another form, or its deviation is not a number.
     """
     models = [ModelSpec(arguments.config, arguments.checkpoint, arguments.smooth)]
     for words in arguments.model:
@@ -184,12 +196,12 @@ def model_specs(arguments: Namespace) -> list[ModelSpec]:
 
 
 class FrameRecorder:
-    """A bar over the steps of one model with the mean loss, and some of its images.
+    """Shows a progress bar with the mean loss over the steps of one model, and keeps some of its images.
 
     Args:
-        title: of the bar.
-        steps: of the descent.
-        frames: how many images to keep, evenly spaced.
+        title: title of the bar.
+        steps: number of steps of the descent.
+        frames: number of evenly spaced steps whose images are kept.
     """
 
     def __init__(self, title: str, steps: int, frames: int) -> None:
@@ -198,7 +210,7 @@ class FrameRecorder:
         self._bar = tqdm(total=steps, desc=title, unit='step', file=sys.stderr, dynamic_ncols=True)
 
     def __call__(self, step: int, images: Tensor, losses: Tensor) -> None:
-        """Shows the loss of a step, and keeps its images if they are wanted."""
+        """Shows the loss of a step, and keeps the images of chosen steps."""
         self._bar.update()
         self._bar.set_postfix_str(f'loss {float(losses.mean()):.4f}', refresh=sys.stderr.isatty())
         if step in self._kept:
@@ -234,7 +246,7 @@ def _titles(stem: str) -> Iterator[str]:
 def _adapted(
     segmentor: nn.Module, samples: Sequence[SegDataSample], arguments: Namespace, sigma: float | None
 ) -> nn.Module:
-    """Returns the segmentor as a callable of pixels in [0, 1], smoothed if asked for."""
+    """Returns the segmentor as a callable of pixels in [0, 1]; it is smoothed if the arguments or ``sigma`` say so."""
     model: nn.Module = SegmentorAdapter(segmentor, samples)
     if sigma is None:
         return model

@@ -1,4 +1,4 @@
-"""``mmadv test``: attack a checkpoint and write its results."""
+"""``mmadv test``: attack a checkpoint and write the results."""
 
 from __future__ import annotations
 
@@ -64,24 +64,24 @@ from mmadv.report.table import classes_table
 
 # Inside the output folder: results per image of a complete run.
 RECORDS = 'records.jsonl'
-# Inside the output folder: the page to look at.
+# Inside the output folder: the report as a web page.
 REPORT = 'report.html'
-# Of the folder that the runner writes to, which nobody keeps.
+# Prefix of the temporary folder that the runner writes to.
 SCRATCH_PREFIX = 'mmadv-scratch-'
-# Hooks of training alone. Checkpoints of EMAHook hold the averaged weights as the model's; the hook itself would swap
-# them out. EarlyStoppingHook asks for a train loop before a test begins.
+# Hooks for training only. Checkpoints of EMAHook hold the averaged weights as the model's weights; in a test the hook
+# would swap them out. EarlyStoppingHook needs a train loop before a test begins.
 TRAINING_HOOKS = ('EMAHook', 'EarlyStoppingHook')
 
 
 def run_test(argv: Sequence[str]) -> int:
     """Attacks a checkpoint as the arguments say, prints the table and writes the results; returns the exit status.
 
-    That is 0, or 1 where the model failed on some images, which are listed.
+    The status is 0, or 1 if the model failed on some images, which are listed.
 
     Raises:
-        UserError: a mistake in the arguments, config, checkpoint or data. The results of images that were done
-            before it are kept; where there are none, nothing is written.
-        KeyboardInterrupt: with how to go on as its message.
+        UserError: there is a mistake in the arguments, config, checkpoint or data. The results of images that were done
+            before it are kept. If no image was done, nothing is written.
+        KeyboardInterrupt: the user interrupted the run; the message says how to resume it.
     """
     arguments = parser().parse_args(argv)
     check_combinations(arguments)
@@ -94,9 +94,10 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
 
     Args:
         command: sub-command, such as 'test'.
-        arguments: of it: config, checkpoint, limit, batch_size, show, out, resume, restart, and the common ones.
+        arguments: parsed arguments: config, checkpoint, limit, batch_size, show, out, resume, restart, and the common
+            ones.
         argv: the command line itself.
-        spec: of the evaluation, without what is in files.
+        spec: the evaluation, without the parts that files hold.
     """
     set_local_rank(arguments)
     out = Path(arguments.out) if arguments.out else default_out(arguments, command)
@@ -135,12 +136,12 @@ def run_evaluation(command: str, arguments: Namespace, argv: Sequence[str], spec
 
 
 def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> EvaluationSpec:
-    """Returns the evaluation with what its files hold: the config of the model and its data, and checksums of weights.
+    """Returns the evaluation completed from files: the config of the model and its data, and checksums of weights.
 
-    Measurements that the config's ``test_cfg`` names are added to those of the options, which come first.
+    The measurements of the options come first. Those of the config's ``test_cfg`` follow.
 
     Raises:
-        UserError: a file cannot be read, or the config asks for what an evaluation cannot do.
+        UserError: a file cannot be read, or an evaluation cannot do what the config asks for.
     """
     source = spec.source
     if source is not None:
@@ -165,7 +166,7 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
 
 
 def name_failing_hooks(runner: Runner) -> None:
-    """Makes a hook that cannot begin a test, since it needs a train loop, a UserError that names it."""
+    """Makes hooks raise a UserError with their name if they cannot begin a test because they need a train loop."""
     for hook in runner.hooks:
 
         def begin(runner: Runner, hook: Any = hook, before_run: Any = hook.before_run) -> None:
@@ -181,22 +182,22 @@ def name_failing_hooks(runner: Runner) -> None:
 
 
 def _agreed(out: Path) -> Path:
-    """Returns the output folder of the main process; the default one holds the time."""
+    """Returns the main process's output folder in every process; the name of the default folder holds the time."""
     names = [str(out)]
     broadcast_object_list(names)
     return Path(names[0])
 
 
 def _discard(store: ResultStore, arguments: Namespace) -> None:
-    """Deletes what an earlier run left, unless this one goes on with it."""
-    barrier()  # by now every process has seen that it may
+    """Deletes the files of an earlier run, unless this run resumes it."""
+    barrier()  # at this point every process has seen that it may go on
     if not arguments.resume and is_main_process():
         store.remove()
     barrier()
 
 
 def _is_complete(out: Path, store: ResultStore, arguments: Namespace, removed: Sequence[str]) -> bool:
-    """Returns whether the folder holds the results of this very run already, and of no image that was ``removed``."""
+    """Returns whether the folder already holds the complete results of this run, without any ``removed`` image."""
     if store.has_results or removed or not (out / FILE_NAME).is_file():
         return False
     results = RunResults.load(out)
@@ -224,10 +225,10 @@ def config_for_testing(config: Config, arguments: Namespace, spec: EvaluationSpe
     """Returns the config of a run that only tests, with mmadv's loop and metric instead of the config's own.
 
     Args:
-        config: of the model and its test data.
-        arguments: of the command line.
-        spec: of the evaluation.
-        scratch: folder for what the runner writes.
+        config: config of the model and its test data.
+        arguments: arguments of the command line.
+        spec: the evaluation.
+        scratch: folder for the files that the runner writes.
     """
     config = config.copy()
     config.model = model_settings(config)
@@ -252,7 +253,7 @@ def config_for_testing(config: Config, arguments: Namespace, spec: EvaluationSpe
 
 
 def _name(hook: Any) -> str:
-    """Returns the class name of a hook or its config, whose type may be a class, or a name with its scope."""
+    """Returns the class name of a hook or of its config; the type can be a class or a name with a scope."""
     kind = hook.get('type') if isinstance(hook, Mapping) else type(hook)
     return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
@@ -263,11 +264,11 @@ def results_of(
     """Returns the results of a run, without pictures.
 
     Args:
-        loop: after its run.
-        arguments: of the command line.
-        command: that repeats the run.
-        text: of the whole config.
-        seconds: part of the run -> what it took.
+        loop: the test loop after its run.
+        arguments: arguments of the command line.
+        command: command line that repeats the run.
+        text: text of the whole config.
+        seconds: part of the run -> its duration.
     """
     assert loop.outcome is not None
     spec, dataset = loop.spec, loop.selection.dataset
@@ -336,5 +337,5 @@ def _write(out: Path, results: RunResults, loop: AttackTestLoop) -> None:
 
 
 def _processes(arguments: Namespace) -> int:
-    """Returns how many processes torchrun started; what a scheduler started is left to the scheduler."""
+    """Returns the number of processes that torchrun started; 1 if a scheduler started them."""
     return get_world_size() if arguments.launcher == 'pytorch' else 1

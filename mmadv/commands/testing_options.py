@@ -26,11 +26,11 @@ def parser() -> Parser:
         description='Attack a segmentor and write how robust it is.',
         example='mmadv test at/upernet_r18_pgd3_camvid.py work_dirs/at/iter_800.pth --attack sea --eps 4/255',
     )
-    result.add_argument('config', help='config of the model and its test data, of mmadv or mmseg')
+    result.add_argument('config', help='config of the model and its test data, from mmadv or mmseg')
     result.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint of the model; left out for a model that brings its weights, of Hugging Face or torchvision',
+        help='checkpoint of the model; leave it out for a Hugging Face or torchvision model, which brings its weights',
     )
     result.add_argument(
         '--attack',
@@ -44,23 +44,27 @@ def parser() -> Parser:
         type=radius,
         metavar='RADIUS',
         default=[],
-        help="radii in [0, 1] units, such as '4/255'; a fixed step size of an attack file is scaled with the radius",
+        help="radii in units of [0, 1], such as '4/255'; a fixed step size of an attack file is scaled with the radius",
     )
     own = ', '.join(f'{name} {one.steps} {one.counted}'.strip() for name, one in PRESETS.items() if one.steps)
-    result.add_argument('--iterations', type=positive, help=f'of the attack, instead of its own number: {own}')
-    result.add_argument('--batch-size', type=positive, help="instead of the config's; results do not depend on it")
+    result.add_argument('--iterations', type=positive, help=f'iterations, instead of the default of the attack: {own}')
+    result.add_argument(
+        '--batch-size',
+        type=positive,
+        help='images per batch, instead of the number in the config; results do not depend on it',
+    )
     result.add_argument(
         '--show',
         type=not_negative,
         default=4,
-        help='number of images to draw, and half as many of the least and of the most robust ones (default: 4)',
+        help='number of images to draw; half as many of the least and of the most robust are added (default: 4)',
     )
     _add_attacked(result)
     result.add_argument(
         '--precision',
         choices=['float32', 'float64'],
         default='float32',
-        help='of model and attack; in float64 results do not depend on batch size to the last pixel (default: float32)',
+        help='precision of model and attack; with float64, batch size changes no pixel of the results (default: float32)',
     )
     for measurement in MEASUREMENTS.values():
         for option in measurement.options:
@@ -70,7 +74,7 @@ def parser() -> Parser:
 
 
 def _add_attacked(parser: Parser) -> None:
-    """Adds the options that say what is attacked: where, to what end, and in place of which model."""
+    """Adds the options of the attacked space, the target of the attack, and the source model of a transfer attack."""
     parser.add_argument(
         '--space',
         choices=SPACES,
@@ -80,36 +84,36 @@ def _add_attacked(parser: Parser) -> None:
     parser.add_argument(
         '--target',
         metavar='class:NAME|remove:NAME|masks:DIR',
-        help='aim the attack: every pixel as a class, a class gone, or label maps named like the images',
+        help='target of the attack: every pixel as one class, one class removed, or label maps named like the images',
     )
     parser.add_argument(
         '--source',
         nargs=2,
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='attack this model, and show the result to the one that is evaluated (a transfer attack)',
+        help='attack this model, and evaluate the main model on the result (a transfer attack)',
     )
 
 
 def add_run(parser: Parser, default_out: str) -> None:
-    """Adds the options of every run that evaluates a checkpoint: which images, its seed, and its output folder.
+    """Adds the options of every run that evaluates a checkpoint: number of images, seed and output folder.
 
     Args:
-        parser: to add to.
+        parser: parser that gets the options.
         default_out: the last part of the default output folder.
     """
     parser.add_argument(
-        '--limit', type=positive, help='number of images, spread evenly over the dataset; all by default'
+        '--limit', type=positive, help='number of images, spread evenly over the dataset (default: all)'
     )
-    parser.add_argument('--seed', type=seed, default=0, help='of all noise (default: 0)')
-    parser.add_argument('--out', metavar='DIR', help=f'results (default: work_dirs/CONFIG/{default_out})')
-    parser.add_argument('--resume', action='store_true', help='go on with what an unfinished run left in --out')
-    parser.add_argument('--restart', action='store_true', help='discard what an unfinished run left in --out')
+    parser.add_argument('--seed', type=seed, default=0, help='random seed of all noise (default: 0)')
+    parser.add_argument('--out', metavar='DIR', help=f'output folder (default: work_dirs/CONFIG/{default_out})')
+    parser.add_argument('--resume', action='store_true', help='resume the unfinished run in --out')
+    parser.add_argument('--restart', action='store_true', help='discard the unfinished run in --out and start again')
     parser.add_launcher()
     parser.add_cfg_options()
 
 
 def _number_of(measurement: type[Measurement], option: Option) -> dict[str, Any]:
-    """Returns the type of an option that sets a number of a measurement; nothing for a text or a switch."""
+    """Returns the type of an option that sets a number of a measurement; empty for a text or a switch."""
     if option.argument is None:
         return {}
     hint = get_type_hints(measurement, include_extras=True)[option.argument]
@@ -117,10 +121,11 @@ def _number_of(measurement: type[Measurement], option: Option) -> dict[str, Any]
 
 
 def chosen_attack(arguments: Namespace) -> Attack | None:
-    """Returns the attack of ``--attack`` at the first radius, None for 'none'.
+    """Returns the attack of ``--attack`` at the first radius; None for 'none'.
 
     Raises:
-        UserError: an unknown name (names the nearest), a file without an attack, radii missing or superfluous.
+        UserError: the name is unknown (the message names the nearest), the file has no attack, or radii are missing or
+            superfluous.
     """
     name, radii = arguments.attack, arguments.eps
     if name == 'none':
@@ -159,7 +164,7 @@ def chosen_measurements(arguments: Namespace) -> list[Measurement]:
     """Returns the measurements that the options ask for.
 
     Raises:
-        UserError: an option without the one that asks for its measurement, or a value that does not fit.
+        UserError: an option lacks the option that asks for its measurement, or a value does not fit.
     """
     chosen = []
     for kind in MEASUREMENTS.values():
@@ -176,10 +181,10 @@ def chosen_measurements(arguments: Namespace) -> list[Measurement]:
 
 
 def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
-    """Returns the evaluation that the options describe, before any file of it is read but an attack's.
+    """Returns the evaluation that the options describe; reads no file except the attack file.
 
     Raises:
-        UserError: options that do not fit, or do not go together.
+        UserError: options have wrong values, or do not go together.
     """
     chosen, attack = chosen_measurements(arguments), chosen_attack(arguments)
     return EvaluationSpec(
@@ -196,7 +201,7 @@ def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
 
 
 def default_out(arguments: Namespace, command: str) -> Path:
-    """Returns the output folder of a run without --out, which holds the time."""
+    """Returns the output folder of a run without --out; its name holds the time."""
     date = datetime.datetime.now().strftime('%Y%m%d_%H%M%S')
     name = Path(arguments.attack).stem if 'attack' in arguments else command
     return Path('work_dirs') / Path(arguments.config).stem / f'{name}_{date}'

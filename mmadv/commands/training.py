@@ -1,4 +1,4 @@
-"""``mmadv train``: train a segmentor, with mistakes told before anything is written."""
+"""``mmadv train``: train a segmentor, and report mistakes before anything is written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from mmadv.models.building import build_segmentor, model_settings
 from mmadv.models.free_adv_data_preprocessor import NOT_REPLAYED, FreeAdvSegDataPreProcessor
 from mmadv.report.output_folder import check_writable, locked
 
-# What AtomicCheckpointHook stands in for.
+# Types of hooks that AtomicCheckpointHook replaces.
 STOCK_HOOKS = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
 
 
@@ -53,14 +53,14 @@ def parser() -> Parser:
         description='Train a segmentor, adversarially if its config says so.',
         example='mmadv train pir_at/upernet_convnext_t_voc.py --work-dir work_dirs/pir_at',
     )
-    result.add_argument('config', help='config of mmadv or mmseg')
-    result.add_argument('--work-dir', metavar='DIR', help='logs and checkpoints (default: work_dirs/CONFIG)')
+    result.add_argument('config', help='config from mmadv or mmseg')
+    result.add_argument('--work-dir', metavar='DIR', help='folder of logs and checkpoints (default: work_dirs/CONFIG)')
     result.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='auto|CKPT',
-        help='go on from a checkpoint, by default the latest of the work folder',
+        help='resume from a checkpoint, by default the latest in the work folder',
     )
     result.add_argument('--amp', action='store_true', help='train in mixed precision')
     result.add_launcher()
@@ -72,7 +72,7 @@ def run_train(argv: Sequence[str]) -> None:
     """Trains as the arguments say.
 
     Raises:
-        UserError: a mistake in the arguments, config, checkpoints or data.
+        UserError: there is a mistake in the arguments, config, checkpoints or data.
     """
     arguments = parser().parse_args(argv)
     set_local_rank(arguments)
@@ -84,14 +84,14 @@ def run_train(argv: Sequence[str]) -> None:
     join_processes_on_cpu(config)
     config.work_dir = work_dir(config, arguments.config, arguments.work_dir)
     check_writable(config.work_dir, '--work-dir')
-    # The other processes of a run share the folder with the first one.
+    # The first process of a run locks the folder; the others share it.
     alone = locked(config.work_dir, '--work-dir') if launched_rank(arguments) == 0 else nullcontext()
     with alone:
         _train(config, arguments)
 
 
 def _train(config: Config, arguments: Namespace) -> None:
-    """Trains by a config that has all that the arguments say of it, in a work folder that no other run writes to."""
+    """Trains by a config with the arguments merged in, in a work folder that no other run writes to."""
     if arguments.amp:
         _use_amp(config)
     _check_precision(config, arguments)
@@ -100,7 +100,7 @@ def _train(config: Config, arguments: Namespace) -> None:
     checkpoint = _choose_start(config, arguments)
     model = _check_parts(config)
     if checkpoint is not None:
-        # Resuming loads without strictness: weights that do not fit would leave a part of the model random.
+        # mmengine resumes with strict=False: a part of the model whose weights do not fit would stay random.
         load_weights(model, checkpoint)
     else:
         _print_matched(config, model)
@@ -120,7 +120,7 @@ def _train(config: Config, arguments: Namespace) -> None:
 
 
 def _check_length(train_cfg: Mapping[str, Any]) -> None:
-    """Raises UserError for a training of no iteration."""
+    """Raises UserError for a training without iterations, or for counts that are not positive integers."""
     for key in ('max_iters', 'max_epochs', 'val_interval'):
         value = train_cfg.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -128,7 +128,7 @@ def _check_length(train_cfg: Mapping[str, Any]) -> None:
 
 
 def _check_precision(config: Config, arguments: Namespace) -> None:
-    """Raises UserError for mixed precision without an accelerator, which mmengine's wrapper refuses."""
+    """Raises UserError for mixed precision without an accelerator, because mmengine's wrapper refuses it."""
     if str(config.optim_wrapper.get('type')).endswith('AmpOptimWrapper') and get_device() == 'cpu':
         which = '--amp' if arguments.amp else "optim_wrapper.type='AmpOptimWrapper'"
         raise UserError(f'{which} trains in mixed precision, which needs a GPU; leave it out on this machine')
@@ -143,7 +143,7 @@ def _use_amp(config: Config) -> None:
 
 
 def _use_safe_hooks(config: Config) -> None:
-    """Gives the run checkpoints that survive a kill and draws that a resumed run repeats, where the config does not."""
+    """Adds hooks so that checkpoints survive a kill and a resumed run repeats the random draws, unless already set."""
     if config.get('default_hooks') is None:
         config.default_hooks = {}
     hooks = config.default_hooks
@@ -155,9 +155,9 @@ def _use_safe_hooks(config: Config) -> None:
 
 
 def _choose_start(config: Config, arguments: Namespace) -> str | None:
-    """Sets what the run loads, and returns the checkpoint it resumes from.
+    """Sets the checkpoint that the run loads, and returns the checkpoint that it resumes from.
 
-    With ``--resume``, and nothing to resume from, the run starts as it does without.
+    If there is nothing to resume from, the run starts as it does without ``--resume``.
     """
     start = config.get('load_from')
     if arguments.resume is not None:
@@ -181,7 +181,7 @@ def _choose_start(config: Config, arguments: Namespace) -> str | None:
 
 
 def _check_parts(config: Config) -> nn.Module:
-    """Builds datasets and model, so that what cannot be built is told before the work folder is; returns the model."""
+    """Builds datasets and model, so that errors appear before the work folder is made; returns the model."""
     for key in ('train_dataloader', 'val_dataloader'):
         if config.get(key) is not None:
             if config[key].get('dataset') is None:
@@ -197,14 +197,14 @@ def _check_parts(config: Config) -> nn.Module:
 
 
 def _print_matched(config: Config, model: nn.Module) -> None:
-    """Prints how many weights the checkpoints hold that the model starts from, which are loaded without strictness.
+    """Prints how many weights of the model its start checkpoints hold, since they are loaded with strict=False.
 
     Raises:
-        UserError: too few of them.
+        UserError: a checkpoint holds too few weights of the model.
     """
     starts = [(model, config.load_from, '')] if config.get('load_from') and not config.get('resume') else []
     for part in model.modules():
-        # A backbone that loads in a way of its own may rename the keys.
+        # A backbone with its own loading code may rename the keys.
         if not isinstance(part, BaseModule) or type(part).init_weights is not BaseModule.init_weights:
             continue
         settings = part.init_cfg if isinstance(part.init_cfg, (list, tuple)) else [part.init_cfg]
@@ -220,7 +220,7 @@ def _print_matched(config: Config, model: nn.Module) -> None:
 
 
 def _content(path: str) -> dict[str, Any]:
-    """Returns the content of a checkpoint, downloaded first if need be, to where mmengine then finds it."""
+    """Returns the content of a checkpoint; an address is downloaded first, to the place where mmengine finds it."""
     if '://' not in path:
         return load_checkpoint_file(path)
     try:
@@ -230,7 +230,7 @@ def _content(path: str) -> dict[str, Any]:
 
 
 def _check_methods(config: Config, model: nn.Module) -> None:
-    """Builds what loops and hooks of mmadv take from the config, so that mistakes in it are told in time too."""
+    """Builds the settings of mmadv's loops and hooks, so that their mistakes also appear before training."""
     if config.train_cfg.get('type') == 'FreeTrainLoop':
         check_replays(config.train_cfg.get('replays', 1))
         check_perturbs_replayed_batches(model.data_preprocessor)
@@ -256,14 +256,14 @@ def pretrained(model: Any) -> Iterator[str]:
 
 
 def _name_unreadable_files(runner: Runner) -> None:
-    """Makes the training and validation data name the file they cannot read."""
+    """Makes errors of the training and validation data name the file that cannot be read."""
     build_dataset(runner.train_loop.dataloader.dataset, 'train_dataloader.dataset')
     if runner.val_loop is not None:
         build_dataset(runner.val_loop.dataloader.dataset, 'val_dataloader.dataset')
 
 
 def _name_images_of_other_channels(runner: Runner) -> None:
-    """Makes mmseg's data preprocessor name an image that has other channels than it normalises."""
+    """Makes mmseg's data preprocessor name an image if it has a wrong number of channels."""
     preprocessor = getattr(runner.model, 'module', runner.model).data_preprocessor
     if isinstance(preprocessor, SegDataPreProcessor):
         preprocessor.register_forward_pre_hook(_check_batch)

@@ -1,4 +1,4 @@
-"""The weights that a command evaluates: those of a checkpoint, or those that the model of the config brings along."""
+"""The weights that a command evaluates: from a checkpoint, or from the model of the config itself."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mmadv.report.run import CheckpointFile
 
 
 def weights_of(arguments: Namespace, config: Mapping[str, Any]) -> CheckpointFile:
-    """Returns the name of the weights and their SHA-256, over the checksums of the files where there are several.
+    """Returns the name of the weights and their SHA-256; of several files, the SHA-256 of their joined checksums.
 
     Args:
-        arguments: of the command line, with ``checkpoint`` and ``config``.
-        config: of the model.
+        arguments: arguments of the command line, with ``checkpoint`` and ``config``.
+        config: config of the model.
 
     Raises:
         UserError: there is no checkpoint, and the model has no weights of its own.
