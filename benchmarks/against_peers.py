@@ -5,14 +5,15 @@
 
 (adv-lib needs visdom, whose source package only builds with an older setuptools.)
 
-ALMA prox, PDPGD and DAG of adv-lib look for the smallest perturbation that flips 99 % of an image's pixels, not for the
-most pixels within a radius. They are given their own goal, and read in two ways: an image counts as attacked only where
-what they return lies within the radius (its clean accuracy else), or what they return is projected to the radius, and
-the lower of that and the clean accuracy counts, which is never the higher reading. Our attacks and torchattacks' PGD
-stay within the radius by themselves. What a library or an attack says when it does not run is put into the table.
-Writes docs/evidence_attacks.md, docs/images/against_peers.png and benchmarks/results/.
+ALMA prox, PDPGD and DAG of adv-lib have another goal than ours: they look for the smallest perturbation that flips 99 %
+of an image's pixels, not for the most pixels within a radius. They run with their own goal. We score each result in two
+ways. Unchanged: an image counts as attacked only if the perturbation lies within the radius; otherwise its clean
+accuracy counts. Projected: the result is projected to the radius, and the lower of its accuracy and the clean accuracy
+counts. The projected score is never the higher one. Our attacks and torchattacks' PGD stay within the radius by
+themselves. If a library or an attack does not run, the table shows its error message. Writes docs/evidence_attacks.md,
+docs/images/against_peers.png and benchmarks/results/.
 
-The checkpoints are those of ``make demo`` and of benchmarks/camvid.py; a case without its checkpoint is left out.
+The checkpoints are those of ``make demo`` and of benchmarks/camvid.py. A case without its checkpoint is left out.
 """
 
 from __future__ import annotations

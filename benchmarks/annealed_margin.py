@@ -1,14 +1,14 @@
-"""Measures AMA, and the ensemble made of it, against SEA and other attacks: what docs/annealed_margin.md reports.
+"""Measures AMA, and the ensemble made of it, against SEA and other attacks, for docs/annealed_margin.md.
 
     python benchmarks/annealed_margin.py --minutes 30
 
-A case is a model, a radius and some images; a run is an attack with a number of iterations and a seed on a case. Every
-run is stored at once, with the accuracy and the passes of each image, in benchmarks/results/annealed_margin/CASE.json,
-and what is stored is not run again: an interrupted study goes on. benchmarks/annealed_margin_report.py makes the tables
-and the figure of what is stored.
+A case is a model, a radius and some images. A run is an attack with a number of iterations and a seed on a case. Every
+run is stored at once in benchmarks/results/annealed_margin/CASE.json, with the accuracy and the passes of each image.
+Stored runs do not run again, so an interrupted study can be resumed. benchmarks/annealed_margin_report.py makes the
+tables and the figure from the stored runs.
 
-The losses of SEA are taken from the result folder of a case, where tools/test.py has attacked these images with the
-same checkpoint, radius and noise already: the same numbers, without running them again.
+tools/test.py may have attacked the same images with the same checkpoint, radius and noise before. Then the losses of
+SEA are read from the result folder of the case. The numbers are the same, and SEA does not run again.
 
 The checkpoints are those of ``make demo``, of benchmarks/camvid.py, pir_at.py and cell_classes.py, and of the training
 commands in the document, each in its usual folder. A case without its checkpoint is named and left out.

@@ -2,7 +2,7 @@
 
     python benchmarks/annealed_margin_report.py
 
-Reads JSON only. The tables go between their marks in the document, the figure to docs/images/annealed_margin.png.
+Reads JSON only. The tables go between their marks in the document. The figure goes to docs/images/annealed_margin.png.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""Measures attacks over the bare model's passes, in the same run: time, and peak memory.
+"""Measures the time and the peak memory of attacks relative to the passes of the bare model, in the same run.
 
     python benchmarks/attack_cost.py [--cases 11x160x120x8 ...] [--device cpu|cuda] [--compare]
 
-Bare is the model with frozen parameters, in eval mode, in the faster of the two memory formats: forward, and forward
-with the input gradient of the mean logit. An attack of b gradients and f forward passes costs b gradients and f - b
-forward passes at least; the ratio is its time over that: processor time on a CPU, which waiting for other programs is
-not in, wall time on a GPU. All of them take turns, round by round, so that drift of the machine meets them alike; the
-ratio is the median over the rounds of each round's own. Peak memory is that of the attack over that of the bare
-gradient, of what torch allocated: what a process holds beyond that is its allocator's affair. Pixels and labels are
-random: nothing is solved early. Writes benchmarks/results/attack_cost_{DEVICE}.json and the section of
-docs/performance.md; with --compare it writes nothing and prints the ratios beside the stored ones.
+The bare model has frozen parameters, is in eval mode, and uses the faster of the two memory formats. Its passes are the
+forward pass, and the forward pass with the input gradient of the mean logit. An attack of b gradients and f forward
+passes costs at least b gradients and f - b forward passes. The ratio is the attack's time over this minimum. Time is
+processor time on a CPU, which leaves out the wait for other programs, and wall time on a GPU. All attacks take turns,
+round by round, so that drift of the machine affects all alike. The ratio is the median of the ratios of the rounds.
+Peak memory is the attack's peak over the peak of the bare gradient, counted in bytes that torch allocated. Memory that
+the allocator of the process holds beyond that does not count. Pixels and labels are random: no attack ends early.
+Writes benchmarks/results/attack_cost_{DEVICE}.json and the section of docs/performance.md. With --compare it writes
+nothing and prints the ratios beside the stored ones.
 """
 
 from __future__ import annotations

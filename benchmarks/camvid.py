@@ -2,10 +2,10 @@
 
     python benchmarks/camvid.py --work-dir work_dirs/camvid
 
-Every stage is one of the project's own commands, printed before it runs; what has run already is not run again, so an
-interrupted study goes on. The data lies in data/camvid (images/ and annotations/, each with train/ and val/). The
-table, with config, seed, hardware, date and commands, goes to docs/evidence_attacks.md, between the marks of this
-study, its numbers to benchmarks/results/camvid.json.
+Every stage is one of the project's own commands, printed before it runs. Finished stages do not run again, so an
+interrupted study can be resumed. The data lies in data/camvid (images/ and annotations/, each with train/ and val/).
+The table, with config, seed, hardware, date and commands, goes to docs/evidence_attacks.md, between the marks of this
+study. Its numbers go to benchmarks/results/camvid.json.
 """
 
 from __future__ import annotations

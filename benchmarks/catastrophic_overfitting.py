@@ -1,12 +1,12 @@
-"""Trains with FGSM at growing radii until it overfits catastrophically, and shows the hook that catches it.
+"""Trains with FGSM at growing radii until it overfits catastrophically, and shows the hook that detects it.
 
     python benchmarks/catastrophic_overfitting.py
 
-UPerNet with a ResNet-18 on CamVid at 80x60 (the data lies in data/camvid), FGSM on all samples without a random start:
-the setting in which single-step training is known to collapse. CatastrophicOverfittingHook warns in the first runs. The
-smallest radius at which it does is trained once more with ``action='rollback'``. Only what has not run yet is run.
-Records go to benchmarks/results/catastrophic_overfitting.json, the section to docs/evidence_training.md, the curves to
-docs/images/.
+The study trains UPerNet with a ResNet-18 on CamVid at 80x60 (the data lies in data/camvid). All samples are attacked by
+FGSM without a random start: single-step training is known to collapse in this setting. CatastrophicOverfittingHook
+warns in the first runs. The smallest radius with a warning is trained once more with ``action='rollback'``. Finished
+stages do not run again. Records go to benchmarks/results/catastrophic_overfitting.json, the section to
+docs/evidence_training.md, the curves to docs/images/.
 """
 
 from __future__ import annotations

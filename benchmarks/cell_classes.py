@@ -1,10 +1,10 @@
-"""Digit scenes whose classes are split by place: as many classes as wanted, without other data.
+"""Makes digit scenes whose classes are split by place, for any number of classes without other data.
 
     python benchmarks/cell_classes.py
 
 trains the models of benchmarks/configs/, a PSPNet with 21 and one with 151 classes, for docs/annealed_margin.md. The
-class of a digit's pixel is its digit and the cell of the image that it lies in; 2 cells make 21 classes with the
-background, 15 make 151.
+class of a digit's pixel is its digit together with the image cell that contains it. With the background, 2 cells make
+21 classes, and 15 cells make 151.
 """
 
 from __future__ import annotations

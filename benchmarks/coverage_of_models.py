@@ -2,9 +2,9 @@
 
     python benchmarks/coverage_of_models.py --work-dir work_dirs/coverage
 
-A family is a combination of segmentor, backbone, neck and heads. Its smallest stock config is built as it is, with
-random weights, and attacked on a picture of 64x64 pixels. What was found is kept in the work folder, family by family,
-so that an interrupted run goes on; a family during which the process died is not tried again.
+A family is a combination of segmentor, backbone, neck and heads. The script builds its smallest stock config unchanged,
+with random weights, and attacks it on a picture of 64x64 pixels. The work folder keeps the result of each family, so an
+interrupted run can be resumed. If the process died during a family, that family is not tried again.
 """
 
 from __future__ import annotations

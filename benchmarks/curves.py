@@ -1,6 +1,7 @@
 """Attacks a trained segmentor at several radii, and writes its mIoU and pixel accuracy, clean and at each radius.
 
-The numbers are those of ``mmadv test``, which draws a report besides; a study with hundreds of attacks needs none.
+The numbers are those of ``mmadv test``. That command also draws a report, which a study with hundreds of attacks does
+not need.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Trains the small ConvNeXt that segmentors of the studies start from: to name single digits, clean and adversarially.
+"""Trains the small ConvNeXt that segmentors of the studies start from to name single digits, clean and adversarially.
 
-A classifier sees 32x32 crops of the training scenes and names the digit in their middle. One learns from clean images;
-from its weights a second goes on with clean images (``clean``) and a third, as long, with adversarial ones (``robust``:
-PGD, two steps, 8/255), as robust ImageNet models start from clean ones. The studies call ``runs``.
+A classifier sees 32x32 crops of the training scenes and names the digit in the middle. The first one learns from clean
+images. Two others start from its weights and train equally long: ``clean`` with clean images, and ``robust`` with
+adversarial ones (PGD, two steps, 8/255). Robust ImageNet models start from clean ones in the same way. The studies call
+``runs``.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Empirical accuracy under SEA in L2 beside certified accuracy, of one smoothed model at the same radii.
+"""Compares empirical accuracy under SEA in L2 with certified accuracy, for one smoothed model at the same radii.
 
     python benchmarks/empirical_and_certified.py --start demo_output/pspnet_clean_digits/training/iter_200.pth
 
-The demo's PSPNet goes on with Gaussian noise on its images (configs/demo/pspnet_gaussian_digits.py) and is smoothed by
-the same noise. What is certified (hard smoothing, Clopper-Pearson, Bonferroni over pixels, so that all radii hold at
-once) is a lower bound of what any attack within the radius leaves; what SEA leaves, by gradients of the soft smoothed
-model with fresh noise in every pass and judged by the hard smoothed one, an upper bound. The script ends with an error
-where the former is above the latter, in accuracy or mIoU. Attacks that have run already are not run again. Writes
-benchmarks/results/empirical_and_certified.json, the section of docs/smoothing.md and
-docs/images/empirical_and_certified.png.
+The demo's PSPNet is trained further with Gaussian noise on its images (configs/demo/pspnet_gaussian_digits.py) and
+smoothed by the same noise. The certified accuracy is a lower bound of the accuracy under any attack within the radius.
+It uses hard smoothing, Clopper-Pearson, and Bonferroni over pixels, so that all radii hold at once. The accuracy under
+SEA is an upper bound. SEA takes gradients of the soft smoothed model with fresh noise in every pass, and the hard
+smoothed model judges its result. The script ends with an error if the lower bound is above the upper bound, in accuracy
+or mIoU. Finished attacks do not run again. Writes benchmarks/results/empirical_and_certified.json, the section of
+docs/smoothing.md and docs/images/empirical_and_certified.png.
 """
 
 from __future__ import annotations

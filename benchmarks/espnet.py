@@ -1,14 +1,14 @@
-"""Attacks ESPNet's published weights on whole frames of CamVid: what docs/espnet.md reports.
+"""Attacks ESPNet's published weights on whole frames of CamVid, for docs/espnet.md.
 
     python projects/espnet/convert.py WEIGHTS.pth work_dirs/espnet/espnet_camvid.pth
     python benchmarks/espnet.py --minutes 60
     python benchmarks/espnet_report.py
 
-A cell is a model, an attack with a number of iterations, a radius and one image. Every cell is stored as soon as it is
-done, in benchmarks/results/espnet.json, and what is stored is not run again: an interrupted study goes on. The most
-telling cells come first. A loss of SEA is a cell by itself; the report makes the worst case of them.
+A cell is a model, an attack with a number of iterations, a radius and one image. Every finished cell is stored at once
+in benchmarks/results/espnet.json. Stored cells do not run again, so an interrupted study can be resumed. The most
+informative cells come first. Each loss of SEA is its own cell; the report makes the worst case of them.
 
-The adversarially trained model is attacked if its checkpoint is there (projects/espnet/README.md has the command).
+The adversarially trained model is attacked if its checkpoint exists (projects/espnet/README.md has the command).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/espnet_report.py
 
-Reads JSON only. A number of several images is shown once every attack of its table is done on all of them.
+Reads JSON only. A number over several images is shown only after every attack of its table has run on all of them.
 """
 
 from __future__ import annotations

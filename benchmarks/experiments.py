@@ -1,4 +1,4 @@
-"""What the studies share: commands as stages of runs, stored records, means with errors, sections of docs."""
+"""Shared code of the studies: commands as stages of runs, stored records, means with errors, sections of docs."""
 
 from __future__ import annotations
 

@@ -2,14 +2,14 @@
 
     python benchmarks/fast_newton.py
 
-In the form of figures 3 and 4 of 'Single-step adversarial training for semantic segmentation', on CamVid at 160x120
-(the data lies in data/camvid). UPerNet with a ResNet-18 trains for 1500 iterations on clean images. All methods go on
-from there for 500 iterations. A start that is not accurate, or robust already, ends the study: no method could show
-what it is for.
+The study has the form of figures 3 and 4 of 'Single-step adversarial training for semantic segmentation', on CamVid at
+160x120 (the data lies in data/camvid). UPerNet with a ResNet-18 trains for 1500 iterations on clean images. All methods
+start from this model and train for 500 iterations. The study ends if the start is not accurate, or is robust already,
+because no method could show its effect then.
 
-Only what has not run yet is run, and an interrupted training goes on from its checkpoint; weights are kept in the work
-folder, with their checksums. Records go to benchmarks/results/fast_newton.json after each run. ``--stored`` runs
-nothing, and writes the section of docs/evidence_training.md and the figure of what has run.
+Finished stages do not run again, and an interrupted training resumes from its checkpoint. The work folder keeps the
+weights and their checksums. Records go to benchmarks/results/fast_newton.json after each run. ``--stored`` runs
+nothing, and writes the section of docs/evidence_training.md and the figure from the stored records.
 """
 
 from __future__ import annotations

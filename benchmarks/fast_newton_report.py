@@ -1,4 +1,4 @@
-"""The section and the figure of benchmarks/fast_newton.py, from its records."""
+"""Makes the section and the figure of benchmarks/fast_newton.py from its records."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Shows that an evaluation costs a fixed time, and beyond it time in proportion to its images and passes alone.
+"""Shows that an evaluation costs a fixed time plus a time in proportion to its images and its passes.
 
     python benchmarks/linear_cost.py
 
-Runs tools/test.py on the tiny project of long_run.py with more and more images, then with more and more iterations,
-each in a process of its own, and measures processor time and peak memory; straight lines are fitted by least squares.
-Then one run in one process and in several: the wall time of its attack. Writes benchmarks/results/linear_cost.json and
-a section of docs/performance.md.
+The script runs tools/test.py on the tiny project of long_run.py with more and more images, then with more and more
+iterations. Each run has its own process. The script measures processor time and peak memory, and fits straight lines by
+least squares. Then it measures the wall time of one attack in one process and in several. Writes
+benchmarks/results/linear_cost.json and a section of docs/performance.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Runs tools/test.py over 20,000 tiny images under a one-step attack: does memory stay flat, and is nothing lost?
+"""Runs tools/test.py over 20,000 tiny images with a one-step attack; checks that memory stays flat and nothing is lost.
 
     python benchmarks/long_run.py
 
-The images (16x16, made at random) and a small network with random weights are written to the work folder. The resident
-memory of the command is sampled while it runs, beside the number of images in its store. What is measured is how much
-it grows from the first twentieth of the images to the last, and how far above that the end of the run goes, when the
-numbers are made of all counts. Writes benchmarks/results/long_run.json and the section of docs/evidence_attacks.md.
+The script writes images (16x16, made at random) and a small network with random weights to the work folder. While the
+command runs, the script samples its resident memory and the number of images in its store. It reports how much the
+memory grows from the first twentieth of the images to the last. It also reports how far the memory rises above that at
+the end of the run, when the metrics are computed from all counts. Writes benchmarks/results/long_run.json and the
+section of docs/evidence_attacks.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Measures what a training step with aligned gradients costs, and what a certificate costs over its forward passes.
+"""Measures the cost of a training step with aligned gradients, and the cost of a certificate over its forward passes.
 
     python benchmarks/pag_cost.py [--batch-size 8] [--rounds 5]
 
-A class of a PAG step is differentiated twice, so a step should grow by a constant for each of them, after a forward
-pass in eval mode. The ways of training take turns, round by round; numbers are medians of processor seconds over a
-clean step of the same model. A certificate of n draws is held against n forward passes in the same batches. Random
-weights and images: time does not depend on them. Writes benchmarks/results/pag_cost.json and the section of
+A PAG step differentiates each class twice, after a forward pass in eval mode. So its cost should grow by a constant for
+each class. The training methods take turns, round by round. The numbers are medians of processor seconds over a clean
+step of the same model. A certificate of n draws is compared with n forward passes in the same batches. Weights and
+images are random: time does not depend on them. Writes benchmarks/results/pag_cost.json and the section of
 docs/evidence_gradients.md.
 """
 

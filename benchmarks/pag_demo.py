@@ -1,11 +1,10 @@
-"""Aligned gradients against plain training of a segmentor on the demo scenes, under SEA.
+"""Compares training with aligned gradients and plain training of a segmentor on the demo scenes, under SEA.
 
     python benchmarks/pag_demo.py --start demo_output/pspnet_clean_digits/training/iter_200.pth [--seeds 0 1 2]
 
-Both go on from the demo's standard model for as many iterations, with and without the PAG loss. Batch norms are frozen
-with the loss, and in training without it. Every stage is one of the project's own commands, and what has run already is
-not run again. Writes benchmarks/results/pag_demo.json and the section of
-docs/evidence_gradients.md.
+Both start from the demo's standard model and train for the same number of iterations, with and without the PAG loss.
+Batch norms are frozen with the loss, and in training mode without it. Every stage is one of the project's own commands.
+Finished stages do not run again. Writes benchmarks/results/pag_demo.json and the section of docs/evidence_gradients.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Table 1 and figure 5 of the PAG paper in miniature, on scikit-learn's 8x8 digits.
+"""Repeats table 1 and figure 5 of the PAG paper in small, on scikit-learn's 8x8 digits.
 
     python benchmarks/pag_digits.py
 
-Vanilla, one image, class mean, nearest neighbour, and distillation from an l_inf and an l_2 robust teacher, 3 seeds
-each, under PGD-20 in both norms; and the class mean at several λ. All train a small network on the same images for as
-long, with all ten classes as targets in every step (equation 1 as it stands). What is stored in
-benchmarks/results/pag_digits.json is not run again. Writes the section of docs/evidence_gradients.md.
+The methods are vanilla, one image, class mean, nearest neighbour, and distillation from an l_inf and an l_2 robust
+teacher. Each runs with 3 seeds and is attacked by PGD-20 in both norms. The class mean also runs at several λ. All
+methods train a small network on the same images for the same time, with all ten classes as targets in every step
+(equation 1 of the paper, unchanged). Trainings with a record in benchmarks/results/pag_digits.json do not run again.
+Writes the section of docs/evidence_gradients.md.
 """
 
 from __future__ import annotations

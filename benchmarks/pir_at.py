@@ -1,13 +1,14 @@
-"""Compares PIR-AT with AT from a clean backbone at several budgets, and two with five attack steps.
+"""Compares PIR-AT with AT from a clean backbone at several budgets, and two attack steps with five.
 
     python benchmarks/pir_at.py --work-dir work_dirs/pir_at
 
-In the form of table 4 of 'Towards reliable evaluation and fast training of robust semantic segmentation models', in
-small: UPerNet starts from a ConvNeXt that was trained on single digits, clean or adversarially (digit_classifiers.py),
-is adversarially trained for several numbers of iterations, and attacked by SEA with 20 iterations for each loss. On the
-digit scenes at 8/255, and on CamVid at 80x60 and 4/255 (the data lies in data/camvid), from the same classifiers. Three
-seeds of the fine-tuning. Only what has not run yet is run. Records go to benchmarks/results/pir_at.json, the tables to
-docs/evidence_training.md, the curves to docs/images/pir_at.png.
+The study has the form of table 4 of 'Towards reliable evaluation and fast training of robust semantic segmentation
+models', in small. UPerNet starts from a ConvNeXt that was trained on single digits, clean or adversarially
+(digit_classifiers.py). It is adversarially trained for several numbers of iterations, and attacked by SEA with 20
+iterations for each loss. The data is the digit scenes at 8/255, and CamVid at 80x60 and 4/255 (which lies in
+data/camvid). Both start from the same classifiers. The fine-tuning has three seeds. Finished stages do not run again.
+Records go to benchmarks/results/pir_at.json, the tables to docs/evidence_training.md, the curves to
+docs/images/pir_at.png.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
     python benchmarks/published_size.py [--threads 2] [--device cpu] [--only TITLE ...]
 
-The training step is that of configs/pir_at/upernet_convnext_t_voc.py at its crop of 473, five attack steps and one for
-the weights. Its batch is 2: UPerNet pools to one value for each image, which batch norm cannot train on alone. Attack
-steps are those of APGD on the masked cross-entropy, for the configs in configs/published at their own size, batch 1;
-other losses of SEA cost the same (docs/performance.md). Images, labels and weights are random: time does not depend on
-them. Every case runs in a process of its own, on a GPU once to warm up and once to measure. Memory is the peak of what
-that process held, Python and its libraries included, and on a GPU the peak of what torch allocated there. Processor
-time, summed over the threads, leaves out what the process waited for others. Writes
+The training step is that of configs/pir_at/upernet_convnext_t_voc.py at its crop of 473: five attack steps and one step
+for the weights. Its batch is 2, because UPerNet pools to one value for each image, and batch norm cannot train on one
+value. Attack steps are those of APGD on the masked cross-entropy, for the configs in configs/published at their own
+size, batch 1. Other losses of SEA cost the same (docs/performance.md). Images, labels and weights are random: time does
+not depend on them. Every case runs in its own process, on a GPU once to warm up and once to measure. Memory on a CPU is
+the peak of the process, with Python and its libraries. Memory on a GPU is the peak that torch allocated there.
+Processor time is summed over the threads and leaves out the wait for other programs. Writes
 benchmarks/results/published_size_{DEVICE}.json and the table of docs/published.md.
 """
 

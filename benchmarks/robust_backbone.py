@@ -1,12 +1,13 @@
-"""Table 1 of 'Adversarially robust segmentation models learn perceptually-aligned gradients' in small: Pre, RB and AT.
+"""Repeats table 1 of 'Adversarially robust segmentation models learn perceptually-aligned gradients' in small.
 
     python benchmarks/robust_backbone.py
 
-On the digit scenes, with UPerNet on a small ConvNeXt that was first trained on single digits (digit_classifiers.py):
-Pre learns on clean images from the clean classifier; RB likewise, but before the adversarially trained classifier,
-which stays as it is; AT learns on adversarial images (PGD, 3 steps of 0.01 in a ball of 0.03) from the clean
-classifier. All learn for as many iterations, three seeds each, and are attacked by that PGD. Only what has not run yet
-is run. Writes benchmarks/results/robust_backbone.json and a section of docs/gallery.md.
+The study compares Pre, RB and AT. It uses the digit scenes and UPerNet on a small ConvNeXt that was first trained on
+single digits (digit_classifiers.py). Pre learns on clean images from the clean classifier. RB also learns on clean
+images, but its backbone is the adversarially trained classifier, which stays frozen. AT learns on adversarial images
+(PGD, 3 steps of 0.01 in a ball of 0.03) from the clean classifier. All learn for the same number of iterations, with
+three seeds each, and are attacked by that PGD. Finished stages do not run again. Writes
+benchmarks/results/robust_backbone.json and a section of docs/gallery.md.
 """
 
 from __future__ import annotations

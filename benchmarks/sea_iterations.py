@@ -1,10 +1,10 @@
-"""Measures how SEA depends on its iterations, and red-ε against const-ε: figures 2, 4 and 5 of its paper.
+"""Measures how SEA depends on its iterations, and compares red-ε with const-ε: figures 2, 4 and 5 of its paper.
 
     python benchmarks/sea_iterations.py --cases digits camvid
 
-Every run is a command of tools/test.py in a folder of its own, resumed where it was cut short; what has run is not run
-again. A run of fewer iterations is no part of a longer one, as APGD's checkpoints and the phases of the radius are
-shares of the budget: each has to run. The comparison is made of the counts per image that they leave, and goes to
+Every run is a command of tools/test.py in its own folder. An interrupted run is resumed, and a finished run does not
+run again. A run of fewer iterations is no part of a longer one, because APGD's checkpoints and the phases of the radius
+are shares of the budget. So each budget has to run. The comparison uses the stored counts per image. It goes to
 docs/evidence_attacks.md, docs/images/ and benchmarks/results/. The checkpoints are those of ``make demo`` and of
 benchmarks/camvid.py.
 """

@@ -2,17 +2,17 @@
 
     python benchmarks/training_cost.py [--config CONFIG] [--size 120 160] [--batch-size 8] [--compare]
 
-An attack step differentiates with respect to the images only. A method with k of them, f passes that differentiate
-nothing and t that train the weights should cost t + k·g + f·h clean steps, where g = (forward + input gradient of the
-bare model) / (clean step) and h = (its forward) / (clean step). t is 1, and 2 for TRADES, which trains on clean and
-adversarial images, and needs one forward for the prediction that its attack leads away from. A replay of "free"
-training is one pass for the weights and the perturbation.
+An attack step differentiates with respect to the images only. Take a method with k attack steps, f passes without a
+gradient and t passes that train the weights. It should cost t + k·g + f·h clean steps, with g = (forward + input
+gradient of the bare model) / (clean step) and h = (forward of the bare model) / (clean step). t is 1, but 2 for TRADES,
+which trains on clean and adversarial images. TRADES also needs one forward pass for the prediction that its attack
+leads away from. A replay of "free" training is one pass for the weights and the perturbation.
 
-All methods take turns, round by round, so that drift of the machine meets them alike; a ratio is that of the rounds'
-medians: of processor time on a CPU, which waiting for other programs is not in, of wall time on a GPU. Memory is
-measured once for each method: the peak of what torch allocated beside model and optimiser. Images and labels are
-random: time does not depend on them, except that Fast Newton and attacks that keep the last iterate take the same
-passes for any image. Writes benchmarks/results/training_cost_{DEVICE}.json and the table of docs/performance.md; with
+All methods take turns, round by round, so that drift of the machine affects all alike. A ratio is the ratio of the
+medians over the rounds. Time is processor time on a CPU, which leaves out the wait for other programs, and wall time on
+a GPU. Memory is measured once for each method: the peak that torch allocated beside model and optimiser. Images and
+labels are random: time does not depend on them. Fast Newton and attacks that keep the last iterate take the same passes
+for any image. Writes benchmarks/results/training_cost_{DEVICE}.json and the table of docs/performance.md. With
 --compare it writes nothing and prints the ratios beside the stored ones.
 """
 

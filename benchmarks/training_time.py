@@ -1,10 +1,10 @@
-"""Robust accuracy against training time: single-step, free, multi-step and annealed-margin adversarial training.
+"""Compares robust accuracy and training time of single-step, free, multi-step and annealed-margin adversarial training.
 
     python benchmarks/training_time.py
 
-The demo's PSPNet on digit scenes goes on from standard training at 8/255, two seeds for each method, and is attacked
-with SEA and with AMA. Time is processor time of the training command. Only what has not run yet is run. Records go to
-benchmarks/results/training_time.json, the table to docs/evidence_training.md, the figure to docs/images/.
+The demo's PSPNet on digit scenes starts from standard training. Each method trains it further at 8/255 with two seeds,
+and SEA and AMA attack the result. Time is the processor time of the training command. Finished stages do not run again.
+Records go to benchmarks/results/training_time.json, the table to docs/evidence_training.md, the figure to docs/images/.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Trains a small network on digit scenes and attacks it: python examples/attack_a_torch_model.py.
 
-It needs no mmseg config. Put your own model in the place of ``network``.
+It needs no mmseg config. Replace ``network`` with your own model.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.S
 def main() -> None:
     """Prints mIoU without attack, under AMA and under SEA."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--steps', type=int, default=300, help='of the training (default: 300)')
+    parser.add_argument('--steps', type=int, default=300, help='training steps (default: 300)')
     steps = parser.parse_args().steps
 
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def main() -> None:
         *(block(3, 16, stride=2), block(16, 32, stride=2), block(32, 48)),
         *(block(48, 48, dilation=2), block(48, 48, dilation=4), nn.Conv2d(48, 11, 1)),
     )
-    # From images in [0, 1] to logits at the size of the images, whatever the network's own conventions.
+    # Maps images in [0, 1] to logits at the size of the images, for any normalisation and stride of the network.
     model = FromPixels(network, mean=[0.5] * 3, std=[0.25] * 3)
     images, labels = scenes('train', 512)
     # The background fills most of an image, so it weighs less.

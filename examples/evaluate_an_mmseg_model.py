@@ -1,6 +1,6 @@
 """Trains and attacks an mmseg model by the command line's functions: python examples/evaluate_an_mmseg_model.py.
 
-The config is written here as a project of yours would write it. The results are read back as a program reads them.
+The script writes a config as your own project would, and reads the results as a program would.
 """
 
 import argparse
@@ -19,8 +19,8 @@ train_cfg = dict(max_iters={iterations}, val_interval={iterations})
 def main() -> None:
     """Writes work folder/config.py, trains it, attacks it with PGD, and prints mIoU with and without attack."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('folder', type=Path, help='work folder; it is made')
-    parser.add_argument('--iterations', type=int, default=200, help='of the training (default: 200)')
+    parser.add_argument('folder', type=Path, help='work folder; the script creates it')
+    parser.add_argument('--iterations', type=int, default=200, help='training iterations (default: 200)')
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     config = arguments.folder / 'config.py'

@@ -1,6 +1,6 @@
-"""Adds an objective of one's own and attacks with it: python examples/own_objective.py.
+"""Adds your own objective and attacks with it: python examples/own_objective.py.
 
-An objective is what an attack maximises, for each pixel. Here it is the margin by which the labelled class loses.
+An attack maximises an objective for each pixel. Here the objective is the margin by which the labelled class loses.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class ClippedMargin(Objective):
     """min(max_{i≠y} u_i - u_y, limit): pixels that are wrong by more than the limit no longer contribute.
 
     Args:
-        limit: in units of the logits.
+        limit: largest value of the objective, in units of the logits.
     """
 
     limit: float = 1.0
@@ -29,7 +29,7 @@ class ClippedMargin(Objective):
 
 
 def main() -> None:
-    """Prints what PGD with this objective, and with the cross-entropy, leaves of a random network's accuracy."""
+    """Prints the accuracy of a random network under PGD with this objective, and with the cross-entropy."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 4, 3, padding=1))
     images = torch.rand(4, 3, 32, 32)
@@ -42,7 +42,7 @@ def main() -> None:
             'step_size': '0.5/255',
             'objective': {'type': objective},
         }
-        # What a config file says, built as mmadv builds it. PGD(threat=..., objective=ClippedMargin()) is the same.
+        # mmadv builds the attack from this dict as from a config file. PGD(threat=..., objective=ClippedMargin()) is the same.
         attack = build(config, ATTACKS)
         result = attack(model, images, labels)
         print(f'{objective}: accuracy under attack {100 * result.accuracy.mean():.1f} %')

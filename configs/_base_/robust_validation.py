@@ -1,5 +1,5 @@
-# Validation under three steps of PGD at 4/255 beside the clean one, on 100 images: the most robust weights are kept,
-# and TensorBoard draws both curves.
+# Validation on 100 images, clean and under three steps of PGD at 4/255. The most robust weights are kept, and
+# TensorBoard draws both curves.
 robust_validation = dict(
     val_cfg=dict(
         type='AttackValLoop',

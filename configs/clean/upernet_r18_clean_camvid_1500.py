@@ -1,4 +1,4 @@
-# The start of single-step fine-tuning: accurate, and not robust.
+# The model that single-step fine-tuning starts from: it is accurate and not robust.
 _base_ = [
     '../_base_/models/upernet_r18.py',
     '../_base_/datasets/camvid_160x120.py',

@@ -1,4 +1,4 @@
-# Goes on from the standard model, which mmadv demo trains.
+# Training continues from the standard model, which mmadv demo trains.
 _base_ = [
     '../_base_/models/pspnet_toy.py',
     '../_base_/datasets/digit_scenes_64x64.py',

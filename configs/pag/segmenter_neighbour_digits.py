@@ -1,4 +1,4 @@
-# Goes on from the standard model, which mmadv train configs/demo/segmenter_clean_digits.py makes.
+# Training continues from the standard model of configs/demo/segmenter_clean_digits.py; run mmadv train on it first.
 _base_ = [
     '../_base_/models/segmenter_toy.py',
     '../_base_/datasets/digit_scenes_64x64.py',

@@ -1,4 +1,4 @@
-# Goes on from the standard model, which mmadv train configs/demo/upernet_clean_digits.py makes.
+# Training continues from the standard model of configs/demo/upernet_clean_digits.py; run mmadv train on it first.
 _base_ = [
     '../_base_/models/upernet_toy.py',
     '../_base_/datasets/digit_scenes_64x64.py',

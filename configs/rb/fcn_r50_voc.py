@@ -1,5 +1,5 @@
-# RB of 'Adversarially robust segmentation models learn perceptually-aligned gradients': the heads alone learn, on clean
-# images of PASCAL VOC, before a frozen ResNet-50 that was adversarially trained on ImageNet (l2, radius 3).
+# RB of 'Adversarially robust segmentation models learn perceptually-aligned gradients': only the heads learn, on clean
+# images of PASCAL VOC. The ResNet-50 backbone is frozen; it was adversarially trained on ImageNet (l2, radius 3).
 _base_ = [
     '../_base_/models/fcn_r50.py',
     '../_base_/datasets/voc2012_aug_473.py',

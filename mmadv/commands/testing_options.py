@@ -64,7 +64,7 @@ def parser() -> Parser:
         '--precision',
         choices=['float32', 'float64'],
         default='float32',
-        help='precision of model and attack; with float64, batch size changes no pixel of the results (default: float32)',
+        help='precision of model and attack; with float64, batch size changes no pixel of results (default: float32)',
     )
     for measurement in MEASUREMENTS.values():
         for option in measurement.options:

@@ -2,8 +2,8 @@
 
     python projects/espnet/check.py WEIGHTS IMAGE LOGITS.npz
 
-LOGITS.npz holds 'logits_every_8th', (1, 12, H/8, W/8): what the authors' network gives for the image, at every eighth
-pixel. Exit status 0: no logit differs by 1e-5 or more.
+LOGITS.npz holds 'logits_every_8th', (1, 12, H/8, W/8): the logits of the authors' network for the image, at every eighth
+pixel. The exit status is 0 if no logit differs by 1e-5 or more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOLERANCE = 1e-5
 
 
 def differences(weights: Path, image: Path, logits: Path) -> np.ndarray:
-    """Returns how far the logits of all 12 channels are from the stored ones, every eighth pixel.
+    """Returns the absolute differences of the logits of all 12 channels to the stored ones, at every eighth pixel.
 
     Raises:
         UserError: the weights are not ESPNet's, or there is no such image.
@@ -37,7 +37,7 @@ def differences(weights: Path, image: Path, logits: Path) -> np.ndarray:
         raise UserError(f'cannot read the image {image}')
     settings = Config.fromfile(PROJECT / 'configs/espnet_camvid.py').data_preprocessor
     mean, std = (torch.tensor(settings[key]).view(3, 1, 1) for key in ('mean', 'std'))
-    # The stored logits are of an image normalised in float32; the network itself runs in float64.
+    # The stored logits belong to an image normalised in float32. The network itself runs in float64.
     images = ((torch.from_numpy(pixels).permute(2, 0, 1) - mean) / std).double()
     with torch.no_grad():
         features = segmentor.extract_feat(images[None])

@@ -30,7 +30,7 @@ def convert(published: Path, output: Path) -> nn.Module:
     """Returns the segmentor with the published weights, after writing them to ``output``.
 
     Raises:
-        UserError: the file cannot be read, holds other keys than ESPNet's, or not all of them; nothing is written then.
+        UserError: the file cannot be read, has a key that is not ESPNet's, or lacks a key; then nothing is written.
     """
     weights = from_published(weights_of(load_checkpoint_file(published), str(published)))
     segmentor = build_segmentor(Config.fromfile(PROJECT / 'configs/espnet_camvid.py'))

@@ -1,4 +1,4 @@
-# For each image one of FGSM, three steps of PGD and Fast Newton, all at 4/255; half of the images meet PGD.
+# Each image gets one of FGSM, three steps of PGD and Fast Newton, all at 4/255; PGD attacks half of the images.
 attack = dict(
     type='RandomChoice',
     attacks=dict(

@@ -1,4 +1,4 @@
-# ADE20K (validation, 150 classes): images as they are in their files, for models that resize by themselves.
+# ADE20K (validation, 150 classes): images at their stored size, for models that resize them.
 data_root = 'data/ade/ADEChallengeData2016'
 test_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,6 +1,6 @@
-# ADE20K (validation, 2000 images) as SEA's authors score their published segmentors, which is not mmseg's habit: 151
-# classes, label 0 among them, so that no pixel is ignored; short side to 512 by PIL's antialiased bilinear, centre
-# crop, scored there. Training data is in ade20k_151_512.py.
+# ADE20K (validation, 2000 images) as SEA's authors score their published segmentors, unlike mmseg. 151 classes
+# include label 0, so no pixel is ignored. Short side to 512 by PIL's antialiased bilinear, centre crop, scored at this
+# size. Training data is in ade20k_151_512.py.
 data_root = 'data/ade/ADEChallengeData2016'
 test_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation', imdecode_backend='pillow'),

@@ -1,4 +1,4 @@
-# CamVid, the whole frame shrunk to 160x120 and scored there.
+# CamVid; the whole frame is resized to 160x120 and scored at this size.
 data_root = 'data/camvid'
 scale = (160, 120)  # width, height
 train_pipeline = [

@@ -1,4 +1,4 @@
-# Cityscapes (validation): images as they are in their files, for models that resize by themselves.
+# Cityscapes (validation): images at their stored size, for models that resize them.
 data_root = 'data/cityscapes'
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 test_dataloader = dict(

@@ -1,6 +1,6 @@
-# Cityscapes as DDC-AT's authors train on it: a quarter of the frame's size to its size, crop 449, padded with the mean
-# colour. Testing: the frame at half its size, scored at its own; theirs averages the probabilities of overlapping crops
-# of it. tools/prepare_data.py cityscapes writes the label maps.
+# Cityscapes as DDC-AT's authors train on it: scales from a quarter of the frame's size to its full size, crop 449,
+# padded with the mean colour. Testing: the frame at half its size, scored at its full size. The authors average the
+# probabilities of overlapping crops instead. tools/prepare_data.py cityscapes writes the label maps.
 data_root = 'data/cityscapes'
 crop_size = (449, 449)
 mean_color = (104, 116, 124)  # blue, green, red

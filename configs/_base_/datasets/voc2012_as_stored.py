@@ -1,4 +1,4 @@
-# PASCAL VOC 2012 (validation): images as they are in their files, for models that resize by themselves.
+# PASCAL VOC 2012 (validation): images at their stored size, for models that resize them.
 data_root = 'data/VOCdevkit/VOC2012'
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 test_dataloader = dict(

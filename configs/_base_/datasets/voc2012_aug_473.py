@@ -14,7 +14,7 @@ train_pipeline = [
     dict(type='Pad', size=crop_size, pad_val=dict(img=0, seg=255)),
     dict(type='PackSegInputs'),
 ]
-# The paper's: short side to the crop's, centre crop, scored there.
+# The paper's test data: short side resized to the crop's size, centre crop, scored at this size.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -23,7 +23,7 @@ test_pipeline = [
     dict(type='ScoreAtInputSize'),
     dict(type='PackSegInputs'),
 ]
-# mmseg's usual: the whole image, scored at the size of its file; with a batch size of 1.
+# mmseg's usual test data: the whole image, scored at its stored size, with a batch size of 1.
 whole_test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),

@@ -1,6 +1,6 @@
 # PASCAL VOC 2012 + SBD as DDC-AT's authors train on it: 10582 images, half to twice their size (nearly all have a long
-# side of 500), crop 473, padded with the mean colour. Testing is that of voc2012_aug_473.py: theirs averages the
-# probabilities of overlapping crops. tools/prepare_data.py voc writes the list aug.txt.
+# side of 500), crop 473, padded with the mean colour. Testing is that of voc2012_aug_473.py; the authors
+# average the probabilities of overlapping crops instead. tools/prepare_data.py voc writes the list aug.txt.
 data_root = 'data/VOCdevkit/VOC2012'
 crop_size = (473, 473)
 mean_color = (104, 116, 124)  # blue, green, red

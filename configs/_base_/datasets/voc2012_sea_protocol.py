@@ -1,6 +1,6 @@
-# PASCAL VOC 2012 (val, 1449 images) as SEA's authors score their published segmentors, which is not mmseg's habit:
-# short side to 473 by PIL's antialiased bilinear, centre crop, scored there; void pixels are background, so that no
-# pixel is ignored. Training data is in voc2012_aug_473.py.
+# PASCAL VOC 2012 (val, 1449 images) as SEA's authors score their published segmentors, unlike mmseg. Short side
+# to 473 by PIL's antialiased bilinear, centre crop, scored at this size. Void pixels are background, so no pixel is
+# ignored. Training data is in voc2012_aug_473.py.
 data_root = 'data/VOCdevkit/VOC2012'
 test_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation', imdecode_backend='pillow'),

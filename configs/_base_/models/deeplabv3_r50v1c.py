@@ -1,5 +1,5 @@
-# DeepLabv3 on the backbone of pspnet_r50v1c.py, of the width that DDC-AT's authors take. The convolution behind their
-# pyramid is 1x1, that of mmseg's head 3x3.
+# DeepLabv3 on the backbone of pspnet_r50v1c.py, with the width of DDC-AT's authors. The convolution after the pyramid
+# is 3x3 in mmseg's head, and 1x1 in the authors' code.
 _base_ = 'pspnet_r50v1c.py'
 model = dict(
     decode_head=dict(

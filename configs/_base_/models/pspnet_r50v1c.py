@@ -1,5 +1,5 @@
-# PSPNet as its authors' code has it: a ResNet-50 whose stem has convolutions of 64, 64 and 128 channels, dilated by 2
-# and 4 from the first block of a stage on, at output stride 8, and logits resized with aligned corners.
+# PSPNet as in its authors' code: a ResNet-50 whose stem has convolutions of 64, 64 and 128 channels. Its output stride
+# is 8: two stages are dilated by 2 and 4 from their first block on. Logits are resized with aligned corners.
 norm_cfg = dict(type='BN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',

@@ -1,4 +1,4 @@
-# PSPNet on the first three stages of a ResNet-18 of a quarter of its width, at stride 4: for 64x64 images on a CPU.
+# PSPNet on the first three stages of a ResNet-18 with a quarter of the width, at stride 4, for 64x64 images on a CPU.
 norm_cfg = dict(type='BN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',

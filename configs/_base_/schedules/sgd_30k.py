@@ -1,5 +1,5 @@
-# Section 4.1 of 'Single-step adversarial training for semantic segmentation', which follows PSPNet's paper; the number
-# of iterations is that one's for PASCAL VOC. One learning rate for encoder and decoder.
+# Section 4.1 of 'Single-step adversarial training for semantic segmentation', which follows PSPNet's paper. The number
+# of iterations is the one in PSPNet's paper for PASCAL VOC. One learning rate for encoder and decoder.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4),

@@ -1,6 +1,6 @@
-# For 'Adversarially robust segmentation models learn perceptually-aligned gradients', which names no optimiser; these
-# are settings of torchvision's reference training, from which its first model comes, at half its batch and learning
-# rate: 30 epochs of about 92500 images, and an auxiliary head that learns ten times faster.
+# For 'Adversarially robust segmentation models learn perceptually-aligned gradients', which names no optimiser. These
+# are the settings of torchvision's reference training, which made the paper's first model, at half the batch size and
+# half the learning rate: 30 epochs of about 92500 images, and a ten times higher learning rate for the auxiliary head.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4),

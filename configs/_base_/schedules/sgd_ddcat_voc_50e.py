@@ -1,5 +1,5 @@
-# The schedule of DDC-AT's authors for PASCAL VOC: 50 epochs of 10582 images in batches of 16, of which the last of an
-# epoch is dropped. What stands behind the backbone learns ten times faster.
+# The schedule of DDC-AT's authors for PASCAL VOC: 50 epochs of 10582 images in batches of 16; the last batch of
+# an epoch is dropped. All modules after the backbone have a ten times higher learning rate.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4),

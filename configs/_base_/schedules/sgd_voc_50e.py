@@ -1,6 +1,6 @@
 # Table 5 of 'Towards reliable evaluation and fast training of robust semantic segmentation models', PSPNet on
 # PASCAL VOC: 50 epochs of 8498 images in batches of 128 (16 on each of 8 devices), the first 5 of them warm-up. The
-# base learning rate is the encoder's; the decoder, which starts from nothing, learns ten times faster.
+# base learning rate is the encoder's. The decoder starts from random weights, with a ten times higher learning rate.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=5e-4, momentum=0.9, weight_decay=0.0),

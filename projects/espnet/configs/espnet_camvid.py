@@ -1,4 +1,4 @@
-# ESPNet on whole frames of CamVid at 480x360, to evaluate the published weights and to go on training from them.
+# ESPNet on whole frames of CamVid at 480x360, to evaluate the published weights and to train further from them.
 _base_ = [
     __import__('mmadv').cfg('_base_/datasets/camvid_160x120.py'),
     __import__('mmadv').cfg('_base_/default_runtime.py'),
@@ -23,7 +23,7 @@ test_pipeline = [
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=4, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# The published network takes BGR, (x - mean) / std / 255: a std 255 times as large.
+# The published network takes BGR, (x - mean) / std / 255. A std 255 times as large does the same.
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[107.99726, 106.4418, 103.064316],

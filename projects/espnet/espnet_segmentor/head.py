@@ -23,8 +23,8 @@ class ESPNetHead(BaseDecodeHead):
     these pixels, so the head leaves the channel out.
 
     Args:
-        unlabelled_channels: output channels after those of the classes, which take no part in predictions and losses.
-        kwargs: of ``BaseDecodeHead``.
+        unlabelled_channels: number of output channels after those of the classes; predictions and losses ignore them.
+        kwargs: arguments of ``BaseDecodeHead``.
     """
 
     def __init__(self, *, unlabelled_channels: NotNegative = 1, **kwargs) -> None:

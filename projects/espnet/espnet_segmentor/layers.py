@@ -12,7 +12,7 @@ NORM_EPS = 1e-3
 
 
 def norm_act(channels: int) -> nn.Sequential:
-    """Returns a batch norm and a PReLU with a slope of its own for each channel."""
+    """Returns a batch norm and a PReLU with one slope for each channel."""
     norm = nn.BatchNorm2d(channels, eps=NORM_EPS)
     return nn.Sequential(OrderedDict(norm=norm, act=nn.PReLU(channels)))
 
@@ -32,8 +32,8 @@ class ESPBlock(nn.Module):
     """Efficient spatial pyramid: reduce, convolve with five dilations, fuse by running sums, concatenate.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output; a fifth of them, rounded down, in each branch, the rest in the first.
+        in_channels: channels of the input.
+        out_channels: channels of the output. Each branch has a fifth of them, rounded down; the first also has the rest.
         stride: 2 halves the size in the reduction, which is then 3x3 instead of 1x1.
         residual: whether the input is added.
     """
@@ -50,7 +50,7 @@ class ESPBlock(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns (N, out_channels, H, W), half of that size at stride 2."""
+        """Returns (N, out_channels, H, W); height and width are halved at stride 2."""
         reduced = self.reduce(x)
         plain, *dilated = (branch(reduced) for branch in self.branches)
         sums = [dilated[0]]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmadv.errors import UserError
 
-# The first that fits a key renames it; those of blocks then go on with what follows the block.
+# The first pattern that matches a key renames it. In blocks, the BLOCKS patterns then rename the rest of the key.
 MODULES = (
     (r'encoder\.level1\.conv\.', 'backbone.stem.conv.'),
     (r'encoder\.level1\.bn\.', 'backbone.stem.norm.'),
@@ -49,7 +49,7 @@ def renamed(key: str) -> str:
     'backbone.stage3.0.branches.4.weight'
 
     Raises:
-        UserError: the key is none of ESPNet's.
+        UserError: the key is not one of ESPNet's.
     """
     name = _first_match(MODULES, key.removeprefix('module.'))
     block = BLOCK.fullmatch(name or '')
@@ -73,7 +73,7 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns published weights under the names of this package; every key has one.
 
     Raises:
-        UserError: a key is none of ESPNet's, or two keys have one name.
+        UserError: a key is not one of ESPNet's, or two keys get the same name.
     """
     names = {key: renamed(key) for key in weights}
     if len(set(names.values())) != len(names):
