@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# adv-lib compiles a part of ALMA prox; the same code runs without, and needs no compiler.
+# adv-lib compiles a part of ALMA prox. The same code also runs without compilation, and then needs no compiler.
 if __name__ == '__main__':
     os.environ.setdefault('TORCHDYNAMO_DISABLE', '1')
 
@@ -112,14 +112,14 @@ def ours(make: Callable[[float, int], Any]) -> Attacked:
 
 
 def alma_prox(model: Counted, loaded: Loaded, radius: float, budget: int) -> Tensor:
-    """Returns what adv-lib's ALMA prox finds."""
+    """Returns the result of adv-lib's ALMA prox."""
     from adv_lib.attacks.segmentation import alma_prox
 
     return alma_prox(model, *_minimum_norm(loaded), num_steps=budget, adv_threshold=SHARE)
 
 
 def pdpgd(model: Counted, loaded: Loaded, radius: float, budget: int) -> Tensor:
-    """Returns what adv-lib's PDPGD finds in the maximum norm."""
+    """Returns the result of adv-lib's PDPGD in the maximum norm."""
     from adv_lib.attacks.segmentation import pdpgd
 
     images, labels, masks = _minimum_norm(loaded)
@@ -127,14 +127,14 @@ def pdpgd(model: Counted, loaded: Loaded, radius: float, budget: int) -> Tensor:
 
 
 def dag(model: Counted, loaded: Loaded, radius: float, budget: int) -> Tensor:
-    """Returns what adv-lib's DAG finds with steps of 0.001 in the maximum norm; it returns others unchanged."""
+    """Returns the result of adv-lib's DAG, with steps of 0.001 in the maximum norm; failed images stay unchanged."""
     from adv_lib.attacks.segmentation import dag
 
     return dag(model, *_minimum_norm(loaded), max_iter=budget, adv_threshold=SHARE, γ=0.001)
 
 
 def torchattacks_pgd(model: Counted, loaded: Loaded, radius: float, budget: int) -> Tensor:
-    """Returns what torchattacks' PGD finds; void pixels get the label that its cross-entropy leaves out."""
+    """Returns the result of torchattacks' PGD; void pixels get the label that its cross-entropy ignores."""
     import torchattacks
 
     labels = loaded.labels.masked_fill(loaded.labels == loaded.model.ignore_index, -100)
@@ -165,7 +165,7 @@ ATTACKS: dict[str, tuple[str, Attacked]] = {
 
 
 def measured(name: str, loaded: Loaded, radius: float, budget: int) -> dict[str, Any]:
-    """Returns what an attack found, read in both ways, and what it cost; or why it did not run."""
+    """Returns the scores of an attack's result in both ways and its cost, or the reason why it did not run."""
     library, run = ATTACKS[name]
     record: dict[str, Any] = {'attack': name, 'library': library, 'budget': budget}
     if library in LIBRARIES:
@@ -193,7 +193,7 @@ def measured(name: str, loaded: Loaded, radius: float, budget: int) -> dict[str,
 
 @torch.no_grad()
 def judged(adversarial: Tensor, loaded: Loaded, radius: float) -> dict[str, Any]:
-    """Returns mean accuracies of the images that an attack gave, within the radius and projected to it, and norms."""
+    """Returns the mean accuracies of an attack's images, within the radius and projected to it, and the norms."""
 
     def accuracy(images: Tensor) -> Tensor:
         predictions = loaded.model(images).argmax(1)
@@ -292,7 +292,7 @@ def section(content: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Runs all attacks on the chosen cases, keeps what is stored of others, and writes the section."""
+    """Runs all attacks on the chosen cases, keeps the stored results of other cases, and writes the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
     parser.add_argument('--attacks', nargs='+', choices=ATTACKS, default=list(ATTACKS))

@@ -77,16 +77,16 @@ class Case:
     """A model, a radius and some images.
 
     Attributes:
-        name: of the file with the results.
-        title: in tables.
-        config: of the model and its data.
-        checkpoint: of the model.
-        radius: of the Linf ball.
+        name: name of the file with the results.
+        title: title in tables.
+        config: config of the model and its data.
+        checkpoint: checkpoint of the model.
+        radius: radius of the Linf ball.
         images: indexes in the dataset.
         results: folder in which tools/test.py may have left SEA on the model, with these among its images and this
             among its radii; empty for none.
         threat: 'Linf' or 'L2'.
-        target: class that every labelled pixel is wanted as; None for any but the label.
+        target: target class of every labelled pixel; None if any class but the label will do.
     """
 
     name: str
@@ -128,7 +128,7 @@ def many_classes(number: int) -> Case:
 
 
 def other_goals(case: Case) -> list[Case]:
-    """Returns the model of a case in L2, and with a class wanted: the digit 3."""
+    """Returns the cases of a model in L2, and with a target class: the digit 3."""
     model = case.name.rpartition('_')[0]
     return [
         replace(case, name=f'{model}_l2_1', title=f'{case.title}, L2', radius='1', threat='L2'),
@@ -238,11 +238,11 @@ class ExponentialSteps(CosineSchedule):
 
 
 def scheduled(**parameters: Any) -> Callable[[Threat, int], Attack]:
-    """Returns the maker of AMA with some of its parameters replaced."""
+    """Returns a function that makes AMA with some parameters replaced."""
     return lambda threat, steps: replace(ama(threat.radius, steps, threat=type(threat).__name__), **parameters)
 
 
-# What is taken away from AMA, or put in the place of a part. The keys are the names of the runs.
+# Parts of AMA that are removed or replaced. The keys are the names of the runs.
 ABLATION: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama': ('AMA', scheduled()),
     'ama/sigmoid': (
@@ -269,7 +269,7 @@ ABLATION: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama/clean': ('start at the clean image', scheduled(random_start=False)),
     'ama/still': ('no momentum', scheduled(momentum=0)),
 }
-# Other values of AMA's parameters, for their choice.
+# Other values of AMA's parameters, which were compared to choose the defaults.
 VARIANTS: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama/momentum 0.25': ('momentum 0.25', scheduled(momentum=0.25)),
     'ama/momentum 0.75': ('momentum 0.75', scheduled(momentum=0.75)),
@@ -355,7 +355,7 @@ def runs(*pairs: tuple[str, Sequence[int]], seeds: Sequence[int] = (0,)) -> list
 SEA_300 = runs(*((f'sea/{name}', [300]) for name in SEA['sea'].attacks))
 SEA_25 = runs(*((f'sea/{name}', [25]) for name in SEA['sea'].attacks))
 RIVALS = ('apgd', 'segpgd', 'cospgd')
-# The most telling runs first.
+# The most informative runs come first.
 PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (SELECTION, runs(('ama', [10, 30, 100, 300]), ('auto', [400])) + SEA_300),
     (
@@ -420,7 +420,7 @@ def accuracy_of(predictions: Tensor, labels: Tensor, ignore_index: int) -> list[
 
 
 def texts() -> dict[str, dict[str, str]]:
-    """Returns what tables call the runs of the ablation and of the variants."""
+    """Returns the names that tables use for the runs of the ablation and of the variants."""
     return {
         'ablation': {name: text for name, (text, _) in ABLATION.items()},
         'variants': {name: text for name, (text, _) in VARIANTS.items()},
@@ -455,7 +455,7 @@ def new_record(case: Case, loaded: Loaded) -> dict[str, Any]:
 
 
 def measured(case: Case, loaded: Loaded, run: Run) -> dict[str, Any]:
-    """Returns what a run found, image by image; the accuracy of a target is the share of pixels that miss it."""
+    """Returns the result of a run per image; with a target, accuracy is the share of pixels that miss the target."""
     attack = build_attack(run.attack, THREATS[case.threat](radius=case.radius), run.steps)
     labels, ignore_index = loaded.labels, loaded.model.ignore_index
     if case.target is not None:
@@ -477,7 +477,7 @@ def measured(case: Case, loaded: Loaded, run: Run) -> dict[str, Any]:
 
 
 def stored(case: Case) -> dict[str, Any] | None:
-    """Returns the JSON of a case, None if there is none."""
+    """Returns the stored JSON of a case; None if there is none."""
     path = RESULTS / f'{case.name}.json'
     if not path.is_file():
         return None
@@ -488,7 +488,7 @@ def stored(case: Case) -> dict[str, Any] | None:
 
 
 def store(case: Case, record: dict[str, Any]) -> None:
-    """Writes the JSON of a case, whole or not at all."""
+    """Writes the JSON of a case atomically."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f'{case.name}.json'
     temporary = path.with_suffix('.tmp')
@@ -532,7 +532,7 @@ def take_sea(case: Case, record: dict[str, Any]) -> None:
 
 
 def ready(case: Case) -> bool:
-    """Returns whether the case's checkpoint is there, and is that of the stored runs; says so where it is not there."""
+    """Returns whether the case's checkpoint exists and is that of the stored runs; prints a note if it is missing."""
     checkpoint = ROOT / case.checkpoint
     if not checkpoint.is_file():
         print(f'{case.name}: no checkpoint {case.checkpoint}; left out', flush=True)
@@ -544,7 +544,7 @@ def ready(case: Case) -> bool:
 
 
 def experiment(case: Case, planned: Sequence[Run], until: float) -> None:
-    """Runs and stores what is not stored yet, as long as there is time."""
+    """Runs and stores the runs that are not stored yet, as long as there is time."""
     if not ready(case):
         return
     record, loaded = stored(case), None

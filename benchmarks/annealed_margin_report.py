@@ -45,7 +45,7 @@ SINGLES = {
     'APGD, Jensen-Shannon': 'apgd/js',
     'APGD red-ε, Jensen-Shannon': 'apgd/red-js',
 }
-# Okabe and Ito's colours, told apart also by marker and dash.
+# Okabe and Ito's colours; markers and dashes also distinguish the curves.
 STYLES = {
     'AMA': ('#D55E00', 'o', '-'),
     'auto': ('#000000', '*', ''),
@@ -58,10 +58,10 @@ STYLES = {
 
 
 class Results:
-    """What is stored of one case.
+    """The stored results of one case.
 
     Args:
-        path: of the JSON.
+        path: path of the JSON file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -216,7 +216,7 @@ def exchanged(cases: Sequence[Results], names: dict[str, str]) -> str:
 
 
 def provenance(cases: Sequence[Results]) -> str:
-    """Returns what the numbers were made with, a line per case."""
+    """Returns the provenance of the numbers, one line per case."""
     lines = []
     for case in cases:
         record = case.record
@@ -278,7 +278,7 @@ def draw(cases: Sequence[Results], path: Path) -> None:
 
 
 def filled(text: str, sections: dict[str, str]) -> str:
-    """Returns the document with what stands between the marks of each section replaced.
+    """Returns the document with the text between the marks of each section replaced.
 
     Raises:
         SystemExit: a section has no marks.
@@ -301,7 +301,7 @@ def stored_cases(folder: Path = RESULTS) -> list[Results]:
 
 
 def sections() -> dict[str, str]:
-    """Returns what goes between the marks of the document."""
+    """Returns the text between the marks of the document, for each section."""
     cases = stored_cases()
     whole = {
         name: [case for case in cases if all(100 in case.all_steps(run) for run in case.record.get(name, ['none']))]

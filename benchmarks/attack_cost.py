@@ -105,7 +105,7 @@ def seconds(step: Callable[[], Any], device: str) -> float:
 
 
 def faster_format(arguments: tuple, rounds: int) -> str:
-    """Returns the memory format in which the bare gradient is quicker."""
+    """Returns the memory format in which the bare gradient takes less time."""
     times = {}
     for name in FORMATS:
         workload = Workload(*arguments, name)
@@ -120,7 +120,7 @@ def time_ratios(workload: Workload, rounds: int, device: str) -> tuple[dict[str,
     ratios: dict[str, list[float]] = {name: [] for name in passes}
     bare: dict[str, list[float]] = {'forward': [], 'gradient': []}
     for index in range(rounds):
-        # Half of the bare passes before and half after each attack: what drifts meets both.
+        # Half of the bare passes run before each attack and half after it, so that drift affects both alike.
         for name in list(passes)[:: 1 if index % 2 == 0 else -1]:
             attack = attacks()[name]
             around = [(seconds(workload.forward, device), seconds(workload.gradient, device))]
@@ -150,7 +150,7 @@ def memory_ratios(arguments: tuple, memory_format: str) -> dict[str, float]:
 
 
 def measure(case: str, rounds: int, device: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Returns a record for each attack, and what the bare passes took.
+    """Returns a record for each attack, and the time of the bare passes.
 
     Args:
         case: classes, width, height and batch size, such as '11x160x120x8'.

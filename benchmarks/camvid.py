@@ -123,7 +123,7 @@ def provenance(results: dict[str, dict[str, Any]], training: list[list[str]]) ->
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes the table."""
+    """Runs the stages that have not run yet, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/camvid'))
     parser.add_argument('--iterations', type=int, default=100, help='of each of the four losses of SEA')

@@ -96,7 +96,7 @@ def section(content: Mapping[str, Any]) -> str:
 
 
 def conclusion(warned: Sequence[Mapping[str, Any]]) -> str:
-    """Returns at which radius FGSM collapses, or that it does not."""
+    """Returns the sentence that says at which radius FGSM collapses, or that it does not collapse."""
     fallen = [record for record in warned if collapsed(record)]
     if not fallen:
         radii = ', '.join(record['radius'] for record in warned)
@@ -137,7 +137,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes records, section and curves."""
+    """Runs the stages that have not run yet, and writes records, section and curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/catastrophic_overfitting'))
     parser.add_argument('--workers', type=int, default=1, help='models at a time, one thread each')

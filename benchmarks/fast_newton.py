@@ -176,7 +176,7 @@ def store_all(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes records, section and figure."""
+    """Runs the stages that have not run yet, and writes records, section and figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/fast_newton'))
     parser.add_argument('--workers', type=int, default=1, help='models at a time, one thread each')

@@ -84,7 +84,7 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes the section."""
+    """Runs the stages that have not run yet, and writes the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--start', default='demo_output/pspnet_clean_digits/training/iter_200.pth')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='of the training')

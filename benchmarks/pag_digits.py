@@ -204,7 +204,7 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes the tables."""
+    """Runs the stages that have not run yet, and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--stored', action='store_true', help='run nothing; write the tables of what has run')
     arguments = parser.parse_args()

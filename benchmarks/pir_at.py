@@ -204,7 +204,7 @@ def draw(records: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path)
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes records, tables and curves."""
+    """Runs the stages that have not run yet, and writes records, tables and curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/pir_at'))
     parser.add_argument('--workers', type=int, default=2, help='models at a time, one thread each')

@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, int, int]] = {
     'UPerNet + ConvNeXt-S, ADE20K': ('published/upernet_convnext_s_ade20k_sea_protocol.py', 512, 1),
     'Segmenter + ViT-S, ADE20K': ('published/segmenter_vit_s_ade20k_sea_protocol.py', 512, 1),
 }
-# Images that the published numbers are over, by the data of a case.
+# Data of a case -> number of images of the published numbers.
 IMAGES = {'VOC': 1449, 'ADE20K': 2000}
 # Losses and iterations of the later SEA.
 LOSSES, ITERATIONS = 3, 300
@@ -85,7 +85,7 @@ def measure(title: str, threads: int, device: str, answer: Any) -> None:
     is_training = config == TRAINING
     step = (training_step if is_training else attack_steps)(config, size, batch_size, device)
     if device == 'cuda':
-        step()  # it chooses its kernels
+        step()  # the first step chooses the kernels
     synchronize = torch.cuda.synchronize if device == 'cuda' else (lambda: None)
     synchronize()
     start, busy = time.perf_counter(), time.process_time()

@@ -86,7 +86,7 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes the section."""
+    """Runs the stages that have not run yet, and writes the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/robust_backbone'))
     parser.add_argument(

@@ -31,11 +31,11 @@ class Case:
     """A model, a radius and a number of its test images, spread evenly.
 
     Attributes:
-        title: of its part of the section.
-        config: of the model and its data.
-        checkpoint: of the model.
-        radius: of the Linf ball.
-        images: how many.
+        title: title of its part of the section.
+        config: config of the model and its data.
+        checkpoint: checkpoint of the model.
+        radius: radius of the Linf ball.
+        images: number of images.
     """
 
     title: str
@@ -108,7 +108,7 @@ def part(name: str, runs: dict[str, Run]) -> tuple[str, list[dict[str, Any]]]:
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes the section of what has."""
+    """Runs the stages that have not run yet, and writes the section of all finished runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/sea_iterations'))
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='to run (default: all)')

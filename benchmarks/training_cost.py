@@ -50,12 +50,12 @@ class Method:
     """A way to train.
 
     Attributes:
-        attack: of the preprocessor; none in clean and "free" training.
-        gradients: with respect to the images alone, that a step takes.
-        forwards: passes without a gradient that a step takes.
-        trainings: forward and backward passes with respect to the weights that a step takes.
-        segmentor: what differs in the model.
-        preprocessor: what else differs in the preprocessor.
+        attack: attack of the preprocessor; none in clean and "free" training.
+        gradients: number of gradients with respect to the images only in one step.
+        forwards: number of passes without a gradient in one step.
+        trainings: number of forward and backward passes with respect to the weights in one step.
+        segmentor: settings of the model that differ.
+        preprocessor: other settings of the preprocessor that differ.
     """
 
     attack: dict[str, Any] | None = None
@@ -79,7 +79,7 @@ class Method:
 
 
 def steps_of(kind: str, steps: int, **more: Any) -> Method:
-    """Returns adversarial training by an iterative attack."""
+    """Returns the method of adversarial training with an iterative attack."""
     return Method(dict(type=kind, threat=RADIUS, steps=steps, step_size=0.01, **more), steps)
 
 
@@ -107,7 +107,7 @@ class Workload:
     """A model, and steps to time: one training step of each method, and one pass of the bare model.
 
     Args:
-        config: of a clean training.
+        config: config of a clean training.
         size: height and width of the images.
         batch_size: images of a step.
         device: 'cpu' or 'cuda'.
@@ -120,7 +120,7 @@ class Workload:
         self.device = torch.device(device)
         model = Config.fromfile(ROOT / config).model
         self.models = {name: METHODS[name].build(model, self.device) for name in methods}
-        # One state of the optimiser at a time would do; a model of its own keeps each method's steps apart.
+        # Each method has its own model, so that the steps of one method do not affect another.
         self.optim_wrappers = {
             name: OptimWrapper(torch.optim.AdamW(built.parameters(), lr=1e-5)) for name, built in self.models.items()
         }
@@ -177,7 +177,7 @@ def times(workload: Workload, rounds: int) -> dict[str, list[float]]:
         step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for index in range(rounds):
-        # Every second round backwards: what a step leaves in the caches meets all alike.
+        # Every second round runs in reverse order, so that the cache content left by a step affects all methods alike.
         for name in list(steps)[:: 1 if index % 2 == 0 else -1]:
             seconds[name].append(workload.seconds(steps[name]))
     return seconds

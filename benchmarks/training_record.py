@@ -39,7 +39,7 @@ class StepRecordHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Begins to look at what the data preprocessor makes of a batch."""
+        """Starts to record the output of the data preprocessor for each batch."""
         self.length: float | None = None
         unwrap(runner.model).data_preprocessor.register_forward_hook(self._measure)
 
@@ -100,7 +100,7 @@ def train_recorded(arguments: Sequence[str]) -> None:
             recorded.
     """
     folder = Path(arguments[list(arguments).index('--work-dir') + 1])
-    # Without a checkpoint, --resume would begin from random weights, not from those of load_from.
+    # Without a checkpoint, --resume would start from random weights, not from those of load_from.
     resume = ['--resume'] if any(folder.glob('iter_*.pth')) else []
     run_train([arguments[0], *resume, *arguments[1:]])
     steps = folder / 'steps.json'

@@ -139,7 +139,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Runs what has not run yet, and writes records, table and figure."""
+    """Runs the stages that have not run yet, and writes records, table and figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/training_time'))
     parser.add_argument('--workers', type=int, default=2, help='models at a time, one thread each')

@@ -42,7 +42,8 @@ def main() -> None:
             'step_size': '0.5/255',
             'objective': {'type': objective},
         }
-        # mmadv builds the attack from this dict as from a config file. PGD(threat=..., objective=ClippedMargin()) is the same.
+        # mmadv builds the attack from this dict, as from a config file.
+        # PGD(threat=..., objective=ClippedMargin()) is the same.
         attack = build(config, ATTACKS)
         result = attack(model, images, labels)
         print(f'{objective}: accuracy under attack {100 * result.accuracy.mean():.1f} %')

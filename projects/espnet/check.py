@@ -2,8 +2,8 @@
 
     python projects/espnet/check.py WEIGHTS IMAGE LOGITS.npz
 
-LOGITS.npz holds 'logits_every_8th', (1, 12, H/8, W/8): the logits of the authors' network for the image, at every eighth
-pixel. The exit status is 0 if no logit differs by 1e-5 or more.
+LOGITS.npz holds 'logits_every_8th', (1, 12, H/8, W/8): the logits of the authors' network for the image, at every
+eighth pixel. The exit status is 0 if no logit differs by 1e-5 or more.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class ESPBlock(nn.Module):
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the output. Each branch has a fifth of them, rounded down; the first also has the rest.
+        out_channels: channels of the output. Each branch has a fifth, rounded down; the first also has the rest.
         stride: 2 halves the size in the reduction, which is then 3x3 instead of 1x1.
         residual: whether the input is added.
     """
