@@ -1,6 +1,7 @@
 # make demo: train a segmentor with and without adversarial training, attack both, write a report.
 # make test: lint, types, doctests and tests.
 # make benchmark: what attacks and training steps cost over the bare model, beside the stored ratios.
+# make test-lowest: tests with the lowest supported versions of the dependencies, in .venv-lowest.
 # make docs: the documentation site, in site/; open site/index.html.
 # All first install the project into .venv, again only when setup.py or pyproject.toml changed.
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmadv-installed
 
-.PHONY: demo test docs benchmark setup lint types pytest clean
+.PHONY: demo test test-lowest docs benchmark setup lint types pytest clean
 
 demo: setup
 	$(BIN)/python -W ignore -m mmadv demo
@@ -18,6 +19,14 @@ test: lint types pytest
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore -m mkdocs build --strict
+
+# Attacks, models, checkpoints and engine; PYTHON names a Python 3.10 for the lowest one of all.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+		--editable . pytest pytest-xdist hypothesis pycocotools
+	.venv-lowest/bin/python -W ignore -m pytest --quiet --override-ini filterwarnings= \
+		tests/attacks tests/models tests/checkpoints tests/engine
 
 benchmark: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/attack_cost.py --compare
@@ -45,4 +54,4 @@ pytest: setup
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile --durations=15
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info demo_output
+	rm -rf $(VENV) .venv-lowest build dist site *.egg-info demo_output

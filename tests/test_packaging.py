@@ -20,7 +20,16 @@ INSTALL = ('-m', 'pip', 'install', '--quiet', '--no-index', '--no-deps', '--no-b
 def built(tmp_path_factory):
     """Returns the files that are built from a copy of the source, so that the build leaves nothing behind here."""
     source = tmp_path_factory.mktemp('source')
-    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'Makefile'):
+    for name in (
+        'setup.py',
+        'pyproject.toml',
+        'MANIFEST.in',
+        'README.md',
+        'LICENSE',
+        'CHANGELOG.md',
+        'Makefile',
+        'constraints-lowest.txt',
+    ):
         shutil.copy(ROOT / name, source)
     for name in ('mmadv', 'configs', 'tools', 'tests'):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
@@ -83,10 +92,20 @@ def test_wheel_states_version_and_dependencies(wheel):
     assert '\nRequires-Python: >=3.10\n' in metadata
     required = [line.split(': ')[1] for line in metadata.splitlines() if line.startswith('Requires-Dist')]
     for package in ('torch', 'torchvision', 'timm'):
-        assert package in required, f'{package} must stay unpinned'
+        bounds = [one.removeprefix(package) for one in required if re.match(rf'{package}\W', one)]
+        assert len(bounds) == 1 and re.fullmatch(r'>=[\d.]+', bounds[0]), f'{package} must have no upper bound'
 
 
 def test_changelog_has_this_version():
     changelog = (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
     newest = re.search(r'^## (.+)$', changelog, re.MULTILINE)
     assert newest is not None and re.fullmatch(re.escape(mmadv.__version__) + r' \(\d{4}-\d\d-\d\d\)', newest[1])
+
+
+def test_the_lowest_versions_are_those_that_the_lowest_constraints_install():
+    section = (ROOT / 'setup.py').read_text(encoding='utf-8').partition('install_requires=[')[2].partition(']')[0]
+    required = re.findall(r"'([^']+)'", section)
+    lines = (ROOT / 'constraints-lowest.txt').read_text(encoding='utf-8').splitlines()
+    pinned = [line.replace('==', '>=') for line in lines if not line.startswith('#')]
+    assert required == pinned
+    assert '--constraint constraints-lowest.txt' in (ROOT / 'Makefile').read_text(encoding='utf-8')

@@ -394,7 +394,7 @@ def test_command_line(main, save, tmp_path, resnet18, capsys):
         (['IN', 'OUT', '--source', 'slaman'], "unknown checkpoint source 'slaman'; did you mean 'salman'?"),
         (['IN', 'OUT'], 'the following arguments are required: --source'),
         (['IN', 'IN', '--source', 'torchvision'], 'is the input; give another file'),
-        (['IN', 'FOLDER/OUT', '--source', 'torchvision'], 'of the output does not exist; create it'),
+        (['IN', 'FOLDER/OUT', '--source', 'torchvision'], 'no/out does not exist; create it'),
         (['IN', 'OUT', '--source', 'torchvision', '--architecture', 'resnet5'], "unknown architecture 'resnet5'"),
         (
             ['IN', 'OUT', '--source', 'revisiting-at'],
