@@ -23,7 +23,7 @@ def split_by_cost(costs: Sequence[int], number: int) -> list[list[int]]:
     (longest processing time first; Graham, 1969). No process has more than its even share plus one image. Items of
     equal cost are dealt in turn.
 
-    >>> dealt([1, 9, 1, 5, 4], 2)
+    >>> split_by_cost([1, 9, 1, 5, 4], 2)
     [[0, 1], [2, 3, 4]]
     """
     shares: list[list[int]] = [[] for _ in range(number)]

@@ -114,7 +114,7 @@ class PAGTargetHook(Hook):
             per_class=per_class,
             size=self.size or preprocessor.size or tuple(dataset[0]['inputs'].shape[-2:]),
         )
-        key = str(derive_seed(request, self.max_images, self.seed, str(runner.cfg.get('train_dataloader'))))
+        key = str(derive_seed(repr(request), self.max_images, self.seed, str(runner.cfg.get('train_dataloader'))))
 
         def make() -> ClassBank:
             bank = collect_bank(raw_pictures(dataset, self.seed, self.max_images), request)

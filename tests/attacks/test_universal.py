@@ -111,7 +111,7 @@ def test_refused(trained):
     with pytest.raises(UserError, match='it is 3x5x6, an image is 3x4x4'):
         trained(model, images, labels)
     untrained = Universal(threat=Linf(radius=RADIUS), steps=3)
-    with pytest.raises(UserError, match='the perturbation is not trained; call train'):
+    with pytest.raises(UserError, match='the perturbation is not trained; call its method train first'):
         untrained(model, images, labels)
     with pytest.raises(UserError, match='training takes 3 mini-batches; found 2'):
         untrained.train(itertools.islice(batches_of(images, labels), 2))

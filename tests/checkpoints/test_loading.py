@@ -57,6 +57,8 @@ def test_code_is_refused_and_not_run(tmp_path, zipped):
 
 
 @pytest.mark.filterwarnings('ignore:.torch.load. received a zip file that looks like a TorchScript:UserWarning')
+# PyTorch says that TorchScript is deprecated, and that such a file looks like one.
+@pytest.mark.filterwarnings('ignore')
 def test_plain_pickles_and_getattr_and_torchscript_are_refused(tmp_path):
     victim, path = tmp_path / 'victim', tmp_path / 'checkpoint.pth'
     path.write_bytes(pickle.dumps(Payload(victim), protocol=2))

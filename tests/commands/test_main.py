@@ -50,7 +50,7 @@ def test_there_is_no_script_without_a_command():
     [
         ([], 2, 'error: a command is missing; known are train, test, '),
         (['tset'], 2, "error: unknown command 'tset'; did you mean 'test'?"),
-        (['test'], 2, 'error: the following arguments are required: config, checkpoint, --attack'),
+        (['test'], 2, 'error: the following arguments are required: config, --attack'),
     ],
 )
 def test_mistakes_are_one_sentence(argv, status, message, capsys):

@@ -176,8 +176,9 @@ def test_weights_averaged_by_a_hook_are_those_evaluated(attack_tool, project):
 def test_an_aimed_attack_on_another_model(attack_tool, project, capsys):
     (project / 'weights.pth').write_bytes((project / 'trained.pth').read_bytes())
     argv = ['config.py', 'trained.pth', '--attack', 'ama', '--eps', '32/255', '--iterations', '8', '--limit', '2']
-    argv += ['--show', '1', '--target', 'class:disc', '--source', 'config.py', 'weights.pth', '--out', 'out']
-    assert attack_tool(argv) == 0
+    argv += ['--show', '1', '--target', 'class:disc', '--out', 'out']
+    source = ['--source', 'config.py', 'weights.pth']
+    assert attack_tool([*argv, *source]) == 0
     results = load_results('out')
     assert results['target'] == 'class:disc'
     sha256 = hashlib.sha256((project / 'weights.pth').read_bytes()).hexdigest()
@@ -187,8 +188,8 @@ def test_an_aimed_attack_on_another_model(attack_tool, project, capsys):
     assert worst['target_rate'] > 0.3
     assert 'target reached\n' in capsys.readouterr().out
     for words, message in (
-        (['--check'], '--check is for untargeted attacks on the model itself; leave out --target'),
-        (['--target', 'class:disk'], "the dataset has no class 'disk'; did you mean 'disc'?"),
+        (['--check', *source], '--check is for untargeted attacks on the model itself; leave out --target'),
+        (['--target', 'class:disk', *source], "the dataset has no class 'disk'; did you mean 'disc'?"),
         (['--source', 'config.py', 'no.pth'], 'the checkpoint no.pth does not exist'),
         (['--source', 'no.py', 'weights.pth'], 'source config no.py does not exist'),
     ):
