@@ -311,12 +311,13 @@ def safetensors_files(name: str) -> list[Path]:
     """Returns the files that hold the weights of a model on the hub or in a folder; downloads missing files."""
     from transformers.utils import cached_file
 
+    find: Any = cached_file  # its annotation allows None for a missing file, for which it raises by default
     try:
-        single = cached_file(name, 'model.safetensors', _raise_exceptions_for_missing_entries=False)
+        single = find(name, 'model.safetensors', _raise_exceptions_for_missing_entries=False)
         if single is not None:
             return [Path(single)]
-        index = json.loads(Path(cached_file(name, 'model.safetensors.index.json')).read_text(encoding='utf-8'))
-        return [Path(cached_file(name, shard)) for shard in sorted(set(index['weight_map'].values()))]
+        index = json.loads(Path(find(name, 'model.safetensors.index.json')).read_text(encoding='utf-8'))
+        return [Path(find(name, shard)) for shard in sorted(set(index['weight_map'].values()))]
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f'cannot find safetensors weights of {name}: {reason}') from error
