@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import re
 import socket
+import tempfile
 
 import pytest
 import torch
@@ -10,15 +12,29 @@ from yapf.yapflib import yapf_api
 torch.set_num_threads(1)
 
 
+# Folders of a test and of a run, whose names are new each time.
+NAMES = r"/(?:pytest-of-[^/]+/pytest-\d+/(?:popen-gw\d+/)?|mmadv-)[^/'\"]+"
+FOLDER = re.compile(re.escape(tempfile.gettempdir()) + NAMES)
+
+
 @pytest.fixture(autouse=True, scope='session')
 def configs_formatted_once():
-    """MMEngine formats a config four times in a run, for a second each: the same text is formatted once."""
+    """MMEngine formats a config four times in a run, for a second each: the same text is formatted once.
+
+    Names of temporary folders are left out of the comparison, and put back.
+    """
     format_code, formatted = yapf_api.FormatCode, {}
 
     def remember(text, **options):
+        folders = list(dict.fromkeys(FOLDER.findall(text)))
+        for number, folder in enumerate(folders):
+            text = text.replace(folder, f'/temporary-{number}-')
         if text not in formatted:
             formatted[text] = format_code(text, **options)
-        return formatted[text]
+        code, changed = formatted[text]
+        for number, folder in enumerate(folders):
+            code = code.replace(f'/temporary-{number}-', folder)
+        return code, changed
 
     yapf_api.FormatCode = remember
     yield
