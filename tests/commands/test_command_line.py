@@ -55,6 +55,17 @@ def test_pretrained_checkpoints_are_found_at_any_depth():
     assert list(pretrained(model)) == ['x.pth']
 
 
+@pytest.fixture
+def heeded():
+    """Signals as a terminal gives them, also if whoever started the tests ignores some, as nohup does."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures('heeded')
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_signals_of_a_scheduler_do_what_an_interrupt_does(capsys, number, status):
     cleaned = []
