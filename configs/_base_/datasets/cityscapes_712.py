@@ -1,5 +1,5 @@
 # Cityscapes as in paper 'Single-step adversarial training for semantic segmentation' (section 4.1): 19 classes, crop
-# 712; validation on whole images, 2048x1024. The paper names no strength of the blur. tools/prepare_data.py cityscapes
+# 712; validation on whole images, 2048x1024. The paper names no strength of the blur. `mmadv prepare cityscapes`
 # writes the label maps.
 data_root = 'data/cityscapes'
 crop_size = (712, 712)

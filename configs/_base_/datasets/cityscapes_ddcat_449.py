@@ -1,7 +1,7 @@
 # Cityscapes as DDC-AT's authors train on it: scales from a quarter of the frame's size to its full size, crop 449,
 # padded with the mean colour. Testing: the frame at half its size, scored at its full size. The authors average the
-# probabilities of overlapping crops instead. tools/prepare_data.py cityscapes writes the label maps.
-data_root = 'data/cityscapes'
+# probabilities of overlapping crops instead.
+_base_ = './cityscapes_712.py'
 crop_size = (449, 449)
 mean_color = (104, 116, 124)  # blue, green, red
 train_pipeline = [
@@ -21,32 +21,6 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='Cityscapes19Dataset',
-        data_root=data_root,
-        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='Cityscapes19Dataset',
-        data_root=data_root,
-        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
-)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

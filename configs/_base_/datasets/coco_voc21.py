@@ -1,7 +1,7 @@
 # COCO 2017 with VOC's 21 classes, for paper 'Adversarially robust segmentation models learn perceptually-aligned
 # gradients', which names no sizes. These sizes are from torchvision's reference training, which made the paper's first
 # model: short side 260 to 1040, crop 480; validation at short side 520, scored at this size.
-# tools/prepare_data.py coco draws the label maps.
+# `mmadv prepare coco` draws the label maps.
 data_root = 'data/coco'
 crop_size = (480, 480)
 train_pipeline = [

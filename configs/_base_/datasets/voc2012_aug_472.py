@@ -1,6 +1,6 @@
 # PASCAL VOC 2012 + SBD as in paper 'Single-step adversarial training for semantic segmentation' (section 4.1): 10582
 # training images, crop 472; validation on whole images at their own size. The paper names no base size (here the short
-# side is 512) and no strength of the blur. tools/prepare_data.py voc writes the list aug.txt.
+# side is 512) and no strength of the blur. `mmadv prepare voc` writes the list aug.txt.
 data_root = 'data/VOCdevkit/VOC2012'
 crop_size = (472, 472)
 train_pipeline = [

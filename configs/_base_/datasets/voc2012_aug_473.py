@@ -1,5 +1,5 @@
 # PASCAL VOC 2012 + SBD as in paper 'Towards reliable evaluation and fast training of robust semantic segmentation
-# models' (table 5): 8498 training images, base size 512, crop 473. tools/prepare_data.py voc writes the lists.
+# models' (table 5): 8498 training images, base size 512, crop 473. `mmadv prepare voc` writes the lists.
 # Some of the 8498 are in VOC's validation set; the lists without them are sbd_train_noval.txt and val_nosbd.txt.
 data_root = 'data/VOCdevkit/VOC2012'
 crop_size = (473, 473)

@@ -1,6 +1,7 @@
 # PASCAL VOC 2012 + SBD as DDC-AT's authors train on it: 10582 images, half to twice their size (nearly all have a long
-# side of 500), crop 473, padded with the mean colour. Testing is that of voc2012_aug_473.py; the authors
-# average the probabilities of overlapping crops instead. tools/prepare_data.py voc writes the list aug.txt.
+# side of 500), crop 473, padded with the mean colour. Testing is that of voc2012_aug_473.py; the authors average the
+# probabilities of overlapping crops instead. `mmadv prepare voc` writes the list aug.txt.
+_base_ = './voc2012_aug_473.py'
 data_root = 'data/VOCdevkit/VOC2012'
 crop_size = (473, 473)
 mean_color = (104, 116, 124)  # blue, green, red
@@ -13,14 +14,6 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='Pad', size=crop_size, pad_val=dict(img=mean_color, seg=255)),
     dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='ResizeShortestEdge', scale=crop_size[0], max_size=8192),
-    dict(type='CenterCrop', crop_size=crop_size),
-    dict(type='ScoreAtInputSize'),
     dict(type='PackSegInputs'),
 ]
 voc_train = dict(
@@ -37,28 +30,4 @@ sbd_rest = dict(
     ann_file='ImageSets/Segmentation/aug.txt',
     pipeline=train_pipeline,
 )
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type='ConcatDataset', datasets=[voc_train, sbd_rest]),
-)
-val_dataloader = dict(
-    batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='VOC2012Dataset',
-        data_root=data_root,
-        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
-        ann_file='ImageSets/Segmentation/val.txt',
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
+train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[voc_train, sbd_rest]))
