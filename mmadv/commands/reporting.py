@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from mmadv.errors import UserError
 from mmadv.evaluation.image_record import to_counts
 from mmadv.evaluation.record_check import check_complete
 from mmadv.evaluation.result_store import read_records
+from mmadv.printing import printable
+from mmadv.report import bounds
 from mmadv.report.budget import draw_budget
 from mmadv.report.comparison import FORMATS, section_tables
 from mmadv.report.curve import draw_curve
@@ -37,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         '--out',
         metavar='DIR',
-        help='write comparison.md, .csv, .tex and .png to DIR, with tables of measurements and the files of --paired',
+        help='write comparison.md, .csv, .tex and .png to DIR, with tables of measurements, the files of --paired, '
+        'and bounds.* if runs have certificates and attacks in L2',
     )
     result.add_argument(
         '--components',
@@ -68,8 +72,13 @@ def run_report(argv: Sequence[str]) -> None:
     texts = {suffix: write(runs) for suffix, write in FORMATS.items()}
     print(texts['md'])
     tables = section_tables(runs)
+    certified = bounds.bounds_table(runs)
+    if certified:
+        tables[bounds.NAME] = certified
     for table in tables.values():
         print(f'{table.caption}\n\n{table.markdown()}')
+    for note in bounds.notes(runs):
+        print(printable(f'note: {note}'), file=sys.stderr)
     if arguments.components:
         for name, folder in zip(names, arguments.folders, strict=True):
             print(components(name, Path(folder), runs[name]))
@@ -87,6 +96,10 @@ def run_report(argv: Sequence[str]) -> None:
                 (stage / f'{name}.tex').write_text(table.latex(), encoding='utf-8')
             curve = stage / 'comparison.png'
             draw_file(curve, lambda: draw_curve(runs, curve))
+            if certified:
+                (stage / f'{bounds.NAME}.csv').write_text(bounds.bounds_data(runs).csv(), encoding='utf-8')
+                plot = stage / f'{bounds.NAME}.png'
+                draw_file(plot, lambda: bounds.draw_bounds(runs, plot))
             if paired:
                 _write_paired(stage, paired)
         print(f'comparison: {arguments.out}')

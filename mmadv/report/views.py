@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmadv.errors import UserError
+from mmadv.report import bounds
 from mmadv.report.comparison import measured
 from mmadv.report.curve import curve_svgs
 from mmadv.report.drawing import draw_svgs
@@ -155,7 +156,7 @@ def curves(runs: Mapping[str, RunResults]) -> list[str]:
     plots = draw_svgs('the robustness curves', lambda: curve_svgs(runs))
     for measurement, summaries in measured(runs).items():
         plots += draw_svgs(f'the curve of {measurement.name}', partial(measurement.curves, summaries))
-    return plots
+    return plots + draw_svgs(f'the plot of {bounds.NAME}', lambda: bounds.bounds_svgs(runs))
 
 
 class ShownSection(NamedTuple):
@@ -167,7 +168,7 @@ class ShownSection(NamedTuple):
 
 
 def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> list[ShownSection]:
-    """Returns the measurements' own sections of the page.
+    """Returns the measurements' own sections of the page, and one that compares certificates with attacks.
 
     Raises:
         UserError: a picture cannot be read.
@@ -182,7 +183,8 @@ def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> lis
             for name, own in section.pictures.items()
         }
         shown.append(ShownSection(section.title, section.table, pictures))
-    return shown
+    compared = bounds.bounds_table(runs)
+    return [*shown, ShownSection(bounds.TITLE, compared, {})] if compared else shown
 
 
 def settings(run: RunResults) -> dict[str, str]:
