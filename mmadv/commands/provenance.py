@@ -17,11 +17,10 @@ import torch
 from mmengine.dist import get_world_size
 
 import mmadv
+from mmadv.report.run import NOT_DECISIVE
 
 PACKAGE = Path(mmadv.__file__).parent
 
-# Keys of ``versions`` that do not decide numbers: Python, and the commit, which can differ in documents only.
-NOT_DECISIVE = ('python', 'mmadv_commit')
 CHANGED = ' and changes'
 
 

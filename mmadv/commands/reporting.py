@@ -21,11 +21,13 @@ from mmadv.report.budget import draw_budget
 from mmadv.report.comparison import FORMATS, section_tables
 from mmadv.report.curve import draw_curve
 from mmadv.report.drawing import draw_file
+from mmadv.report.html import table_page
 from mmadv.report.metrics import HEADLINE
 from mmadv.report.output_folder import check_writable, locked, staged
 from mmadv.report.run import RunResults
+from mmadv.report.seeds import Line, obstacle, run_lines, seeds_data, seeds_table
 from mmadv.report.table import Table, percent
-from mmadv.robustness import every_subset, wins
+from mmadv.robustness import Counts, every_subset, wins
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,13 +42,18 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         '--out',
         metavar='DIR',
-        help='write comparison.md, .csv, .tex and .png to DIR, with tables of measurements, the files of --paired, '
-        'and bounds.* if runs have certificates and attacks in L2',
+        help='write comparison.md, .csv, .tex and .png to DIR, with tables of measurements, the files of --paired and '
+        '--over-seeds, and bounds.* if runs have certificates and attacks in L2',
     )
     result.add_argument(
         '--components',
         action='store_true',
         help='also show every subset of the attacks of an ensemble, from the stored counts',
+    )
+    result.add_argument(
+        '--over-seeds',
+        action='store_true',
+        help='also show mean and deviation of runs that differ in --seed alone; with --components, of every subset too',
     )
     result.add_argument(
         '--paired',
@@ -79,9 +86,13 @@ def run_report(argv: Sequence[str]) -> None:
         print(f'{table.caption}\n\n{table.markdown()}')
     for note in bounds.notes(runs):
         print(printable(f'note: {note}'), file=sys.stderr)
+    folders = dict(zip(names, map(Path, arguments.folders), strict=True))
     if arguments.components:
-        for name, folder in zip(names, arguments.folders, strict=True):
-            print(components(name, Path(folder), runs[name]))
+        for name, folder in folders.items():
+            print(components(name, folder, runs[name]))
+    lines = seed_lines(runs, folders, subsets=arguments.components) if arguments.over_seeds else []
+    if lines:
+        print(f'{seeds_table(lines).text()}\n')
     paired = []
     if arguments.paired:
         stored = [StoredRun.load(name, folder) for name, folder in zip(names, arguments.folders, strict=True)]
@@ -100,9 +111,50 @@ def run_report(argv: Sequence[str]) -> None:
                 (stage / f'{bounds.NAME}.csv').write_text(bounds.bounds_data(runs).csv(), encoding='utf-8')
                 plot = stage / f'{bounds.NAME}.png'
                 draw_file(plot, lambda: bounds.draw_bounds(runs, plot))
+            if lines:
+                _write_seeds(stage, lines)
             if paired:
                 _write_paired(stage, paired)
         print(f'comparison: {arguments.out}')
+
+
+def seed_lines(runs: Mapping[str, RunResults], folders: Mapping[str, Path], *, subsets: bool) -> list[list[Line]]:
+    """Returns the lines of runs that differ in the seed alone, for ``mmadv.report.seeds``.
+
+    Args:
+        runs: name -> results.
+        folders: name -> result folder.
+        subsets: add the worst case over every subset of at least two of an ensemble's attacks.
+
+    Raises:
+        UserError: the runs differ in more than the seed, or stored counts cannot be read.
+    """
+    sentence = obstacle(runs)
+    if sentence:
+        raise UserError(f'--over-seeds: {sentence}')
+    lines = run_lines(runs)
+    if subsets:
+        radii = ['0', *next(iter(runs.values())).evaluation.attacked]
+        for name, own in lines.items():
+            own += _subset_lines(name, folders[name], runs[name])
+            own.sort(key=lambda line: radii.index(line[0]))
+    return list(lines.values())
+
+
+def _subset_lines(name: str, folder: Path, run: RunResults) -> list[Line]:
+    return [
+        (radius, ' + '.join(row['members']), row)
+        for radius, members in _members(name, folder, run).items()
+        for row in every_subset(members)
+        if 1 < len(row['members']) < len(members)
+    ]
+
+
+def _write_seeds(folder: Path, lines: Sequence[Sequence[Line]]) -> None:
+    table = seeds_table(lines)
+    texts = {'md': table.markdown(), 'csv': seeds_data(lines).csv(), 'tex': table.latex(), 'html': table_page(table)}
+    for suffix, text in texts.items():
+        (folder / f'seeds.{suffix}').write_text(text, encoding='utf-8')
 
 
 def _write_paired(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -121,17 +173,8 @@ def components(name: str, folder: Path, run: RunResults) -> str:
     Raises:
         UserError: the run has a single attack, or its stored counts cannot be read.
     """
-    path = folder / 'records.jsonl'
-    _, records = read_records(path)
-    check_complete(records, len(run.evaluation.classes), str(path))
     texts = []
-    for radius in run.evaluation.attacked:
-        stored = [record['attacked'][radius] for record in records]
-        if len(stored[0]) < 2:
-            raise UserError(f'{name} ran a single attack; --components is for ensembles such as --attack sea')
-        members = {
-            member: to_counts([areas[member] for areas in stored], len(run.evaluation.classes)) for member in stored[0]
-        }
+    for radius, members in _members(name, folder, run).items():
         subsets = Table(
             (f'{name}, {radius}: worst case of', *(metric.label for metric in HEADLINE)),
             tuple(
@@ -147,6 +190,20 @@ def components(name: str, folder: Path, run: RunResults) -> str:
         )
         texts.append(f'{subsets.text()}\n\n{counts.text()}\n')
     return '\n'.join(texts)
+
+
+def _members(name: str, folder: Path, run: RunResults) -> dict[str, dict[str, Counts]]:
+    """Returns radius -> attack of an ensemble -> its stored counts; raises UserError for a single attack."""
+    path, classes = folder / 'records.jsonl', len(run.evaluation.classes)
+    _, records = read_records(path)
+    check_complete(records, classes, str(path))
+    counts = {}
+    for radius in run.evaluation.attacked:
+        stored = [record['attacked'][radius] for record in records]
+        if len(stored[0]) < 2:
+            raise UserError(f'{name} ran a single attack; --components is for ensembles such as --attack sea')
+        counts[radius] = {member: to_counts([areas[member] for areas in stored], classes) for member in stored[0]}
+    return counts
 
 
 def _names(folders: Sequence[str]) -> list[str]:

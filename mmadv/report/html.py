@@ -16,7 +16,8 @@ from mmadv.fields import checked_exactly
 from mmadv.report import views
 from mmadv.report.metrics import HEADLINE
 from mmadv.report.run import RunResults
-from mmadv.report.table import percent
+from mmadv.report.seeds import seeds_of
+from mmadv.report.table import Table, percent
 
 
 @checked_exactly
@@ -54,6 +55,7 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
             attacks=' / '.join(sorted({evaluation.title for evaluation in evaluations if evaluation.attacked})),
             headline=HEADLINE,
             intervals=any(one.has_interval(HEADLINE) for one in evaluations),
+            seeds=seeds_of(runs),
             differences=views.differences(runs),
             figures=[Markup(svg) for svg in views.curves(runs)],  # matplotlib escapes the texts in it
             wins=[table for table in wins if table],
@@ -62,6 +64,11 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
             views=views,
         )
     )
+
+
+def table_page(table: Table) -> str:
+    """Returns a page of its own with one table."""
+    return _environment().get_template('table.html').render(content=table)
 
 
 @cache

@@ -20,6 +20,8 @@ from mmadv.report.schema import Schema, entry
 SCHEMA = 'mmadv/results'
 SCHEMA_VERSION = 1
 FILE_NAME = 'results.json'
+# Keys of ``versions`` that do not decide numbers: Python, and the commit, which can differ in documents only.
+NOT_DECISIVE = ('python', 'mmadv_commit')
 
 
 class RunMeasurements:

@@ -1,6 +1,8 @@
 """tools/report.py on folders of tools/test.py."""
 
 import csv
+import json
+import shutil
 
 from PIL import Image
 from refusals import refused
@@ -33,6 +35,25 @@ def test_runs_side_by_side(attack_tool, report_tool, project, capsys):
     assert '| 8/255 | b | FGSM | 1 | worst case |' in pairs and (project / 'pairs/paired.md').read_text() in pairs
     assert '| 8/255 | a | red-ε | 4 | masked_balanced_ce |' in pairs
     assert Image.open('pairs/budget_8_255.png').width == 1200 and (project / 'pairs/paired.csv').is_file()
+    assert 'b differs from a in the attack' in refused(report_tool, ['a', 'b', '--over-seeds'], project, capsys)
+    written = json.loads((project / 'a/results.json').read_text())
+    shutil.copytree('a', 'c')
+    (project / 'c/results.json').write_text(json.dumps({**written, 'seed': 1}))
+    assert report_tool(['a', 'c', '--over-seeds', '--components', '--out', 'seeds']) == 0
+    printed = capsys.readouterr().out
+    assert 'Mean ± sample standard deviation over 2 seeds, %' in printed
+    with open('seeds/seeds.csv', newline='') as stream:
+        rows = {row['attack']: row for row in csv.DictReader(stream)}
+    assert list(rows)[1:] == [
+        'masked_ce', 'masked_balanced_ce', 'js', 'SEA (eccv: 3 losses)',
+        'masked_ce + masked_balanced_ce', 'masked_ce + js', 'masked_balanced_ce + js',
+    ]  # fmt: skip
+    whole = written['evaluation']['attacked']['8/255']['worst_case']['aAcc']
+    assert float(rows['SEA (eccv: 3 losses)']['aAcc mean']) == whole
+    assert whole <= float(rows['masked_ce + js']['aAcc mean']) <= float(rows['js']['aAcc mean'])
+    assert {float(row['aAcc deviation']) for row in rows.values()} == {0}
+    for suffix in ('md', 'tex', 'html'):
+        assert ' ± 0.00' in (project / f'seeds/seeds.{suffix}').read_text()
     assert 'ran a single attack' in refused(report_tool, ['b', '--components'], project, capsys)
     assert 'must name each of the 2 runs' in refused(report_tool, ['a', 'b', '--names', 'x', 'x'], project, capsys)
     assert 'cannot be read' in refused(report_tool, ['none'], project, capsys)
