@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import mmadv
 
 ROOT = Path(__file__).parents[1]
 BUILD = 'from setuptools.build_meta import build_{0} as build; import sys; print(build(sys.argv[1]))'
+FILES = ('README.md', 'LICENSE', 'CHANGELOG.md', 'CONTRIBUTING.md', 'Makefile', 'constraints-lowest.txt', 'mkdocs.yml')
+FOLDERS = ('mmadv', 'benchmarks', 'configs', 'docs', 'examples', 'projects', 'tests', 'tools')
 INSTALL = ('-m', 'pip', 'install', '--quiet', '--no-index', '--no-deps', '--no-build-isolation', '--target')
 
 
@@ -20,18 +23,9 @@ INSTALL = ('-m', 'pip', 'install', '--quiet', '--no-index', '--no-deps', '--no-b
 def built(tmp_path_factory):
     """Returns the files that are built from a copy of the source, so that the build leaves nothing behind here."""
     source = tmp_path_factory.mktemp('source')
-    for name in (
-        'setup.py',
-        'pyproject.toml',
-        'MANIFEST.in',
-        'README.md',
-        'LICENSE',
-        'CHANGELOG.md',
-        'Makefile',
-        'constraints-lowest.txt',
-    ):
+    for name in (*FILES, 'pyproject.toml', 'MANIFEST.in', 'setup.py'):
         shutil.copy(ROOT / name, source)
-    for name in ('mmadv', 'configs', 'tools', 'tests'):
+    for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
     out = tmp_path_factory.mktemp('dist')
     for kind in ('wheel', 'sdist'):
@@ -64,9 +58,17 @@ def test_the_command_runs_from_what_was_built(built, kind, tmp_path):
     assert {path.name for path in (site / 'mmadv' / '.mim' / 'tools').glob('*.py')} == tools
 
 
+def test_sdist_holds_what_the_tests_need(built):
+    with tarfile.open(built['sdist']) as archive:
+        packed = {name.partition('/')[2] for name in archive.getnames()}
+    folders = [path for name in FOLDERS for path in (ROOT / name).rglob('*') if '.mim' not in path.parts]
+    files = {path.relative_to(ROOT).as_posix() for path in folders if path.is_file() and path.suffix != '.pyc'}
+    assert files | set(FILES) <= packed
+
+
 def test_wheel_holds_the_templates_of_the_page(wheel):
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmadv/report/templates').iterdir()}
-    assert len(templates) == 2 and templates <= set(wheel.namelist())
+    assert len(templates) > 1 and templates <= set(wheel.namelist())
 
 
 def test_wheel_holds_every_config(wheel):
