@@ -81,7 +81,7 @@ class Counted(nn.Module):
 
     def __init__(self, model: Callable[[Tensor], Tensor], parameter: nn.Parameter) -> None:
         super().__init__()
-        self.inner = (model,)  # in a tuple, so that it is no submodule
+        self.inner = (model,)  # in a tuple, so that it is not a submodule
         self.parameter = parameter  # torchattacks reads the device off the parameters
         self.forward_passes = self.backward_passes = 0
 

@@ -3,8 +3,8 @@
     python benchmarks/sea_iterations.py --cases digits camvid
 
 Every run is a command of tools/test.py in its own folder. An interrupted run is resumed, and a finished run does not
-run again. A run of fewer iterations is no part of a longer one, because APGD's checkpoints and the phases of the radius
-are shares of the budget. So each budget has to run. The comparison uses the stored counts per image. It goes to
+run again. A run of fewer iterations is not part of a longer one, because APGD's checkpoints and the phases of the
+radius are shares of the budget. So each budget has to run. The comparison uses the stored counts per image. It goes to
 docs/evidence_attacks.md, docs/images/ and benchmarks/results/. The checkpoints are those of ``make demo`` and of
 benchmarks/camvid.py.
 """

@@ -23,7 +23,7 @@ def check_regular(path: str | Path, what: str) -> None:
     except OSError:
         return
     except ValueError as error:  # a null character in the path
-        raise UserError(f'{what} {str(path)!r} is no path: {error}') from None
+        raise UserError(f'{what} {str(path)!r} is not a path: {error}') from None
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: 'a named pipe', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device'}
         kinds |= {stat.S_IFDIR: 'a folder', stat.S_IFSOCK: 'a socket'}

@@ -59,7 +59,7 @@ class FastNewton(Attack):
     def with_threat(self, threat: Threat) -> FastNewton:
         """Returns the attack with its step bounded by a Linf radius."""
         if not isinstance(threat, Linf):
-            raise UserError(f'FastNewton steps by signs and takes a Linf bound; found {threat}')
+            raise UserError(f'FastNewton steps by the sign of the gradient and needs a Linf threat; found {threat}')
         return dataclasses.replace(self, max_radius=threat.radius)
 
     @checked

@@ -33,7 +33,7 @@ def scaled_step_size(step_size: Any, before: Threat, after: Threat, owner: str) 
         return None
     if type(before) is not type(after):
         raise UserError(
-            f'{owner}: step_size {step_size:g} was chosen for {before}, and tells nothing about {after}; '
+            f'{owner}: step_size {step_size:g} was chosen for {before} and does not apply to {after}; '
             'leave step_size out, or build the attack for that threat model'
         )
     scaled = float(step_size) * (after.radius / before.radius)
@@ -50,7 +50,7 @@ def warn_of_short_steps(reach: float, threat: Threat, owner: str) -> None:
     """
     if reach < threat.radius * (1 - ROUNDING):
         warnings.warn(
-            f'{owner}: all steps together lead {reach:g} far, less than the radius {threat.radius:g}, so the attack '
+            f'{owner}: all steps together reach {reach:g}, less than the radius {threat.radius:g}, so the attack '
             'cannot use its budget and is too weak; raise steps or step_size, or leave step_size out',
             stacklevel=3,
         )
@@ -86,8 +86,8 @@ def step_notes(attack: Attack | None, attacks: Mapping[str, Attack | None]) -> l
             if other.reach() < width * (1 - ROUNDING):
                 across = 'cross the ball from a random start' if other.random_start else 'reach its boundary'
                 notes.append(
-                    f'{name}: {other.steps} steps lead {other.reach():.4g} far, too short to {across} at radius '
-                    f'{radius}: expect less accuracy from a stronger setting; raise steps, or leave step_size out'
+                    f'{name}: {other.steps} steps reach {other.reach():.4g}, which is too short to {across} at radius '
+                    f'{radius}: a stronger setting would leave less accuracy; raise steps, or leave step_size out'
                 )
     return notes
 

@@ -92,7 +92,7 @@ def convention_of(
         name = normalizer.input_convention
         if name is None:
             raise UserError(
-                f'the checkpoint {file} holds a normalizer with {normalizer}, which is no known input convention; '
+                f'the checkpoint {file} holds a normalizer with {normalizer}, which is not a known input convention; '
                 'state input_convention'
             )
         return name, f'by the normalizer that {file} holds'

@@ -43,7 +43,7 @@ def load_checkpoint_file(path: str | Path, map_location: MapLocation = 'cpu', *,
         mmap: leave the tensors in the file until they are used. This checks only that the end of the file is there.
 
     Raises:
-        UserError: the file is missing, is cut short, is no checkpoint, or holds code.
+        UserError: the file is missing, is cut short, is not a checkpoint, or holds code.
     """
     if isinstance(map_location, str):
         try:
@@ -246,7 +246,7 @@ def _check_exists(path: str | Path) -> None:
 def _sentence(path: str | Path, error: Exception) -> UserError:
     match = _CODE.search(str(error))
     if match is None:
-        return UserError(f'{path} is no checkpoint, or was cut short; copy or download it again')
+        return UserError(f'{path} is not a checkpoint, or was cut short; copy or download it again')
     name = next((name for name in match.groups() if name), 'an object')
     return UserError(
         f'the checkpoint {path} holds code ({name}) instead of weights alone; it was not run, and will not be loaded'

@@ -41,7 +41,8 @@ def newest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
     if damaged:
         listed = ', '.join(sorted(path.name for path in damaged))
         raise UserError(
-            f'no checkpoint in {folder} reads whole ({listed}); name another checkpoint, or train anew without resuming'
+            f'no checkpoint in {folder} reads whole ({listed}); name another checkpoint, or train from the start '
+            'without resuming'
         )
     if named is None:
         return None, f'there is nothing to resume from in {work_dir}; training begins at iteration 1'
@@ -52,7 +53,7 @@ def newest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
         )
     raise UserError(
         f'{Path(work_dir) / POINTER} names {named}, and {folder} holds no checkpoint; was the folder copied or moved '
-        'without it? Copy the checkpoint too, name it, or train anew without resuming'
+        'without it? Copy the checkpoint too, name it, or train from the start without resuming'
     )
 
 

@@ -325,7 +325,7 @@ def config_file(path: str, what: str = 'config') -> str:
     if os.path.isfile(path):
         return path
     if os.path.exists(path):
-        raise UserError(f'{what} {path} is no file; give the path of a config file')
+        raise UserError(f'{what} {path} is not a file; give the path of a config file')
     try:
         return cfg(path.removeprefix('configs/'))
     except UserError as error:

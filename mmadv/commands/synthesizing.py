@@ -186,7 +186,10 @@ def model_specs(arguments: Namespace) -> list[ModelSpec]:
     models = [ModelSpec(arguments.config, arguments.checkpoint, arguments.smooth)]
     for words in arguments.model:
         if len(words) not in (2, 3):
-            raise UserError(f'--model takes a config, a checkpoint, and at most a deviation; found {" ".join(words)}')
+            raise UserError(
+                '--model takes a config, a checkpoint and, at most, the standard deviation of the noise; '
+                f'found {" ".join(words)}'
+            )
         try:
             deviation = sigma(words[2]) if len(words) == 3 else arguments.smooth
         except ArgumentTypeError as error:

@@ -101,7 +101,7 @@ class VoidToClass(BaseTransform):
         void: the value of void pixels in the label map.
 
     Raises:
-        UserError: a value is no 8-bit label, or the two values are equal.
+        UserError: a value is not an 8-bit label, or the two values are equal.
     """
 
     def __init__(self, label: Label = 0, void: Label = 255) -> None:

@@ -78,7 +78,9 @@ class ToMasks(AttackTarget):
         path = (self.folder / name).with_suffix('.png')
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
         if mask is None or mask.ndim != 2:
-            raise UserError(f'test_cfg.target: {path} is missing or is no PNG of one channel; write one for each image')
+            raise UserError(
+                f'test_cfg.target: {path} is missing or is not a PNG of one channel; write one for each image'
+            )
         if mask.shape != size:
             raise UserError(f'test_cfg.target: {path} has the size {mask.shape}, its label map {size} (height, width)')
         labels = torch.from_numpy(mask.astype('int64'))

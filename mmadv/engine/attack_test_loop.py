@@ -177,7 +177,9 @@ class AttackTestLoop(TestLoop):
         """
         metrics = [metric for metric in self.evaluator.metrics if isinstance(metric, AttackMetric)]
         if len(metrics) != len(self.evaluator.metrics):
-            raise UserError('results that are kept need AttackMetric or EnsembleMetric alone; take other metrics out')
+            raise UserError(
+                'a run that stores its results takes AttackMetric or EnsembleMetric alone; remove the other metrics'
+            )
         self.store = store
         seen = all_gather_object(store.records())  # each of several machines may see its own part
         by_name = {str(record.get('image')): rank for rank in reversed(range(len(seen))) for record in seen[rank]}
@@ -195,7 +197,7 @@ class AttackTestLoop(TestLoop):
         broadcast_object_list(verdict)
         if verdict[0]:
             raise UserError(
-                f'{store.folder.parent} was begun with other images: {verdict[0]}; choose another output folder'
+                f'{store.folder.parent} was started with other images: {verdict[0]}; choose another output folder'
             )
         if self.removed:
             self.caveats.append(_removed_text(self.removed))

@@ -57,7 +57,7 @@ class AttackValLoop(ValLoop):
         fp16: predict clean images in half precision; the attack runs in single precision.
 
     Raises:
-        UserError: the dataloader is no config, or there is no attack, or the attack is targeted.
+        UserError: the dataloader is not a config, or there is no attack, or the attack is targeted.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def dataset_of(dataloader: Any, where: str, owner: str) -> Any:
         owner: the loop that needs the dataset, for messages.
 
     Raises:
-        UserError: the dataloader is no config with 'dataset', or the dataset cannot be built.
+        UserError: the dataloader is not a config with 'dataset', or the dataset cannot be built.
     """
     if not isinstance(dataloader, Mapping) or 'dataset' not in dataloader:
         raise UserError(f"{where} must be a config with 'dataset' for {owner}; found {shown(dataloader)}")

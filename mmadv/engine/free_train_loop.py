@@ -35,7 +35,7 @@ class FreeTrainLoop(IterBasedTrainLoop):
         val_begin, val_interval, dynamic_intervals, fast_forward_on_resume: as in IterBasedTrainLoop.
 
     Raises:
-        UserError: ``replays`` is invalid; or, at the start, the data preprocessor is no FreeAdvSegDataPreProcessor.
+        UserError: ``replays`` is invalid; or, at the start, the data preprocessor is not a FreeAdvSegDataPreProcessor.
     """
 
     # The train loop sets this attribute.

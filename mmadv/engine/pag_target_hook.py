@@ -52,7 +52,7 @@ class PAGTargetHook(Hook):
         seed: seed of the order.
 
     Raises:
-        UserError: a target or setting is unknown; the model is no PAG segmentor, or has batch norms that were never
+        UserError: a target or setting is unknown; the model is not a PAG segmentor, or has batch norms that were never
             trained; no image holds some class; the bank is larger than the data; or the teacher has other classes.
     """
 

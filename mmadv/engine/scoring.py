@@ -22,7 +22,7 @@ def evaluator_ignore_index(evaluator: Any, otherwise: int = 255) -> int:
         otherwise: value to return if no metric names a label.
 
     Raises:
-        UserError: the metrics leave out different labels, or ``ignore_index`` is no integer.
+        UserError: the metrics leave out different labels, or ``ignore_index`` is not an integer.
     """
     return _agreed((_stated(metric) for metric in _metrics(evaluator)), otherwise)
 

@@ -68,7 +68,7 @@ def decode_lines(data: bytes) -> tuple[list[Any], int]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f'{name} is no number')
+    raise ValueError(f'{name} is not a number')
 
 
 def first_difference(then: Any, now: Any, path: str = '') -> str | None:

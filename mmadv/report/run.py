@@ -252,4 +252,4 @@ def _read_file(path: Path) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f'{name} is no number')
+    raise ValueError(f'{name} is not a number')

@@ -231,7 +231,7 @@ def test_ignored_pixels_have_no_influence(attack):
     assert torch.equal(attack(Disturbed(), images, labels, seeds=[1, 2, 3]).images, expected.images)
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 def test_an_image_without_a_pixel_left_to_flip_leaves_the_batch():
     """One image is fooled at once; the passes of the others, and their results, stay as they were."""
     images, labels = batch(8, n=4)
@@ -410,7 +410,7 @@ def test_worst_case_is_the_lowest_member_and_counts_all_passes():
     assert members[1].forward_passes.max() == 13 and members[1].backward_passes.max() == 10
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 def test_restarts_are_no_weaker_than_any_run_and_differ():
     model, (images, labels) = conv_net(14), batch(14, n=4)
     inner = PGD(threat=Linf(radius=0.1), steps=1, step_size=0.02)

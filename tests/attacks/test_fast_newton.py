@@ -72,7 +72,7 @@ def test_margin_is_the_negative_gain():
 def test_refuses_what_it_has_not():
     with pytest.raises(UserError, match='takes one step; found steps=3'):
         FastNewton().with_steps(3)
-    with pytest.raises(UserError, match='takes a Linf bound; found L2'):
+    with pytest.raises(UserError, match='needs a Linf threat; found L2'):
         FastNewton().with_threat(L2(radius=0.1))
     with pytest.raises(UserError, match="'-1' is negative"):
         FastNewton(max_radius=-1)

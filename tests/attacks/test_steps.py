@@ -83,14 +83,14 @@ def test_an_attack_file_at_other_radii_uses_them_whole():
     assert left[1] < left[0] - 0.05
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 def test_red_radius_scales_steps_in_its_larger_balls():
     phases = RadiusReduction(attack=FIXED).phases()
     assert [phase.step_size for phase in phases] == pytest.approx([8 / 255, 6 / 255, 4 / 255])
 
 
 def test_a_step_size_says_nothing_about_another_norm():
-    with pytest.raises(UserError, match='PGD: step_size 0.0156863 was chosen for Linf.* tells nothing about L2'):
+    with pytest.raises(UserError, match='PGD: step_size 0.0156863 was chosen for Linf.* does not apply to L2'):
         FIXED.with_threat(L2(radius=0.5))
     assert PGD(threat=LINF).with_threat(L2(radius=0.5)) == PGD(threat=L2(radius=0.5))
 
@@ -109,7 +109,7 @@ SHORT = {
 
 @pytest.mark.parametrize('name', SHORT)
 def test_steps_shorter_than_the_radius_are_warned_of(name):
-    with pytest.warns(UserWarning, match='lead .* far, less than the radius .* too weak; raise steps'):
+    with pytest.warns(UserWarning, match='reach .*, less than the radius .* too weak; raise steps'):
         SHORT[name]()
 
 
@@ -135,12 +135,12 @@ def test_notes_tell_scaled_steps_and_short_ones():
     assert step_notes(attack, attacks_by_radius(attack)) == []
     (short,) = step_notes(file('pgd_2_4'), attacks_by_radius(file('pgd_2_4')))
     assert short == (
-        'PGD: 2 steps lead 0.02 far, too short to cross the ball from a random start at radius 4/255: '
-        'expect less accuracy from a stronger setting; raise steps, or leave step_size out'
+        'PGD: 2 steps reach 0.02, which is too short to cross the ball from a random start at radius 4/255: '
+        'a stronger setting would leave less accuracy; raise steps, or leave step_size out'
     )
     choice = file('random_4')
     (inner,) = step_notes(choice, attacks_by_radius(choice))
-    assert inner.startswith('pgd (PGD): 3 steps lead 0.03 far')
+    assert inner.startswith('pgd (PGD): 3 steps reach 0.03')
     assert step_notes(PGD(threat=LINF), attacks_by_radius(PGD(threat=LINF), ['1/255'])) == []
     assert step_notes(None, {}) == []
 

@@ -74,7 +74,7 @@ def test_images_are_clipped_and_the_ball_is_kept():
     assert attack.threat.contains(result.images, images).all()
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 @pytest.mark.parametrize('objective', [JensenShannon(), MaskedCrossEntropy()], ids=repr)
 def test_any_objective_and_the_same_seed_give_the_same(objective):
     images, labels = images_of(8)
@@ -85,7 +85,7 @@ def test_any_objective_and_the_same_seed_give_the_same(objective):
     assert model(images + one).argmax(1).sum() < model(images).argmax(1).sum()
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 def test_void_pixels_and_images_are_in_no_gradient():
     images, labels = images_of(4)
     labels[:, :, 3:] = 255

@@ -264,7 +264,7 @@ def test_stock_backbones_are_checked_by_their_source():
         ('unit', UNIT, (public_files.MEAN, public_files.STD), "'imagenet' inputs, by the normalizer that .* holds"),
         ('imagenet', IMAGENET, None, "take 'unit' inputs, as are all checkpoints of the source 'revisiting-at'"),
         (None, IMAGENET, ((0.0,) * 3, (1.0,) * 3), 'data_preprocessor has mean=|init_cfg'),
-        ('unit', UNIT, ((0.1,) * 3, (0.3,) * 3), 'mean .0.1, 0.1, 0.1. and std .0.3, 0.3, 0.3., which is no known'),
+        ('unit', UNIT, ((0.1,) * 3, (0.3,) * 3), 'mean .0.1, 0.1, 0.1. and std .0.3, 0.3, 0.3., which is not a known'),
         ('imagenet', IMAGENET, (public_files.MEAN, public_files.STD), None),
         ('unit', UNIT, None, None),
     ],
@@ -398,7 +398,7 @@ def test_command_line(main, save, tmp_path, resnet18, capsys):
         (['IN', 'OUT', '--source', 'torchvision', '--architecture', 'resnet5'], "unknown architecture 'resnet5'"),
         (
             ['IN', 'OUT', '--source', 'revisiting-at'],
-            "is no file of the source 'revisiting-at': its keys and sizes are those of the source 'timm' or",
+            "is not a file of the source 'revisiting-at': its keys and sizes are those of the source 'timm' or",
         ),
         (['IN', 'OUT', '--source', 'timm', '--input-convention', 'unti'], "did you mean 'unit'?"),
         (['SHORT', 'OUT', '--source', 'torchvision'], 'was cut short'),

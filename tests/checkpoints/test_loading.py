@@ -62,7 +62,7 @@ def test_code_is_refused_and_not_run(tmp_path, zipped):
 def test_plain_pickles_and_getattr_and_torchscript_are_refused(tmp_path):
     victim, path = tmp_path / 'victim', tmp_path / 'checkpoint.pth'
     path.write_bytes(pickle.dumps(Payload(victim), protocol=2))
-    with pytest.raises(UserError, match='holds code|is no checkpoint'):
+    with pytest.raises(UserError, match='holds code|is not a checkpoint'):
         load_checkpoint_file(path)
     assert not victim.exists()
     with pytest.raises(UserError, match=r'holds code \(getattr\)'):
@@ -82,11 +82,11 @@ def test_damaged_files(tmp_path):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:10], b'', b'model = dict()\n', b'\x80\x02}q\x00.'):
         path.write_bytes(content)
-        with pytest.raises(UserError, match='checkpoint.pth is no checkpoint, or was cut short'):
+        with pytest.raises(UserError, match='checkpoint.pth is not a checkpoint, or was cut short'):
             load_checkpoint_file(path)
     with zipfile.ZipFile(path, 'w') as archive:
         archive.writestr('something', 'else')
-    with pytest.raises(UserError, match='is no checkpoint, or was cut short'):
+    with pytest.raises(UserError, match='is not a checkpoint, or was cut short'):
         load_checkpoint_file(path)
     with pytest.raises(UserError, match='missing.pth does not exist'):
         load_checkpoint_file(tmp_path / 'missing.pth')
@@ -299,7 +299,7 @@ def test_file_cut_anywhere_is_told_as_such(tmp_path, share):
     for length in range(int(share * len(whole)), min(int(share * len(whole)) + 40, len(whole))):
         (tmp_path / 'cut.pth').write_bytes(whole[:length])
         for mmap in (False, True):
-            with pytest.raises(UserError, match=r'cut.pth is no checkpoint, or was cut short'):
+            with pytest.raises(UserError, match=r'cut.pth is not a checkpoint, or was cut short'):
                 load_checkpoint_file(tmp_path / 'cut.pth', mmap=mmap)
 
 

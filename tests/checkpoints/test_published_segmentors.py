@@ -172,7 +172,7 @@ def test_file_of_another_family_names_the_likeliest_source(weights, source, like
     with pytest.raises(UserError) as caught:
         convert_file(tmp_path / 'public.pth', tmp_path / 'out.pth', source_name=source)
     assert str(caught.value) == (
-        f"{tmp_path / 'public.pth'} is no file of the source '{source}': its keys and sizes are those of the source "
+        f"{tmp_path / 'public.pth'} is not a file of the source '{source}': its keys and sizes are those of the source "
         f'{likely}; name that source'
     )
     assert os.listdir(tmp_path) == ['public.pth']
@@ -182,6 +182,6 @@ def test_truncated_file_is_one_sentence(converted, tmp_path):
     _, public, _ = converted
     with open(public, 'rb') as file:
         (tmp_path / 'short.pth').write_bytes(file.read(1_000_000))
-    with pytest.raises(UserError, match='short.pth is no checkpoint, or was cut short; copy or download it again'):
+    with pytest.raises(UserError, match='short.pth is not a checkpoint, or was cut short; copy or download it again'):
         convert_file(tmp_path / 'short.pth', tmp_path / 'out.pth', source_name=SOURCE)
     assert os.listdir(tmp_path) == ['short.pth']

@@ -88,5 +88,5 @@ def test_configs_are_found_beside_the_user_first(tmp_path, monkeypatch):
     own.parent.mkdir()
     own.write_text('x = 1\n')
     assert config_file('demo/pspnet_clean_digits.py') == 'demo/pspnet_clean_digits.py'
-    with pytest.raises(UserError, match='config demo is no file; give the path of a config file'):
+    with pytest.raises(UserError, match='config demo is not a file; give the path of a config file'):
         config_file('demo')

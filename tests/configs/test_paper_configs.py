@@ -391,7 +391,7 @@ def test_every_kind_of_model_and_attack_is_stepped():
     assert {kind(shrunk(leaf), with_attack=False) for leaf in LEAVES} == stepped
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 @pytest.mark.parametrize('leaf', DISTINCT)
 def test_one_training_step_and_one_attack_step(leaf):
     torch.manual_seed(0)

@@ -140,7 +140,7 @@ def test_an_image_that_was_removed_is_left_out_and_named(tiny, tmp_path):
         path.rename(path.with_stem(f'1{path.stem}'))
     for path in (tmp_path / 'data/labels').iterdir():
         path.rename(path.with_stem(f'1{path.stem}'))
-    with pytest.raises(UserError, match=r'begun with other images: the data has none of its 6 images'):
+    with pytest.raises(UserError, match=r'started with other images: the data has none of its 6 images'):
         make_runner(config, tmp_path / '5', ResultStore(store.folder, {}), loop=loop)
 
 
@@ -154,9 +154,9 @@ def test_a_changed_image_or_label_is_refused(tiny, tmp_path):
     pixels = np.array(Image.open(label))
     pixels[5, 5] = 255 - pixels[5, 5]
     Image.fromarray(pixels).save(label)
-    with pytest.raises(UserError, match=r'begun with other images: 2.png \(number 2\) or its label has changed'):
+    with pytest.raises(UserError, match=r'started with other images: 2.png \(number 2\) or its label has changed'):
         make_runner(config, tmp_path / '2', store)
-    with pytest.raises(UserError, match='need AttackMetric or EnsembleMetric alone'):
+    with pytest.raises(UserError, match='takes AttackMetric or EnsembleMetric alone'):
         runner = runner_for_test(config, tmp_path / '3', LOOP, [{'type': 'AttackMetric'}, {'type': 'IoUMetric'}])
         runner.test_loop.resume_from(store)
 

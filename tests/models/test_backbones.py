@@ -128,7 +128,7 @@ def test_vit_resizes_its_position_embedding_as_timm():
 
 def test_vit_refuses_other_sizes():
     backbone = build_backbone('vit_s', depth=1, out_indices=(0,))
-    with pytest.raises(UserError, match='input of 473x480, which is no multiple of its patch size 16; pad it'):
+    with pytest.raises(UserError, match='input of 473x480, which is not a multiple of its patch size 16; pad it'):
         backbone(torch.zeros(1, 3, 473, 480))
     with pytest.raises(UserError, match='img_size .473, 473. of the backbone must be multiples'):
         build_backbone('vit_s', img_size=473)

@@ -133,7 +133,7 @@ def test_inputs_are_bgr_normalised_and_divided_by_255(naive):
 def test_files_of_other_networks_are_refused_and_nothing_is_written(naive, tmp_path, capsys, monkeypatch):
     _, _, weights = naive
     for name, content, message in (
-        ('other', {'backbone.conv1.weight': torch.zeros(1)}, "'backbone.conv1.weight' is no key of the published"),
+        ('other', {'backbone.conv1.weight': torch.zeros(1)}, "'backbone.conv1.weight' is not a key of the published"),
         ('encoder', {k: v for k, v in weights.items() if k != 'classifier.weight'}, '1 missing, first decode_head.up1'),
     ):
         torch.save(content, tmp_path / f'{name}.pth')
@@ -143,7 +143,7 @@ def test_files_of_other_networks_are_refused_and_nothing_is_written(naive, tmp_p
             main()
         assert message in capsys.readouterr().err
         assert not output.parent.exists() or not list(output.parent.iterdir())
-    with pytest.raises(UserError, match='is no key of the published ESPNet'):
+    with pytest.raises(UserError, match='is not a key of the published ESPNet'):
         renamed('encoder.level3.0.d3.conv.weight')
 
 

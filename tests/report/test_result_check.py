@@ -222,7 +222,7 @@ def test_files_that_hold_no_results(tmp_path):
     path = tmp_path / 'results.json'
     for text, sentence in (
         ('[' * 100_000, 'is not JSON'),
-        ('{"a": NaN}', 'is not JSON (NaN is no number)'),
+        ('{"a": NaN}', 'is not JSON (NaN is not a number)'),
         ('[]', "is not of the schema 'mmadv/results'"),
         ('7', "is not of the schema 'mmadv/results'"),
     ):

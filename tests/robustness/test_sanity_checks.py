@@ -55,7 +55,7 @@ def test_a_random_forward_pass_is_found():
     assert 'the forward pass is deterministic' in actual
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 def test_too_few_iterations_are_found():
     actual = failed(network(), PGD(threat=THREAT, steps=2, step_size='1/255', keep='lowest_accuracy'))
     assert 'more iterations no longer help' in actual

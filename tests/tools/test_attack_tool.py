@@ -105,7 +105,7 @@ def test_class_weights_are_those_of_all_labels_and_the_results_say_so(attack_too
     )
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 def test_attack_file_with_and_without_eps(attack_tool, project, capsys):
     (project / 'weak.py').write_text(
         "attack = dict(type='PGD', threat=dict(type='L2', radius='1/2'), steps=2, step_size=0.2)\n"
@@ -120,9 +120,11 @@ def test_attack_file_with_and_without_eps(attack_tool, project, capsys):
     assert results['attack']['parameters']['threat']['type'] == 'L2'
     scaled, short = results['caveats']
     assert scaled == 'PGD: step_size 0.2 was chosen for radius 0.5, and is scaled with the radius: 0.1 at 0.25'
-    assert short.startswith('PGD: 3 steps lead 0.3 far, too short to cross the ball from a random start at radius 0.25')
+    assert short.startswith(
+        'PGD: 3 steps reach 0.3, which is too short to cross the ball from a random start at radius 0.25'
+    )
     assert f'note: {scaled}' in capsys.readouterr().err
-    assert '2 steps lead 0.4 far, too short to cross the ball' in load_results('own')['caveats'][0]
+    assert '2 steps reach 0.4, which is too short to cross the ball' in load_results('own')['caveats'][0]
 
 
 def test_batch_size_does_not_change_the_result(attack_tool, project):

@@ -55,7 +55,7 @@ def test_a_target_stays_in_the_ball_smoothed_or_not(project, synthesize_tool):
         assert 0.5 < change < 0.9  # 0.8, and rounding to bytes
 
 
-@pytest.mark.filterwarnings('ignore:.* far, less than the radius:UserWarning')
+@pytest.mark.filterwarnings('ignore:.*, less than the radius:UserWarning')
 def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthesize_tool):
     models = ['--model', *MODEL, '0.1', '--model', *MODEL, '--samples', '2']
     results = synthesize(synthesize_tool, project, 'target', 'box', *models)
@@ -84,7 +84,7 @@ def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthes
             ['target', *MODEL, 'disc', '--model', *MODEL, 'x'],
             "--model: the deviation must be a number in (0, 1], in units of images in [0, 1]; found 'x'",
         ),
-        (['target', *MODEL, 'disc', '--model', 'config.py'], 'takes a config, a checkpoint, and at most a deviation'),
+        (['target', *MODEL, 'disc', '--model', 'config.py'], 'at most, the standard deviation of the noise'),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(arguments, sentence, project, synthesize_tool, capsys):

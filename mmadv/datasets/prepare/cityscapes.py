@@ -47,7 +47,7 @@ def train_ids(path: Path) -> np.ndarray:
     """Returns the (H, W) uint8 classes of an annotation with label ids; pixels that are not evaluated are 255.
 
     Raises:
-        UserError: the file is unreadable, or holds a value that is no label id.
+        UserError: the file is unreadable, or holds a value that is not a label id.
     """
     ids = read_label_map(path)
     if ids.max() > HIGHEST_ID:

@@ -137,8 +137,8 @@ def read_label_map(path: Path) -> np.ndarray:
         raise UserError(f"the label map '{path}' is not a readable image ({error}); fetch or write it again") from error
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise UserError(
-            f"the label map '{path}' must have one channel of 8 bits, found mode {image.mode}; it is no label map of "
-            'this dataset'
+            f"the label map '{path}' must have one channel of 8 bits, found mode {image.mode}; it is not a label map "
+            'of this dataset'
         )
     return labels
 
@@ -162,7 +162,7 @@ def count_values(labels: np.ndarray, path: Path, size: tuple[int, int], classes:
         classes: the number of classes; valid values are 0 to ``classes`` - 1, and 255.
 
     Raises:
-        UserError: the label map has another size than its image, or a value that is no class.
+        UserError: the label map has another size than its image, or a value that is not a class.
     """
     if labels.shape != size:
         raise UserError(
@@ -238,14 +238,14 @@ def read_list(path: Path) -> list[str]:
     """Returns the first word of every line that is not empty.
 
     Raises:
-        UserError: the file does not exist, is no text, or holds no name.
+        UserError: the file does not exist, is not text, or holds no name.
     """
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
     except FileNotFoundError as error:
         raise UserError(f"the list '{path}' does not exist; fetch the dataset again, or check the folder") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list '{path}' is no readable text; fetch it again") from error
+        raise UserError(f"the list '{path}' cannot be read as text; fetch it again") from error
     names = [line.split()[0] for line in lines if line.strip()]
     if not names:
         raise UserError(f"the list '{path}' is empty; fetch it again")

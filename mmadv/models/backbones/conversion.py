@@ -185,7 +185,7 @@ def _refuse_other_family(
     if likely:
         names = ' or '.join(f"'{name}'" for name in likely)
         raise UserError(
-            f"{file} is no file of the source '{family.name}': its keys and sizes are those of the source {names}; "
+            f"{file} is not a file of the source '{family.name}': its keys and sizes are those of the source {names}; "
             'name that source'
         )
 

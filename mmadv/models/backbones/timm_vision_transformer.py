@@ -108,7 +108,7 @@ class TimmVisionTransformer(BaseModule):
         """
         if inputs.shape[2] % self.patch_size or inputs.shape[3] % self.patch_size:
             raise UserError(
-                f'the network got an input of {inputs.shape[2]}x{inputs.shape[3]}, which is no multiple of its '
+                f'the network got an input of {inputs.shape[2]}x{inputs.shape[3]}, which is not a multiple of its '
                 f'patch size {self.patch_size}; pad it with data_preprocessor.size_divisor={self.patch_size} in '
                 f'training and data_preprocessor.test_cfg=dict(size_divisor={self.patch_size}) in testing'
             )

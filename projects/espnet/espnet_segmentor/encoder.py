@@ -25,7 +25,7 @@ class ESPNetEncoder(BaseModule):
         init_cfg: of mmengine.
 
     Raises:
-        UserError: at a forward pass, if height or width is no multiple of 8.
+        UserError: at a forward pass, if height or width is not a multiple of 8.
     """
 
     def __init__(self, depths: tuple[NotNegative, NotNegative] = (2, 8), init_cfg: dict | None = None) -> None:

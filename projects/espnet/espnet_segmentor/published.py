@@ -57,7 +57,9 @@ def renamed(key: str) -> str:
         inner = _first_match(BLOCKS, block[2])
         name = inner and block[1] + inner
     if not name:
-        raise UserError(f"'{key}' is no key of the published ESPNet; convert its decoder's weights, espnet_p_2_q_8.pth")
+        raise UserError(
+            f"'{key}' is not a key of the published ESPNet; convert its decoder's weights, espnet_p_2_q_8.pth"
+        )
     return name
 
 
