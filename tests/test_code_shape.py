@@ -20,6 +20,7 @@ MANY_ARGUMENTS = {
     'mmadv.models.segmentors.imported_segmentor.ImportedSegmentor.__init__': 'base of components: facts, keyword-only',
     'mmadv.models.backbones.conversion.convert_file': 'two files, and settings that are keyword-only',
     'mmadv.robustness.aligned_gradients.measure_gradients': SETTINGS,
+    'mmadv.robustness.certification.two_sided_radii': 'shares of the draws, and settings that are keyword-only',
     'mmadv.robustness.smoothing.SmoothedModel.__init__': 'a model, and settings that are keyword-only',
     'mmadv.robustness.sanity_checks.measure': SETTINGS,
     'mmadv.synthesis.painting.generate': SETTINGS,

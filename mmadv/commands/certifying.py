@@ -14,7 +14,7 @@ from mmadv.engine.measurements import Certificates
 from mmadv.engine.spec import EvaluationSpec
 from mmadv.fields import Range
 from mmadv.report.certificates import certificates_title
-from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES
+from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, SIDES
 
 Level = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 Threshold = Annotated[float, Range(0.5, 1, open_high=True)]
@@ -57,8 +57,14 @@ def parser() -> Parser:
     result.add_argument(
         '--correction',
         choices=sorted(CORRECTIONS),
-        default='holm',
-        help='multiple-testing correction over pixels (default: holm)',
+        help='multiple-testing correction over pixels (default: holm; bonferroni with --sides two)',
+    )
+    result.add_argument(
+        '--sides',
+        choices=list(SIDES),
+        default='one',
+        help="bound the selected class alone, or also each of its rivals, for the radius of Kaur et al.'s theorem 1 "
+        '(default: one)',
     )
     result.add_argument(
         '--batch-size',
@@ -94,6 +100,7 @@ def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
         bound=arguments.bound,
         correction=arguments.correction,
         batch=arguments.draws,
+        sides=arguments.sides,
     )
     return EvaluationSpec(
         seed=arguments.seed,

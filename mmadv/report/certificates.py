@@ -37,11 +37,13 @@ class Smoothing(Schema):
     kind: str
     bound: str
     correction: str
+    sides: str = 'one'
 
     def __str__(self) -> str:
+        sides = '' if self.sides == 'one' else f', {self.sides} sides'
         return (
             f'{self.kind} smoothing, sigma {self.sigma:g}, n0 {self.n0}, n {self.n}, '
-            f'alpha {self.alpha:g} per image ({self.bound}, {self.correction})'
+            f'alpha {self.alpha:g} per image ({self.bound}, {self.correction}{sides})'
         )
 
 

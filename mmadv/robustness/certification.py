@@ -31,6 +31,8 @@ def in_unit_range(values: np.ndarray) -> tuple[str, str] | None:
 
 Shares = Annotated[np.ndarray, Shaped('*S', FLOATS, in_unit_range)]
 
+# Each number of bounds of a pixel -> its corrections for many pixels; the first is the default.
+SIDES = {'one': ('holm', 'bonferroni'), 'two': ('bonferroni',)}
 # The bounds that hold for each kind of smoothing; the first is the default.
 SHARES = {'hard': ('clopper-pearson',), 'soft': ('hoeffding', 'bernstein')}
 
@@ -187,14 +189,51 @@ def soft_radii(
         bound: 'hoeffding' or 'bernstein'.
     """
     check_sigma(sigma, 'soft_radii')
-    each = alpha / (2 * means.size)
     classes = means.argmax(0)
+    lower, upper = _bounds_of_all(means, variances, n, alpha / (2 * means.size), bound)
+    return classes, _radii_of_bounds(classes, lower, upper, sigma)
+
+
+def two_sided_radii(
+    classes: np.ndarray,
+    means: np.ndarray,
+    variances: np.ndarray,
+    n: int,
+    *,
+    alpha: float,
+    sigma: float,
+    bound: str,
+) -> np.ndarray:
+    """Returns the certified radius of classes that other draws have selected, from the shares of all classes.
+
+    It is σ/2 (Φ⁻¹(p_A) - Φ⁻¹(p_B)), theorem 1. p_A has a lower bound and each of the K - 1 rivals has an upper bound.
+    Each of these K bounds of the P pixels has error rate α / (KP), so all of them hold at once with probability 1 - α.
+
+    Args:
+        classes: (...) the selected classes.
+        means: (K, ...) mean shares of the n draws.
+        variances: (K, ...) variances of the shares, with n - 1 in the denominator.
+        n: number of draws.
+        alpha: error rate of all statements together.
+        sigma: standard deviation of the noise.
+        bound: a name of ``BOUNDS`` that fits the kind of smoothing.
+    """
+    return _radii_of_bounds(classes, *_bounds_of_all(means, variances, n, alpha / means.size, bound), sigma)
+
+
+def _bounds_of_all(
+    means: np.ndarray, variances: np.ndarray, n: int, each: float, bound: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns lower and upper bounds of all shares, of error rate ``each``; a share p is 1 minus that of all others."""
     lower = BOUNDS[bound].lower(means, variances, n, each)
-    upper = 1 - BOUNDS[bound].lower(1 - means, variances, n, each)
+    return lower, 1 - BOUNDS[bound].lower(1 - means, variances, n, each)
+
+
+def _radii_of_bounds(classes: np.ndarray, lower: np.ndarray, upper: np.ndarray, sigma: float) -> np.ndarray:
+    """Returns the radius of each class, from bounds (K, ...); writes into ``upper``."""
     top = np.take_along_axis(lower, classes[None], 0)[0]
     np.put_along_axis(upper, classes[None], -np.inf, 0)
-    other = np.minimum(upper.max(0), 1 - top)
-    return classes, _radius(top, sigma, other)
+    return _radius(top, sigma, np.minimum(upper.max(0), 1 - top))
 
 
 @checked

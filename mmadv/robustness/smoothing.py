@@ -8,7 +8,7 @@ certificate would hold otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from mmadv.attacks.freezing import frozen
 from mmadv.attacks.randomness import derive_seed, normal_noise
 from mmadv.errors import UserError, nearest
 from mmadv.fields import Positive, Seed, checked, checked_exactly
-from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, certified_radius
+from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, SIDES, certified_radius, two_sided_radii
 from mmadv.shapes import ANY_FLOATS, Shaped
 
 OUTPUTS = ('soft', 'mean_logits', 'hard')
@@ -151,6 +151,9 @@ class Certifier:
     the pixel (Cohen et al., 2019; theorem 1 of Kaur et al., 2019, for soft smoothing). If not, the model abstains. The
     probability that any pixel of an image is certified wrongly at a τ is at most ``alpha`` (Fischer et al., 2021).
 
+    With ``sides='two'`` the ``n`` draws bound the probabilities of all classes. A pixel is certified at τ if its
+    radius σ/2 (Φ⁻¹(p_A) - Φ⁻¹(p_B)) of theorem 1 exceeds σ Φ⁻¹(τ).
+
     Args:
         sigma: standard deviation of the noise, for images in [0, 1].
         n0: number of draws that select.
@@ -161,8 +164,12 @@ class Certifier:
         kind: 'hard' for shares of predictions, 'soft' for mean probabilities.
         bound: 'clopper-pearson' for hard smoothing, 'hoeffding' or 'bernstein' (empirical Bernstein) for soft
             smoothing. None takes the first that fits.
-        correction: 'bonferroni' or 'holm'. Holm's correction certifies at least as many pixels.
+        correction: 'bonferroni' or 'holm'. Holm's correction certifies at least as many pixels. None takes 'holm', or
+            'bonferroni' with two sides, which is the only one that fits there.
         batch: number of draws that go through the model at once. Results do not depend on it.
+        sides: 'one' bounds the probability of the selected class from below, and its rivals by the rest. 'two' bounds
+            each rival from above too. Two sides certify more if several rivals share the rest, and less if one rival
+            has it all, as there are K bounds for each pixel. All thresholds then hold together.
 
     Raises:
         UserError: a number is out of its range, a name is unknown, or there are too few draws to certify anything. The
@@ -176,8 +183,9 @@ class Certifier:
     taus: Sequence[float] = (0.75,)
     kind: str = 'hard'
     bound: str | None = None
-    correction: str = 'holm'
+    correction: str | None = None
     batch: int = 16
+    sides: str = 'one'
 
     def __post_init__(self) -> None:
         check_sigma(self.sigma, 'Certifier')
@@ -198,8 +206,14 @@ class Certifier:
         known = SHARES[self.kind]
         if self.bound not in known:
             raise UserError(f"{self.kind} smoothing has no bound '{self.bound}'{nearest(str(self.bound), known)}")
+        if self.sides not in SIDES:
+            raise UserError(f"sides must be 'one' or 'two'; found '{self.sides}'")
+        if self.correction is None:
+            object.__setattr__(self, 'correction', SIDES[self.sides][0])
         if self.correction not in CORRECTIONS:
-            raise UserError(f"unknown correction '{self.correction}'{nearest(self.correction, CORRECTIONS)}")
+            raise UserError(f"unknown correction '{self.correction}'{nearest(str(self.correction), CORRECTIONS)}")
+        if self.correction not in SIDES[self.sides]:
+            raise UserError("two sides need the correction 'bonferroni', as a pixel has several bounds; leave it out")
 
     @property
     def radii(self) -> list[float]:
@@ -207,10 +221,15 @@ class Certifier:
         return [float(certified_radius(tau, self.sigma)) for tau in self.taus]
 
     @checked
-    def check_samples(self, pixels: Positive) -> None:
-        """Raises UserError if ``n`` draws cannot certify all of ``pixels`` even if all draws agree."""
+    def check_samples(self, pixels: Positive, bounds_per_pixel: Positive = 1) -> None:
+        """Raises UserError if ``n`` draws cannot certify all of ``pixels`` even if all draws agree.
+
+        Args:
+            pixels: number of pixels.
+            bounds_per_pixel: number of bounds of each pixel, which is the number of classes with two sides.
+        """
         for tau in self.taus:
-            needed = BOUNDS[str(self.bound)].samples_needed(tau, self.alpha / pixels)
+            needed = BOUNDS[str(self.bound)].samples_needed(tau, self.alpha / (pixels * bounds_per_pixel))
             if self.n < needed:
                 raise UserError(
                     f'n = {self.n} draws cannot certify tau {tau} for {pixels} pixels at alpha {self.alpha}; '
@@ -231,38 +250,64 @@ class Certifier:
             UserError: the image is not in [0, 1], or there are too few draws for the number of pixels.
         """
         with torch.no_grad(), frozen(model):
-            selection = self._selected(model, image, derive_seed('select', seed))
+            totals = self._totals(model, image, derive_seed('select', seed))
+            selection, classes = totals.argmax(0), len(totals)
             pixels = selection.numel()
-            self.check_samples(pixels)
-            mean, variance = self._evidence(model, image, selection, derive_seed('certify', seed))
-        bound = BOUNDS[str(self.bound)]
-        certified = [
-            CORRECTIONS[self.correction](bound.p_value(mean, variance, self.n, tau), self.alpha) for tau in self.taus
-        ]
-        return Certificate(selection.cpu().numpy(), np.stack(certified))
+            self.check_samples(pixels, 1 if self.sides == 'one' else classes)
+            certify = self._one_sided if self.sides == 'one' else self._two_sided
+            certified = certify(model, image, selection, derive_seed('certify', seed))
+        return Certificate(selection.cpu().numpy(), certified)
 
-    def _selected(self, model: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
+    def _one_sided(self, model: Callable[[Tensor], Tensor], image: Tensor, selection: Tensor, seed: int) -> np.ndarray:
+        """Returns whether the selected classes are certified at each τ, (T, H, W), by a test of p ≤ τ."""
+
+        def share(logits: Tensor) -> Tensor:
+            if self.kind == 'hard':
+                # max returns the same indices as argmax in a fraction of the time.
+                return (logits.max(1).indices == selection).double()
+            return logits.double().softmax(1).gather(1, selection.expand(len(logits), 1, *selection.shape))[:, 0]
+
+        mean, variance = self._evidence(map(share, self._noisy_logits(model, image, self.n, seed)))
+        bound, correct = BOUNDS[str(self.bound)], CORRECTIONS[str(self.correction)]
+        return np.stack([correct(bound.p_value(mean, variance, self.n, tau), self.alpha) for tau in self.taus])
+
+    def _two_sided(self, model: Callable[[Tensor], Tensor], image: Tensor, selection: Tensor, seed: int) -> np.ndarray:
+        """Returns whether the selected classes are certified at each τ, (T, H, W), by theorem 1."""
+        # One draw after the other, as the shares of all classes take much memory.
+        draws = (draw for logits in self._noisy_logits(model, image, self.n, seed) for draw in logits.split(1))
+        means, variances = self._evidence(_shares(draw, self.kind).double() for draw in draws)
+        radii = two_sided_radii(
+            selection.cpu().numpy(),
+            means,
+            variances,
+            self.n,
+            alpha=self.alpha,
+            sigma=self.sigma,
+            bound=str(self.bound),
+        )
+        return np.stack([radii > radius for radius in self.radii])
+
+    def _totals(self, model: Callable[[Tensor], Tensor], image: Tensor, seed: int) -> Tensor:
+        """Returns the sum of the shares of all classes over ``n0`` draws, (K, H, W)."""
         total = None
         for logits in self._noisy_logits(model, image, self.n0, seed):
             part = _shares(logits, self.kind).sum(0)
             total = part if total is None else total + part
         assert total is not None
-        return total.argmax(0)
+        return total
 
-    def _evidence(
-        self, model: Callable[[Tensor], Tensor], image: Tensor, selection: Tensor, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the mean and unbiased variance of the selected classes' shares over ``n`` draws, (H, W) float64."""
-        total = torch.zeros(selection.shape, dtype=torch.float64, device=selection.device)
-        squares = total.clone()
-        for logits in self._noisy_logits(model, image, self.n, seed):
-            if self.kind == 'hard':
-                # max returns the same indices as argmax in a fraction of the time.
-                share = (logits.max(1).indices == selection).double()
-            else:
-                share = logits.double().softmax(1).gather(1, selection.expand(len(logits), 1, *selection.shape))[:, 0]
-            total += share.sum(0)
-            squares += share.square().sum(0)
+    def _evidence(self, parts: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the mean and unbiased variance of shares over ``n`` draws, float64.
+
+        Args:
+            parts: the shares of some draws each, (S, ...) float64.
+        """
+        total: Tensor | None = None
+        squares: Tensor | None = None
+        for share in parts:
+            total = share.sum(0) + (0 if total is None else total)
+            squares = share.square().sum(0) + (0 if squares is None else squares)
+        assert total is not None and squares is not None
         mean = total / self.n
         variance = (squares - self.n * mean.square()).clamp_min(0) / max(self.n - 1, 1)
         return mean.cpu().numpy(), variance.cpu().numpy()

@@ -45,13 +45,13 @@ CALLS = {
     'Certifier': lambda: (
         Certifier,
         dict(sigma=0.1, n0=2, n=100, alpha=0.01, taus=[0.75], kind='soft', bound='hoeffding', correction='holm')
-        | dict(batch=4),
+        | dict(batch=4, sides='one'),
     ),
     'Certifier.__call__': lambda: (
         Certifier(sigma=0.1, n0=1, n=50, taus=[0.5]),
         dict(model=MODEL, image=IMAGES[0], seed=0),
     ),
-    'Certifier.check_samples': lambda: (Certifier(sigma=0.1).check_samples, dict(pixels=10)),
+    'Certifier.check_samples': lambda: (Certifier(sigma=0.1).check_samples, dict(pixels=10, bounds_per_pixel=1)),
     'ClassBank': lambda: (ClassBank, dict(examples=BANK.examples, counts=BANK.counts)),
     'ClassBank.to': lambda: (BANK.to, dict(device='cpu')),
     'ClassMean': lambda: (robustness.ClassMean, dict(bank=BANK, scale=1.5, without=[0])),

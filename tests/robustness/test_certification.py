@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from mmadv.robustness import bonferroni, certified_counts, certified_radius, holm, metrics, soft_radii, worst_iou
-from mmadv.robustness.certification import BOUNDS
+from mmadv.robustness.certification import BOUNDS, two_sided_radii
 
 SETTINGS = settings(max_examples=40, deadline=None)
 
@@ -146,6 +146,28 @@ def test_radii_from_all_classes_agree_with_a_scalar_version(bound):
     assert radii.min() > 0
     with pytest.raises(ValueError, match="found 'clopper-pearson'"):
         soft_radii(means, variances, n, alpha=alpha, sigma=sigma, bound='clopper-pearson')
+
+
+@pytest.mark.parametrize('bound', BOUNDS)
+def test_two_sided_radii_agree_with_a_scalar_version(bound):
+    rng, n, sigma, alpha = np.random.default_rng(3), 900, 0.5, 0.01
+    draws = rng.dirichlet([6, 1.5, 1.5], (n, 5))  # (n, P, K)
+    if bound == 'clopper-pearson':
+        draws = np.eye(3)[draws.argmax(-1)]
+    means, variances = draws.mean(0).T, draws.var(0, ddof=1).T
+    classes = np.array([0, 0, 0, 0, 1])  # the last was selected wrongly
+    radii = two_sided_radii(classes, means, variances, n, alpha=alpha, sigma=sigma, bound=bound)
+    for pixel, top in enumerate(classes):
+        each = alpha / (3 * 5)
+        low = scalar_lower(bound, means[top, pixel], variances[top, pixel], n, each)
+        high = max(
+            1 - scalar_lower(bound, 1 - means[k, pixel], variances[k, pixel], n, each) for k in {0, 1, 2} - {top}
+        )
+        rival = min(high, 1 - low)
+        expected = sigma / 2 * (norm.ppf(low) - norm.ppf(rival)) if low > rival else 0
+        assert radii[pixel] == pytest.approx(expected, abs=1e-9)
+        assert high < 1 - low or top == 1  # the rivals' own bound is the tighter one
+    assert radii[:4].min() > 0 and radii[4] == 0
 
 
 @given(st.integers(0, 2**31))

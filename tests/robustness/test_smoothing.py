@@ -12,6 +12,7 @@ from mmadv.attacks import L2, PGD, Linf
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 from mmadv.robustness import Certifier, SmoothAdv, SmoothedModel
+from mmadv.robustness.certification import two_sided_radii
 
 
 class Halfspace(nn.Module):
@@ -147,6 +148,40 @@ def test_a_halfspace_is_certified_up_to_its_distance_and_no_further(kind, bound,
     assert radii[certified.any(1)].max() < 0.5 and radii[:3] == pytest.approx(0.25 * norm.ppf(taus[:3]))
 
 
+@pytest.mark.parametrize(('kind', 'bound'), [('hard', None), ('soft', 'hoeffding'), ('soft', 'bernstein')])
+def test_two_sides_certify_by_theorem_1(kind, bound):
+    """The same draws, read class by class: the radius of theorem 1 against that of each tau."""
+    model, image = conv().double(), torch.rand(1, 4, 5, dtype=torch.float64)
+    with torch.no_grad():
+        model[3].weight.mul_(40)
+    settings = dict(sigma=0.3, n0=40, n=500, alpha=0.2, taus=(0.5, 0.52, 0.6, 0.7), kind=kind, bound=bound)
+    certifier = Certifier(**settings, sides='two', batch=70)
+    assert certifier.correction == 'bonferroni'
+    seen = []
+    handle = model.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    certificate = certifier(model, image, seed=5)
+    handle.remove()
+    shares = (
+        torch.cat(seen).softmax(1)
+        if kind == 'soft'
+        else nn.functional.one_hot(torch.cat(seen).argmax(1), 3).movedim(-1, 1).double()
+    )
+    first, draws = shares[:40], shares[40:]
+    assert torch.equal(torch.from_numpy(certificate.classes), first.sum(0).argmax(0))
+    radii = two_sided_radii(
+        certificate.classes,
+        draws.mean(0).numpy(),
+        draws.var(0).numpy(),
+        500,
+        alpha=0.2,
+        sigma=0.3,
+        bound=certifier.bound,
+    )
+    expected = np.stack([radii > 0.3 * norm.ppf(tau) for tau in certifier.taus])
+    np.testing.assert_array_equal(certificate.certified, expected)
+    assert 0 < certificate.certified[0].sum() < certificate.certified[0].size
+
+
 def test_certificates_depend_on_the_seed_alone_and_leave_the_model_alone():
     model, image = conv().train(), torch.rand(1, 6, 7)
     certificates = [
@@ -222,6 +257,12 @@ def test_smooth_adv_follows_the_gradient_of_the_smoothed_model():
         (lambda: Certifier(sigma=0.1, taus=(0.6, 0.6)), 'each once'),
         (lambda: Certifier(sigma=0.1, bound='hoeffding'), "hard smoothing has no bound 'hoeffding'"),
         (lambda: Certifier(sigma=0.1, correction='hol'), "did you mean 'holm'"),
+        (lambda: Certifier(sigma=0.1, sides='three'), "sides must be 'one' or 'two'; found 'three'"),
+        (lambda: Certifier(sigma=0.1, sides='two', correction='holm'), "two sides need the correction 'bonferroni'"),
+        (
+            lambda: Certifier(sigma=0.1, n=35, sides='two')(conv(), torch.rand(1, 4, 4)),
+            'n = 35 draws cannot .*at least 38 are needed',
+        ),
         (
             lambda: Certifier(sigma=0.1, n=30)(conv(), torch.rand(1, 4, 4)),
             'n = 30 draws cannot .*at least 34 are needed',

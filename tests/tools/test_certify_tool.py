@@ -156,6 +156,9 @@ def test_soft_smoothing_and_bonferroni_are_to_be_had(project, certify_tool):
     soft = results(project, certify(certify_tool, *options, '--kind', 'soft', out='soft'))
     assert soft['smoothing']['bound'] == 'hoeffding'
     assert soft['certified'][0]['abstained'] >= hard['certified'][0]['abstained']
+    two = results(project, certify(certify_tool, *options, '--sides', 'two', out='two'))
+    assert (two['smoothing']['sides'], two['smoothing']['correction']) == ('two', 'bonferroni')
+    assert hard['smoothing']['sides'] == 'one' and two['certified'][0]['certified_accuracy'] > 0
 
 
 @pytest.mark.parametrize(

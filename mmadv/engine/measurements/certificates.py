@@ -45,7 +45,7 @@ from mmadv.robustness import (
 
 FILE_NAME = 'certificates.csv'
 FOLDER = 'certificates'
-SETTINGS = ('sigma', 'n0', 'n', 'alpha', 'taus', 'kind', 'bound', 'correction')
+SETTINGS = ('sigma', 'n0', 'n', 'alpha', 'taus', 'kind', 'bound', 'correction', 'sides')
 
 
 @register_measurement
@@ -63,8 +63,9 @@ class Certificates(Measurement):
         taus: thresholds in [0.5, 1), one radius for each.
         kind: 'hard' or 'soft' smoothing.
         bound: bound of the probability; None takes the first bound that fits.
-        correction: 'bonferroni' or 'holm'.
+        correction: 'bonferroni' or 'holm'; None takes the first that fits.
         batch: number of draws that go through the model at once; results do not depend on it.
+        sides: 'one', or 'two' for the radius of theorem 1, which bounds every other class too.
     """
 
     sigma: float
@@ -74,8 +75,9 @@ class Certificates(Measurement):
     taus: Sequence[float] = (0.75,)
     kind: str = 'hard'
     bound: str | None = None
-    correction: str = 'holm'
+    correction: str | None = None
     batch: Positive = 16
+    sides: str = 'one'
 
     name: ClassVar[str] = 'certificates'
     key: ClassVar[str] = 'certificates'
