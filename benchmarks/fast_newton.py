@@ -43,6 +43,7 @@ METHODS = {
     'PGD-5': 'configs/at/upernet_r18_pgd5_camvid_finetune.py',
     'Fast Newton, bounded': 'configs/fast_newton/upernet_r18_bounded_fast_newton_camvid_finetune.py',
     'DDC-AT': 'configs/ddc_at/upernet_r18_ddcat_camvid_finetune.py',
+    'step search': 'configs/at/upernet_r18_step_search_camvid_finetune.py',
 }
 # What `auto` costs is 400 gradients for each image and radius: it gets fewer images and one radius.
 AUTO_RADIUS, AUTO_IMAGES = '0.02', 8

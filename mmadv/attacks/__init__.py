@@ -9,7 +9,7 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.attack_context import NonFinite, NonFiniteGradient, NonFiniteLogits
 from mmadv.attacks.cascade import Cascade
 from mmadv.attacks.ensemble import WorstCase
-from mmadv.attacks.fast_newton import FastNewton
+from mmadv.attacks.fast_newton import FastNewton, PixelwiseFastNewton
 from mmadv.attacks.furthest_class import FurthestClass
 from mmadv.attacks.gaussian_noise import GaussianNoise
 from mmadv.attacks.objectives import (
@@ -37,6 +37,7 @@ from mmadv.attacks.result import AttackResult
 from mmadv.attacks.scheduled_pgd import ScheduledPGD
 from mmadv.attacks.schedules import CosineSchedule, Schedule
 from mmadv.attacks.square import RandomNoise, Square
+from mmadv.attacks.step_search import StepSearch
 from mmadv.attacks.threat import L2, Linf, Threat, parse_radius
 from mmadv.attacks.universal import TrainingBatch, Universal
 
@@ -72,6 +73,7 @@ __all__ = [
     'NonFiniteGradient',
     'NonFiniteLogits',
     'Objective',
+    'PixelwiseFastNewton',
     'RadiusReduction',
     'RandomChoice',
     'RandomFGSM',
@@ -81,6 +83,7 @@ __all__ = [
     'ScheduledPGD',
     'SegPGD',
     'Square',
+    'StepSearch',
     'Threat',
     'TrainingBatch',
     'Tsallis',

@@ -84,8 +84,10 @@ ALL = [
 # What a registered attack needs beside a threat model and a few steps, where it needs more.
 ARGUMENTS = {
     'FurthestClass': {'attack': ama('8/255', passes=8)},
+    'PixelwiseFastNewton': {},
     'Restarts': {'attack': PGD(threat=LINF, steps=2)},
     'SmoothAdv': {'attack': PGD(threat=EUCLID, steps=2), 'sigma': 0.1},
+    'StepSearch': {'attack': FGSM(threat=LINF)},
 }
 
 

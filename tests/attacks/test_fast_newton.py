@@ -2,7 +2,7 @@ import pytest
 import torch
 from toy_models import PixelLinear, batch, conv_net
 
-from mmadv.attacks import L2, FastNewton, Linf, LogitMargin
+from mmadv.attacks import L2, FastNewton, Linf, LogitMargin, PixelwiseFastNewton
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 
@@ -40,6 +40,35 @@ def test_equals_the_equations_written_out():
         (gradient,) = torch.autograd.grad(gain, x)
         expected = (x - gain / gradient.abs().sum() * gradient.sign()).clamp(0, 1).detach()
         torch.testing.assert_close(actual[n : n + 1], expected)
+
+
+@pytest.mark.parametrize('max_radius', [None, '8/255'])
+def test_the_average_over_pixels_equals_equation_16_written_out(max_radius):
+    """Equations 11, 14 and 16: an adversarial image for every labelled pixel, and their mean."""
+    model, (images, labels) = conv_net(0).eval(), batch(0, n=2, size=(4, 5))
+    labels = torch.where((labels == 255) | (torch.rand(labels.shape) < 0.3), labels, model(images).argmax(1))
+    limit = 8 / 255 if max_radius else float('inf')
+    result = PixelwiseFastNewton(max_radius=max_radius)(model, images, labels)
+    for n in range(2):
+        adversarial, fooled = [], 0
+        for h, w in (labels[n] != 255).nonzero().tolist():
+            x = images[n : n + 1].clone().requires_grad_()
+            logits, y = model(x)[0, :, h, w], int(labels[n, h, w])
+            gain = logits[y] - torch.cat([logits[:y], logits[y + 1 :]]).max()
+            (gradient,) = torch.autograd.grad(gain, x)
+            fooled += bool(gain <= 0)
+            step = min(float(gain.detach() / gradient.abs().sum()), limit) if gain > 0 else 0.0
+            adversarial.append((x - step * gradient.sign()).clamp(0, 1).detach())
+        assert 0 < fooled < len(adversarial)
+        torch.testing.assert_close(result.images[n], torch.cat(adversarial).mean(0))
+        assert result.backward_passes[n] == len(adversarial)
+
+
+def test_the_average_over_pixels_is_fast_newton_for_one_pixel():
+    images = torch.rand(3, 3, 1, 1, dtype=torch.float64)
+    model, labels = PixelLinear([1.0, -2.0, 0.5], 3.0), torch.ones(3, 1, 1, dtype=torch.int64)
+    expected = FastNewton()(model, images, labels).images
+    torch.testing.assert_close(PixelwiseFastNewton()(model, images, labels).images, expected)
 
 
 @pytest.mark.filterwarnings('ignore:the outputs of the model are not negative and sum to 1:UserWarning')

@@ -23,6 +23,7 @@ GIVEN = {
 INNER = {
     'RadiusReduction': {**PGD, 'keep': 'lowest_accuracy'},
     'FurthestClass': {'type': 'ScheduledPGD', 'threat': LINF, 'steps': 2},
+    'StepSearch': {'type': 'FGSM', 'threat': LINF},
 }
 WRONG = ['no', '', [], {}, [None], -1, -0.5, 10**30, 1e30, math.nan, math.inf, None, 2.5, 0, True, object()]
 # (field, value) -> why it is right.

@@ -12,7 +12,7 @@ import training_record
 from mmengine.config import Config
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 
-from mmadv.attacks import BIM, FGSM, PGD, FastNewton, Linf, RandomFGSM
+from mmadv.attacks import BIM, FGSM, PGD, FastNewton, Linf, RandomFGSM, StepSearch
 from mmadv.checkpoints.loading import file_sha256
 from mmadv.registry import ATTACKS, build
 
@@ -30,6 +30,7 @@ TRAINED_WITH = {
     'RS-FGSM': PGD(threat=Linf(radius=0.03), steps=1, step_size=0.0375),
     'BIM-3': BIM(threat=Linf(radius=0.03), steps=3, step_size=0.01),
     'PGD-5': PGD(threat=Linf(radius=0.03), steps=5, step_size=0.01),
+    'step search': StepSearch(attack=FGSM(threat=Linf(radius=0.03)), points=3),
 }
 
 
@@ -121,7 +122,9 @@ def test_section_has_what_has_run_and_says_how_much_that_is(runs, docs, tmp_path
     assert '| FGSM | 1 | 50.0 | 28.0 |' in text
     assert '| Fast Newton | 2.00 | 2.00 | 0.0100 | 0.0300 | 0.0200 |' in text
     assert '| standard | 1.00 | 1.00 | - | - | - |' in text
-    assert 'Not measured yet: BIM-3, RS-FGSM, random FGSM, free, PGD-5, Fast Newton, bounded, DDC-AT.' in text
+    assert (
+        'Not measured yet: BIM-3, RS-FGSM, random FGSM, free, PGD-5, Fast Newton, bounded, DDC-AT, step search.' in text
+    )
     assert 'Under BIM-10 Fast Newton is +19.0 to +19.0 points' in text
     assert 'Against FGSM under BIM-10, in points: +4.0 at 0.01' in text
     assert '`auto` has not run yet' in text
