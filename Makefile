@@ -34,12 +34,14 @@ benchmark: setup
 
 setup: $(STAMP)
 
+# Python compiles a module when it is first imported: of the 16000 installed modules only some ever are.
+
 $(STAMP): setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed, this is %d.%d; name one with make PYTHON=..." % sys.version_info[:2])'
 	@echo "[install] mmadv and its dependencies into $(VENV), about 6 GB; takes 1 to 4 minutes"
 	@start=$$(date +%s); \
 	$(PYTHON) -m venv $(VENV) && \
-	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]' && \
+	$(BIN)/python -m pip install --quiet --quiet --no-compile --disable-pip-version-check --editable '.[dev]' && \
 	echo "[install] done after $$(($$(date +%s) - start)) s"
 	@touch $@
 
