@@ -17,6 +17,7 @@ SETTINGS = 'model, images and labels, and settings that are keyword-only'
 # Function -> why it takes more arguments. Constructors of registered components take as many as a config has keys.
 MANY_ARGUMENTS = {
     'mmadv.attacks.pixel_scores.PixelScores.__init__': 'logits and labels, and facts that save passes, keyword-only',
+    'mmadv.attacks.attack.Attack.__call__': SETTINGS,
     'mmadv.models.segmentors.imported_segmentor.ImportedSegmentor.__init__': 'base of components: facts, keyword-only',
     'mmadv.models.backbones.conversion.convert_file': 'two files, and settings that are keyword-only',
     'mmadv.robustness.aligned_gradients.measure_gradients': SETTINGS,

@@ -107,6 +107,10 @@ class APGD(GradientAttack):
     steps: int = 100
     objective: Objective = MaskedCrossEntropy()
 
+    @property
+    def keeps_strongest(self) -> bool:
+        return True
+
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         search = Search(context, targeted=self.targeted)
         state, schedule, undone = self._begin(search, self.first_iterate(context, start))

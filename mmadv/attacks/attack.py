@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack_context import AttackContext, Model
-from mmadv.attacks.checks import Images, Labels, check_radius
+from mmadv.attacks.checks import Images, Labels, check_predictions, check_radius
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.randomness import content_seeds
-from mmadv.attacks.result import AttackOutput, AttackResult
+from mmadv.attacks.result import AttackOutput, AttackResult, with_candidates
 from mmadv.attacks.schedules import Schedule
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
@@ -75,6 +75,14 @@ class Attack(ABC):
     def is_random(self) -> bool:
         """Whether results depend on the seeds."""
 
+    @property
+    def keeps_strongest(self) -> bool:
+        """Whether the result is the strongest image that the attack has seen. The clean image is then a candidate.
+
+        False for attacks that are defined by another image, such as the last iterate. Their results stay as they are.
+        """
+        return False
+
     @abstractmethod
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         """Returns the images that the attack finds. The caller has frozen the model and enabled gradients.
@@ -121,8 +129,13 @@ class Attack(ABC):
         seeds: Seeds | None = None,
         ignore_index: IgnoreIndex = 255,
         start: Images | None = None,
+        clean_predictions: Labels | None = None,
     ) -> AttackResult:
         """Attacks a batch and evaluates the result.
+
+        An attack that keeps the strongest image (``keeps_strongest``) never returns an image that the model predicts
+        better than the clean one, if the clean predictions are known. They are known if the caller gives them, or if
+        the attack has computed them for its own use, as ``auto`` does. It costs no pass.
 
         Args:
             model: images -> logits (N, K, H, W) at label size. A ``torch.nn.Module``, or a function or method that
@@ -134,6 +147,7 @@ class Attack(ABC):
             ignore_index: label of pixels that do not count and give no gradient.
             start: (N, C, h, w) in [0, 1], first iterate instead of the attack's own choice; the attack projects it on
                 the budget.
+            clean_predictions: (N, H, W) int64, the model's classes for ``images``, if the caller knows them.
 
         Returns:
             AttackResult, on the images' device.
@@ -150,7 +164,12 @@ class Attack(ABC):
                 model, images[~attackable], labels[~attackable], [0] * int((~attackable).sum()), ignore_index
             )
             void_predictions = void.evaluate(void.images).predictions if len(void) else labels[:0]
+        if clean_predictions is not None:
+            check_predictions(clean_predictions, context.facts.classes)
+            context.note_clean(clean_predictions[attackable].to(context.labels))
         result = _result(context, output)
+        if self.keeps_strongest and len(context):
+            result = with_candidates(result, context.clean_candidates(), targeted=self.targeted)
         if not len(void):
             return result
         none = AttackResult(
@@ -240,6 +259,10 @@ class Wrapper(Attack):
     @property
     def is_random(self) -> bool:
         return self.attack.is_random
+
+    @property
+    def keeps_strongest(self) -> bool:
+        return self.attack.keeps_strongest
 
     @property
     def steps(self) -> int | None:

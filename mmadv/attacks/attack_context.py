@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from mmadv.attacks.checks import warn_of_probabilities
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.pixel_scores import PixelScores, check_labels, extremes, largest_magnitude
 from mmadv.attacks.randomness import derive_seed
-from mmadv.attacks.result import AttackOutput, Evaluation
+from mmadv.attacks.result import AttackOutput, Candidates, Evaluation
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 
@@ -157,6 +158,19 @@ class Graph:
         return gradient
 
 
+@dataclass
+class ModelFacts:
+    """Facts about a model that all contexts of one attack share.
+
+    Attributes:
+        classes: number of classes; None before the first pass.
+        clean_predictions: position in the batch -> (H, W) predictions for the clean image, as far as they are known.
+    """
+
+    classes: int | None = None
+    clean_predictions: dict[int, Tensor] = field(default_factory=dict)
+
+
 class AttackContext:
     """A model on a fixed set of images. It counts the passes of each image.
 
@@ -190,6 +204,7 @@ class AttackContext:
         self.forward_passes = torch.zeros(len(images), dtype=torch.int64)
         self.backward_passes = torch.zeros(len(images), dtype=torch.int64)
         self._clean_logits: Tensor | None = None
+        self.facts = ModelFacts()
         self._labels_checked = False
         self.gradients = GradientCheck()
 
@@ -225,6 +240,7 @@ class AttackContext:
     def _replaced(self, labels: Tensor, seeds: Sequence[int]) -> AttackContext:
         same = AttackContext(self.model, self.images, labels, seeds, self.ignore_index, self.positions)
         same._clean_logits = self._clean_logits
+        same.facts = self.facts
         same.gradients = self.gradients
         return same
 
@@ -284,6 +300,21 @@ class AttackContext:
             input_gradient = self._differentiate(graph)
         return Evaluation(correct, predictions, loss, input_gradient, scale)
 
+    def note_clean(self, predictions: Tensor) -> None:
+        """Stores the clean predictions, (N, H, W), for all contexts of the attack."""
+        self.facts.clean_predictions.update(zip(self.positions.tolist(), predictions, strict=True))
+
+    def clean_candidates(self) -> Candidates:
+        """Returns the clean images as candidates; the accuracy of an image without known predictions is NaN."""
+        stored, positions = self.facts.clean_predictions, self.positions.tolist()
+        known = torch.tensor([position in stored for position in positions], device=self.labels.device)
+        # The labels stand in for predictions that are not known.
+        pairs = zip(positions, self.labels, strict=True)
+        predictions = torch.stack([stored.get(position, label) for position, label in pairs])
+        correct = (predictions == self.labels) & (self.labels != self.ignore_index)
+        accuracy = correct.flatten(1).sum(1).double() / self.valid_pixels
+        return Candidates(self.images, predictions, torch.where(known, accuracy, torch.nan))
+
     def furthest_classes(self) -> Tensor:
         """Returns the class that is furthest from being predicted on any valid pixel of each clean image, (N,) int64.
 
@@ -294,6 +325,7 @@ class AttackContext:
             NonFiniteLogits: at the first image whose logits are not finite.
         """
         scores, _ = self._forward(self.images, None, gradient=False)
+        self.note_clean(scores.predictions)
         highest, void = scores.highest.squeeze(1), ~scores.valid
         # The loop over classes avoids a second tensor of the logits' size.
         leads = [(u - highest).masked_fill(void, -torch.inf).flatten(1).amax(1) for u in scores.logits.unbind(1)]
@@ -393,6 +425,7 @@ class AttackContext:
             check_labels(self.labels, logits.shape[1], self.ignore_index, self.positions)
             warn_of_probabilities(logits, lowest=lowest, highest=highest)
             self._labels_checked = True
+        self.facts.classes = logits.shape[1]
         self.forward_passes[self.rows] += 1
         return logits, magnitude
 

@@ -60,6 +60,10 @@ class Cascade(AttackGroup):
         pairs = zip(self.attacks.items(), counts, strict=True)
         return dataclasses.replace(self, attacks={name: attack.with_steps(count) for (name, attack), count in pairs})
 
+    @property
+    def keeps_strongest(self) -> bool:
+        return True
+
     def _shares(self) -> list[int]:
         return [attack.steps or 0 for attack in self.attacks.values()]
 

@@ -69,6 +69,22 @@ def check_radius(threat: Threat, images: Tensor) -> None:
         )
 
 
+def check_predictions(predictions: Tensor, classes: int | None) -> None:
+    """Raises UserError if a clean prediction is no class of the model.
+
+    Args:
+        predictions: (N, H, W) int64.
+        classes: the model's number of classes; None if the model made no pass.
+    """
+    if classes is None or not predictions.numel():
+        return
+    lowest, highest = torch.stack(torch.aminmax(predictions)).tolist()
+    if lowest < 0 or highest >= classes:
+        raise UserError(
+            f'clean_predictions must be classes of the model, 0 to {classes - 1}; found {lowest} to {highest}'
+        )
+
+
 def check_sigma(sigma: Any, owner: str = '') -> None:
     """Raises UserError unless σ is a positive number, at most the whole range of images in [0, 1].
 

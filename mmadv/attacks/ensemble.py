@@ -29,6 +29,10 @@ class WorstCase(AttackGroup):
     def title(self) -> str:
         return super().title if self.label else f'worst case of {len(self.attacks)} attacks'
 
+    @property
+    def keeps_strongest(self) -> bool:
+        return True
+
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         members: dict[str, AttackResult] = {}
         for name, attack in self.attacks.items():

@@ -39,6 +39,10 @@ class FurthestClass(Wrapper):
         if not isinstance(self.attack, ScheduledPGD):
             raise UserError(f'FurthestClass: attack must be a ScheduledPGD; found {self.attack!r}')
 
+    @property
+    def keeps_strongest(self) -> bool:
+        return self.attack.targeted and self.attack.keeps_strongest
+
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         attack = self.attack
         assert isinstance(attack, ScheduledPGD)

@@ -60,6 +60,10 @@ class PGD(GradientAttack):
     def is_random(self) -> bool:
         return self.random_start or self.random_step
 
+    @property
+    def keeps_strongest(self) -> bool:
+        return self.keep == 'lowest_accuracy'
+
     @checked
     def with_threat(self, threat: Threat) -> PGD:
         """Returns the same attack under another threat model; a given step size stays the same share of the radius."""

@@ -37,6 +37,10 @@ class Restarts(Wrapper):
             name = type(self.attack).__name__
             raise UserError(f'Restarts: {name} draws nothing at random, so restarts repeat it; set random_start=True')
 
+    @property
+    def keeps_strongest(self) -> bool:
+        return True
+
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         """Returns the strongest result; only the first run uses a given ``start``."""
         return run_in_turn(context, {('restart', run): self.attack for run in range(self.restarts)}, start)

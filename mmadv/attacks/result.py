@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
+
+
+@dataclass
+class Candidates:
+    """Images that may replace the results of an attack.
+
+    Attributes:
+        images: (N, C, h, w), within the budget.
+        predictions: (N, H, W) int64.
+        accuracy: (N,) float64, share of the valid pixels predicted as labelled; NaN for an image that replaces none.
+    """
+
+    images: Tensor
+    predictions: Tensor
+    accuracy: Tensor
 
 
 @dataclass
@@ -64,3 +80,22 @@ class AttackOutput:
     correct: Tensor | None = None
     predictions: Tensor | None = None
     members: dict[str, AttackResult] = field(default_factory=dict)
+
+
+def with_candidates(result: AttackResult, candidates: Candidates, *, targeted: bool) -> AttackResult:
+    """Returns a result with every candidate that is stronger than the image in it, for each member too.
+
+    Args:
+        result: the result of an attack.
+        candidates: one for each image.
+        targeted: whether the labels are the target classes.
+    """
+    better = candidates.accuracy > result.accuracy if targeted else candidates.accuracy < result.accuracy
+    chosen = better.view(-1, 1, 1)
+    return replace(
+        result,
+        images=torch.where(chosen[..., None], candidates.images, result.images),
+        predictions=torch.where(chosen, candidates.predictions, result.predictions),
+        accuracy=torch.where(better, candidates.accuracy, result.accuracy),
+        members={name: with_candidates(one, candidates, targeted=targeted) for name, one in result.members.items()},
+    )

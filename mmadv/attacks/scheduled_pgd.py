@@ -59,6 +59,10 @@ class ScheduledPGD(GradientAttack):
             raise UserError(f"ScheduledPGD: unknown keep '{self.keep}'{nearest(str(self.keep), KEEP)}")
 
     @property
+    def keeps_strongest(self) -> bool:
+        return self.keep == 'lowest_accuracy'
+
+    @property
     def start_threat(self) -> Threat:
         return self.threat_at(0)
 

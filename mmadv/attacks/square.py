@@ -60,6 +60,10 @@ class Square(Attack):
     def is_random(self) -> bool:
         return True
 
+    @property
+    def keeps_strongest(self) -> bool:
+        return True
+
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         best = Best(context, targeted=self.targeted)
         rows = torch.arange(len(context), device=context.images.device)
@@ -118,6 +122,10 @@ class RandomNoise(Noise):
     def __post_init__(self) -> None:
         build_parts(self, threat=self.threat)
         check_steps(self, self.steps)
+
+    @property
+    def keeps_strongest(self) -> bool:
+        return True
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         best = Best(context, targeted=False)

@@ -279,7 +279,7 @@ def results_of(
         command=command,
         config=ConfigText(arguments.config, text),
         checkpoint=spec.checkpoint,
-        attack=None if spec.attack is None else AttackSettings(arguments.attack, spec.title, spec.attack.describe()),
+        attack=attack_settings(spec, arguments.attack) if spec.attack is not None else None,
         source=spec.source,
         target=spec.target,
         radii=tuple(NamedRadius(radius, parse_radius(radius)) for radius in spec.attacks),
@@ -301,6 +301,13 @@ def results_of(
         pictures=(),
         measurements={**absent, **loop.summaries},
     )
+
+
+def attack_settings(spec: EvaluationSpec, name: str) -> AttackSettings:
+    """Returns the description of the attack of an evaluation; ``name`` is its name on the command line."""
+    assert spec.attack is not None
+    candidate = spec.attack.keeps_strongest and spec.source is None
+    return AttackSettings(name, spec.title, spec.attack.describe(), candidate)
 
 
 def _write(out: Path, results: RunResults, loop: AttackTestLoop) -> None:

@@ -243,7 +243,14 @@ class Predictor:
         rows = attackable.nonzero().squeeze(1).tolist()
         seeds = [derive_seed(self.seed, names[row]) for row in rows]
         try:
-            result = attack(model, images[rows], labels[rows], seeds=seeds, ignore_index=model.ignore_index)
+            result = attack(
+                model,
+                images[rows],
+                labels[rows],
+                seeds=seeds,
+                ignore_index=model.ignore_index,
+                clean_predictions=None if self.source is not None else clean[rows],
+            )
         except NonFinite as error:
             position = rows[error.index]
             raise ImageFailed(

@@ -58,11 +58,19 @@ class SourceModel(Schema):
 
 @dataclass(frozen=True)
 class AttackSettings(Schema):
-    """An attack: ``name`` on the command line, ``title`` in tables, ``parameters`` that build it."""
+    """An attack.
+
+    Attributes:
+        name: the name on the command line.
+        title: the name in tables.
+        parameters: the config that builds the attack.
+        clean_candidate: whether the clean image counts if no attacked image is stronger.
+    """
 
     name: str
     title: str
     parameters: dict[str, Any]
+    clean_candidate: bool = False
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,53 @@ def test_result_is_in_the_budget_and_says_what_it_did(attack, seed):
     assert (result.forward_passes > result.backward_passes).all()
 
 
+class WrongOnlyHere(nn.Module):
+    """Predicts class 0 everywhere but at given images, where it predicts class 1: a result that no step can reach."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def forward(self, images):
+        score = (images - self.images[: len(images)]).abs().sum(1) - 1e-12
+        zero = torch.zeros_like(score)
+        return torch.stack([score, zero, zero - 1, zero - 2], 1)
+
+
+@every_attack
+def test_clean_image_is_a_candidate_of_attacks_that_keep_the_strongest(attack):
+    images, labels = batch(4)
+    model, labels = WrongOnlyHere(images), torch.where(labels == 255, 255, int(attack.targeted))
+    result = attack(model, images, labels, seeds=[1, 2, 3])
+    known = attack(model, images, labels, seeds=[1, 2, 3], clean_predictions=model(images).argmax(1))
+    assert torch.equal(known.forward_passes, result.forward_passes)  # the candidate costs none
+    if not attack.keeps_strongest:
+        assert torch.equal(known.images, result.images) and torch.equal(known.accuracy, result.accuracy)
+        return
+    for one in (known, *known.members.values()):
+        assert torch.equal(one.images, images) and (one.predictions == 1).all()
+        assert one.accuracy.tolist() == [float(attack.targeted)] * 3
+    if isinstance(attack, (APGD, Square, RandomNoise)):  # they never see the clean image themselves
+        assert result.accuracy.tolist() == [float(not attack.targeted)] * 3
+
+
+def test_auto_knows_the_clean_predictions_from_its_own_passes():
+    images, labels = batch(4)
+    result = auto('8/255', passes=8)(WrongOnlyHere(images), images, torch.where(labels == 255, 255, 0))
+    assert torch.equal(result.images, images) and result.accuracy.tolist() == [0.0] * 3
+
+
+def test_stronger_results_than_the_clean_image_stay():
+    model, (images, labels) = conv_net(5).eval(), batch(5)
+    attack = sea('8/255', iterations=6)
+    result = attack(model, images, labels, seeds=[1, 2, 3])
+    clean = model(images).argmax(1)
+    known = attack(model, images, labels, seeds=[1, 2, 3], clean_predictions=clean)
+    assert torch.equal(known.images, result.images) and torch.equal(known.predictions, result.predictions)
+    right = ((clean == labels) & (labels != 255)).flatten(1).sum(1)
+    assert (known.accuracy < right / (labels != 255).flatten(1).sum(1)).all()
+
+
 @every_attack
 def test_independent_of_batch_size_order_and_company(attack):
     model, (images, labels) = conv_net(3), batch(3, n=5)

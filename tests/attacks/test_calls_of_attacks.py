@@ -28,7 +28,7 @@ def training():
 
 # name -> a function that returns the callable and its right arguments.
 CALLS = {
-    'Attack.__call__': lambda: (FGSM(threat=LINF), BATCH),
+    'Attack.__call__': lambda: (FGSM(threat=LINF), BATCH | dict(clean_predictions=LABELS)),
     'Attack.perturb': lambda: (FGSM(threat=L2(radius=0.5)).perturb, BATCH),
     'Attack.with_radius': lambda: (PGD(threat=LINF).with_radius, dict(radius='4/255')),
     'Attack.with_steps': lambda: (PGD(threat=LINF).with_steps, dict(steps=3)),

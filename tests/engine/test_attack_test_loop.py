@@ -1,11 +1,13 @@
 """The loop: what it predicts, what its results do not depend on, and what it refuses."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
 from tiny_project import runner_for_test
 
-from mmadv.attacks import PGD, Linf, ama, parse_radius
+from mmadv.attacks import PGD, Linf, WorstCase, ama, parse_radius
 from mmadv.engine.spec import EvaluationSpec, attacks_by_radius, radius_text
 from mmadv.errors import UserError
 from mmadv.report.evaluation import FailedImage
@@ -75,6 +77,30 @@ def test_radius_zero_is_the_clean_result_and_larger_radii_lower(tiny, tmp_path):
     change = np.abs(example.adversarial['32/255'] - example.image).max()
     assert change == pytest.approx(32 / 255, abs=1e-6)
     assert example.image[15, 1] == pytest.approx(np.full(3, 90 / 255), abs=0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Helpful(PGD):
+    """PGD towards the labels: every iterate is better for the model than the clean image."""
+
+    def run(self, context, start=None):
+        inner = replace(self, objective=replace(self.objective, targeted=True), keep='last')
+        return PGD.run(inner, context, start)
+
+
+def test_attack_that_keeps_the_strongest_is_never_better_for_the_model_than_no_attack(tiny, tmp_path):
+    def accuracies(keep, *, ensemble):
+        attack = Helpful(threat=Linf(radius='32/255'), steps=5, random_start=False, keep=keep)
+        whole = WorstCase(attacks={'helpful': attack}) if ensemble else attack
+        metric = {'type': 'EnsembleMetric'} if ensemble else None
+        _, metric, _ = evaluate(tiny, tmp_path / f'{keep}_{ensemble}', {'attack': whole}, metric)
+        return [(image.clean, image.attacked['32/255'].worst_case) for image in metric.per_image if image.valid_pixels]
+
+    raw = accuracies('last', ensemble=False)
+    assert any(clean < attacked for clean, attacked in raw)  # an attack that returns its last iterate stays as it is
+    with_clean = [(clean, min(clean, attacked)) for clean, attacked in raw]
+    assert accuracies('lowest_accuracy', ensemble=False) == with_clean
+    assert accuracies('last', ensemble=True) == with_clean
 
 
 def test_shown_images_are_rgb(tiny, tmp_path):

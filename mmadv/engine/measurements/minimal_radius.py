@@ -204,7 +204,14 @@ class MinimalRadius(Measurement):
         seeds = [derive_seed(context.spec.seed, group.names[row]) for row in rows]
         attack = first_attack(context.predictor.attacks)[1].with_radius(radius)
         try:
-            result = attack(group.model, images, labels, seeds=seeds, ignore_index=group.ignore_index)
+            result = attack(
+                group.model,
+                images,
+                labels,
+                seeds=seeds,
+                ignore_index=group.ignore_index,
+                clean_predictions=group.clean[list(rows)].to(images.device),
+            )
         except NonFinite as error:
             position = rows[error.index]
             raise ImageFailed(
