@@ -7,6 +7,7 @@ from mmadv.attacks.annealed_margin import AnnealedMargin
 from mmadv.attacks.apgd import APGD
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.attack_context import NonFinite, NonFiniteGradient, NonFiniteLogits
+from mmadv.attacks.by_radius import ByRadius
 from mmadv.attacks.cascade import Cascade
 from mmadv.attacks.ensemble import WorstCase
 from mmadv.attacks.fast_newton import FastNewton, PixelwiseFastNewton
@@ -52,6 +53,7 @@ __all__ = [
     'Attack',
     'AttackResult',
     'BalancedCrossEntropy',
+    'ByRadius',
     'Cascade',
     'CosPGD',
     'CosineCrossEntropy',

@@ -41,6 +41,10 @@ CALLS = {
     'GaussianNoise.with_steps': lambda: (mmadv.attacks.GaussianNoise(sigma=0.1).with_steps, dict(steps=3)),
     'AttackGroup.with_threat': lambda: (mmadv.attacks.sea(0.1).with_threat, dict(threat=LINF)),
     'AttackGroup.with_steps': lambda: (mmadv.attacks.sea(0.1).with_steps, dict(steps=10)),
+    'ByRadius.with_threat': lambda: (
+        mmadv.attacks.ByRadius(attacks=dict(a=FGSM(threat=LINF))).with_threat,
+        dict(threat=LINF),
+    ),
     'Cascade.with_steps': lambda: (mmadv.attacks.auto(0.1).with_steps, dict(steps=40)),
     'Wrapper.with_threat': lambda: (mmadv.attacks.Restarts(attack=PGD(threat=LINF)).with_threat, dict(threat=LINF)),
     'Wrapper.with_steps': lambda: (mmadv.attacks.Restarts(attack=PGD(threat=LINF)).with_steps, dict(steps=3)),

@@ -44,6 +44,8 @@ def arguments(entry):
     }
     if entry.__name__ in INNER:
         needed['attack'] = INNER[entry.__name__]
+    if entry.__name__ == 'ByRadius':  # which has one attack for each radius
+        needed['attacks'] = {'a': PGD, 'b': {**PGD, 'threat': {'type': 'Linf', 'radius': '8/255'}}}
     return needed
 
 
