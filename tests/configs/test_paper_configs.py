@@ -73,15 +73,18 @@ TABLE_5 = {
     ),
 }  # fmt: skip
 
-# The rows of its tables 3 and 4, and the clean models: leaf, attack steps, epochs, backbone's checkpoint.
+# The rows of its tables 3, 4 and 9, the models of 300 epochs of table 5 and figure 8, and the clean models:
+# leaf, attack steps, epochs, backbone's checkpoint.
 CN_T, CN_S = 'convnext_t_cvst_{}.pt', 'convnext_s_cvst_{}.pt'
-TABLES_3_AND_4 = [
+SEA_MODELS = [
     ('clean/pspnet_r50_voc.py', 0, 50, 'resnet50-0676ba61.pth'),
     ('clean/upernet_convnext_t_voc.py', 0, 50, CN_T.format('clean')),
     ('clean/upernet_convnext_s_voc.py', 0, 50, CN_S.format('clean')),
     ('clean/upernet_convnext_t_ade20k.py', 0, 128, CN_T.format('clean')),
+    ('clean/upernet_convnext_s_ade20k.py', 0, 128, CN_S.format('clean')),
     ('clean/segmenter_vit_s_ade20k.py', 0, 128, 'vit_small_patch16_224_timm.pth'),
     ('at/pspnet_r50_voc.py', 5, 50, 'resnet50-0676ba61.pth'),
+    ('at/pspnet_r50_voc_300e.py', 5, 300, 'resnet50-0676ba61.pth'),
     ('at/upernet_convnext_t_voc.py', 5, 50, CN_T.format('clean')),
     ('at/upernet_convnext_t_voc_2step.py', 2, 50, CN_T.format('clean')),
     ('at/upernet_convnext_t_voc_300e.py', 5, 300, CN_T.format('clean')),
@@ -89,14 +92,18 @@ TABLES_3_AND_4 = [
     ('at/upernet_convnext_s_voc.py', 5, 50, CN_S.format('clean')),
     ('at/upernet_convnext_t_ade20k.py', 5, 128, CN_T.format('clean')),
     ('at/upernet_convnext_t_ade20k_2step.py', 2, 128, CN_T.format('clean')),
+    ('at/upernet_convnext_s_ade20k.py', 5, 128, CN_S.format('clean')),
     ('at/segmenter_vit_s_ade20k.py', 5, 128, 'vit_small_patch16_224_timm.pth'),
     ('pir_at/pspnet_r50_voc.py', 5, 50, 'resnet50_linf_eps4.0.ckpt'),
+    ('pir_at/pspnet_r50_voc_300e.py', 5, 300, 'resnet50_linf_eps4.0.ckpt'),
     ('pir_at/upernet_convnext_t_voc.py', 5, 50, CN_T.format('robust')),
     ('pir_at/upernet_convnext_t_voc_2step.py', 2, 50, CN_T.format('robust')),
+    ('pir_at/upernet_convnext_t_voc_300e.py', 5, 300, CN_T.format('robust')),
     ('pir_at/upernet_convnext_s_voc.py', 5, 50, CN_S.format('robust')),
     ('pir_at/upernet_convnext_t_ade20k.py', 5, 128, CN_T.format('robust')),
     ('pir_at/upernet_convnext_t_ade20k_2step.py', 2, 128, CN_T.format('robust')),
     ('pir_at/upernet_convnext_t_ade20k_32e.py', 5, 32, CN_T.format('robust')),
+    ('pir_at/upernet_convnext_s_ade20k.py', 5, 128, CN_S.format('robust')),
     ('pir_at/segmenter_vit_s_ade20k.py', 5, 128, 'vit_s_robust.pt'),
     ('pir_at/segmenter_vit_s_ade20k_32e.py', 5, 32, 'vit_s_robust.pt'),
 ]
@@ -117,7 +124,7 @@ def heads_of(config):
     return [config.model[name] for name in ('decode_head', 'auxiliary_head') if name in config.model]
 
 
-@pytest.mark.parametrize(('leaf', 'steps', 'epochs', 'checkpoint'), TABLES_3_AND_4, ids=lambda value: str(value))
+@pytest.mark.parametrize(('leaf', 'steps', 'epochs', 'checkpoint'), SEA_MODELS, ids=lambda value: str(value))
 def test_sea_leaf_has_the_settings_of_its_tables(leaf, steps, epochs, checkpoint):
     config = load(leaf)
     architecture = Path(leaf).stem.split('_')[0]
