@@ -29,6 +29,7 @@ NEEDED = {
     'dataset': [1],
     'backbone': {},
     'decode_head': {},
+    'excluded_classes': (0,),
     'pag': {'weight': 1.0},
     'pretrained': '/nowhere/model',
     'model': 'lraspp_mobilenet_v3_large',

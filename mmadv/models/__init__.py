@@ -8,6 +8,7 @@ from mmadv.models.free_adv_data_preprocessor import FreeAdvSegDataPreProcessor
 from mmadv.models.losses import JensenShannonLoss, KLDivergenceLoss
 from mmadv.models.pag_segmentor import PAGCascadeEncoderDecoder, PAGEncoderDecoder
 from mmadv.models.segmentors import (
+    ClassExcludingEncoderDecoder,
     DDCATEncoderDecoder,
     HuggingFaceSegmentor,
     TorchvisionSegmentor,
@@ -16,6 +17,7 @@ from mmadv.models.segmentors import (
 
 __all__ = [
     'AdvSegDataPreProcessor',
+    'ClassExcludingEncoderDecoder',
     'DDCATEncoderDecoder',
     'FreeAdvSegDataPreProcessor',
     'HuggingFaceSegmentor',

@@ -12,8 +12,9 @@ from mmadv.registry import ATTACKS, build
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
-# What only scores a published checkpoint has no training data and no schedule.
-TRAINED = [path for path in LEAVES if path.parent.name != 'published']
+# What only scores a trained model has no training of its own.
+SCORED = [path for path in LEAVES if path.parent.name in ('published', 'without_background')]
+TRAINED = [path for path in LEAVES if path not in SCORED]
 ATTACK_BASES = sorted((CONFIGS / '_base_' / 'attacks').glob('*.py'))
 
 METHOD_BASES = sorted((CONFIGS / '_base_' / 'methods').glob('*.py'))
@@ -76,7 +77,8 @@ def test_leaf_reads_and_scores_the_classes_of_its_model(path):
     for loader in (config[f'{stage}_dataloader'] for stage in stages):
         for part in loader.dataset.get('datasets', [loader.dataset]):
             dataset = DATASETS.build({**part, 'lazy_init': True})
-            assert config.model.decode_head.num_classes == len(dataset.metainfo['classes'])
+            excluded = config.model.get('excluded_classes', ())
+            assert config.model.decode_head.num_classes == len(dataset.metainfo['classes']) + len(excluded)
             for transform in part.pipeline:
                 TRANSFORMS.build(transform)
     METRICS.build(config.test_evaluator)
@@ -162,4 +164,22 @@ def test_published_leaf_has_the_network_of_its_training_and_the_protocol_of_its_
 
 
 def test_every_published_leaf_is_tested():
-    assert {f'{name}_sea_protocol' for name in PUBLISHED} == {path.stem for path in set(LEAVES) - set(TRAINED)}
+    published = {path.stem for path in SCORED if path.parent.name == 'published'}
+    assert {f'{name}_sea_protocol' for name in PUBLISHED} == published
+
+
+def test_leaf_without_background_differs_from_the_151_classes_by_it_alone():
+    scored, trained = (
+        Config.fromfile(CONFIGS / folder / 'upernet_convnext_t_ade20k.py') for folder in ('without_background', 'clean')
+    )
+    assert (scored.model.pop('type'), scored.model.pop('excluded_classes')) == ('ClassExcludingEncoderDecoder', (0,))
+    assert scored.model.backbone.pop('init_cfg') is None
+    del trained.model['type'], trained.model.backbone['init_cfg']
+    assert scored.model.to_dict() == trained.model.to_dict()
+    data, whole = (
+        DATASETS.build({**config.test_dataloader.dataset, 'lazy_init': True}) for config in (scored, trained)
+    )
+    assert data.metainfo['classes'] == whole.metainfo['classes'][1:]
+    steps = [dict(step) for step in scored.test_dataloader.dataset.pipeline]
+    assert [step.pop('reduce_zero_label', None) for step in steps].count(True) == 1
+    assert steps == [dict(step) for step in trained.test_dataloader.dataset.pipeline]

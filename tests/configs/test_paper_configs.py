@@ -31,8 +31,8 @@ from mmadv.robustness.gradient_targets import FixedRepresentative
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 LEAVES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
-# What only scores a published checkpoint starts from no backbone's weights.
-TRAINED = [leaf for leaf in LEAVES if not leaf.startswith('published/')]
+# What only scores a trained model starts from no backbone's weights.
+TRAINED = [leaf for leaf in LEAVES if not leaf.startswith(('published/', 'without_background/'))]
 register_all_modules()
 
 
@@ -73,14 +73,15 @@ TABLE_5 = {
     ),
 }  # fmt: skip
 
-# The rows of its tables 3, 4 and 9, the models of 300 epochs of table 5 and figure 8, and the clean models:
-# leaf, attack steps, epochs, backbone's checkpoint.
+# The rows of its tables 3, 4 and 9, the models of appendix C.3, those of 300 epochs (table 5, figure 8), and the clean
+# models: leaf, attack steps, epochs, backbone's checkpoint.
 CN_T, CN_S = 'convnext_t_cvst_{}.pt', 'convnext_s_cvst_{}.pt'
 SEA_MODELS = [
     ('clean/pspnet_r50_voc.py', 0, 50, 'resnet50-0676ba61.pth'),
     ('clean/upernet_convnext_t_voc.py', 0, 50, CN_T.format('clean')),
     ('clean/upernet_convnext_s_voc.py', 0, 50, CN_S.format('clean')),
     ('clean/upernet_convnext_t_ade20k.py', 0, 128, CN_T.format('clean')),
+    ('clean/upernet_convnext_t_ade20k_150.py', 0, 128, CN_T.format('clean')),
     ('clean/upernet_convnext_s_ade20k.py', 0, 128, CN_S.format('clean')),
     ('clean/segmenter_vit_s_ade20k.py', 0, 128, 'vit_small_patch16_224_timm.pth'),
     ('at/pspnet_r50_voc.py', 5, 50, 'resnet50-0676ba61.pth'),
@@ -92,6 +93,7 @@ SEA_MODELS = [
     ('at/upernet_convnext_s_voc.py', 5, 50, CN_S.format('clean')),
     ('at/upernet_convnext_t_ade20k.py', 5, 128, CN_T.format('clean')),
     ('at/upernet_convnext_t_ade20k_2step.py', 2, 128, CN_T.format('clean')),
+    ('at/upernet_convnext_t_ade20k_150_2step.py', 2, 128, CN_T.format('clean')),
     ('at/upernet_convnext_s_ade20k.py', 5, 128, CN_S.format('clean')),
     ('at/segmenter_vit_s_ade20k.py', 5, 128, 'vit_small_patch16_224_timm.pth'),
     ('pir_at/pspnet_r50_voc.py', 5, 50, 'resnet50_linf_eps4.0.ckpt'),
@@ -102,6 +104,7 @@ SEA_MODELS = [
     ('pir_at/upernet_convnext_s_voc.py', 5, 50, CN_S.format('robust')),
     ('pir_at/upernet_convnext_t_ade20k.py', 5, 128, CN_T.format('robust')),
     ('pir_at/upernet_convnext_t_ade20k_2step.py', 2, 128, CN_T.format('robust')),
+    ('pir_at/upernet_convnext_t_ade20k_150_2step.py', 2, 128, CN_T.format('robust')),
     ('pir_at/upernet_convnext_t_ade20k_32e.py', 5, 32, CN_T.format('robust')),
     ('pir_at/upernet_convnext_s_ade20k.py', 5, 128, CN_S.format('robust')),
     ('pir_at/segmenter_vit_s_ade20k.py', 5, 128, 'vit_s_robust.pt'),
@@ -154,7 +157,7 @@ def test_sea_leaf_has_the_settings_of_its_tables(leaf, steps, epochs, checkpoint
     assert config.train_cfg.max_iters == total
 
     assert config.crop_size == (row['crop'],) * 2 == config.model.data_preprocessor.size
-    assert {head.num_classes for head in heads_of(config)} == {row['classes']}
+    assert {head.num_classes for head in heads_of(config)} == {150 if '_150' in leaf else row['classes']}
     weights = [head.loss_decode.get('loss_weight', 1) for head in heads_of(config)]
     assert weights == [1] + ([] if row['auxiliary_weight'] is None else [row['auxiliary_weight']])
 
@@ -329,12 +332,17 @@ def shrunk(leaf):
     return model
 
 
+# Segmentors with the network of an EncoderDecoder.
+SAME_NETWORK = ('TRADESEncoderDecoder', 'DDCATEncoderDecoder', 'ClassExcludingEncoderDecoder')
+
+
 def kind(model, *, with_attack):
     """Returns what tells models apart: the network, and the attack's type."""
     model = json.loads(json.dumps(model.to_dict()))
     preprocessor = model.pop('data_preprocessor')
-    if not with_attack and model['type'] in ('TRADESEncoderDecoder', 'DDCATEncoderDecoder'):
-        model['type'] = 'EncoderDecoder'  # whose network they have
+    if not with_attack and model['type'] in SAME_NETWORK:
+        model['type'] = 'EncoderDecoder'
+        model.pop('excluded_classes', None)
     model['backbone'].pop('input_convention', None)
     for head in (model[name] for name in ('decode_head', 'auxiliary_head') if name in model):
         head['loss_decode'].pop('loss_weight', None)

@@ -103,10 +103,11 @@ def one_thread():
 
 @pytest.fixture
 def build_model():
-    def build(name, preprocessor=None, seed=0, kind=None, **test_cfg):
+    def build(name, preprocessor=None, seed=0, kind=None, settings=None, **test_cfg):
         torch.manual_seed(seed)
         config = model_config(name)
         config['type'] = kind or config['type']
+        config.update(settings or {})
         mean_std = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True, seg_pad_val=255)
         config['data_preprocessor'] = {
             **dict(type='SegDataPreProcessor', size_divisor=1),
