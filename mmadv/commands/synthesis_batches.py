@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from mmadv.synthesis.descent import StepCallback
 
 # The most images that the Gaussian of a class is fitted to.
 GAUSSIAN_IMAGES = 64
-Painter = Callable[[nn.Module, StepCallback], Tensor]
+# Model, steps, objective of a class, and a function that watches the steps -> painted images (N, C, h, w).
+Painter = Callable[[nn.Module, Descent, str, StepCallback], Tensor]
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Batch:
     Attributes:
         names: one name per image.
         start: images (N, C, h, w) that the sheet shows beside the results.
-        paint: function (model, watch) -> painted images (N, C, h, w).
+        paint: function that paints the images with a model's gradients.
         original: original images (N, C, h, w); None if the labels are not those of an image.
         mask: (N, 1, h, w) bool, True in the part that is painted; None if the whole image is painted.
         settings: settings of the batch, which the results record.
@@ -54,31 +55,28 @@ class Batch:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def build_batch(
-    arguments: Namespace, config: Config, dataset: Any, descent: Descent
-) -> tuple[list[SegDataSample], Batch]:
+def build_batch(arguments: Namespace, config: Config, dataset: Any) -> tuple[list[SegDataSample], Batch]:
     """Returns the samples, which say how a model is applied, and the batch to paint.
 
     Args:
         arguments: arguments of the command line.
         config: config of the first model.
         dataset: test data of the first model.
-        descent: steps of the descent.
 
     Raises:
         UserError: an index, class, box or mask does not fit the data.
     """
     if arguments.task == 'generate' and by_class(arguments):
-        return _class_batch(arguments, config, dataset, descent)
+        return _class_batch(arguments, config, dataset)
     samples, images, labels = _read(dataset, arguments.images)
     names = [str(sample.metainfo['image_name']) for sample in samples]
     if arguments.task == 'target':
         k = class_index(arguments.target_class, dataset.metainfo['classes'])
-        paint = _painter_of_class(images, k, arguments.objective, descent)
+        paint = _painter_of_class(images, k)
         return samples, Batch(names, images, paint, settings={'class': dataset.metainfo['classes'][k]})
     ignore_index = scored_ignore_index(config)
 
-    def paint_whole(model: nn.Module, callback: StepCallback) -> Tensor:
+    def paint_whole(model: nn.Module, descent: Descent, objective: str, callback: StepCallback) -> Tensor:
         means, size = _on(model, images.mean((2, 3))), (images.shape[2], images.shape[3])
         return generate(
             model, means, _on(model, labels), size, descent=descent, ignore_index=ignore_index, callback=callback
@@ -89,7 +87,7 @@ def build_batch(
         return samples, Batch(names, plain, paint_whole, original=images)
     mask = _mask(arguments, images)
 
-    def paint_mask(model: nn.Module, callback: StepCallback) -> Tensor:
+    def paint_mask(model: nn.Module, descent: Descent, objective: str, callback: StepCallback) -> Tensor:
         tensors = (_on(model, tensor) for tensor in (images, labels, mask))
         return inpaint(
             model, *tensors, descent=descent, penalty=arguments.penalty, ignore_index=ignore_index, callback=callback
@@ -98,12 +96,17 @@ def build_batch(
     return samples, Batch(names, corrupt(images, mask), paint_mask, original=images, mask=mask)
 
 
-def _painter_of_class(
-    start: Tensor, k: int, objective: Literal['mean_logit', 'cross_entropy'], descent: Descent
-) -> Painter:
-    def paint(model: nn.Module, callback: StepCallback) -> Tensor:
+def _painter_of_class(start: Tensor, k: int) -> Painter:
+    def paint(model: nn.Module, descent: Descent, objective: str, callback: StepCallback) -> Tensor:
         classes = _on(model, torch.full((len(start),), k))
-        return move_to_class(model, _on(model, start), classes, descent=descent, objective=objective, callback=callback)
+        return move_to_class(
+            model,
+            _on(model, start),
+            classes,
+            descent=descent,
+            objective=objective,  # type: ignore[arg-type]  # the parser knows the choices
+            callback=callback,
+        )
 
     return paint
 
@@ -113,9 +116,7 @@ def by_class(arguments: Namespace) -> bool:
     return arguments.task == 'target' or (arguments.task == 'generate' and not all(map(_is_index, arguments.images)))
 
 
-def _class_batch(
-    arguments: Namespace, config: Config, dataset: Any, descent: Descent
-) -> tuple[list[SegDataSample], Batch]:
+def _class_batch(arguments: Namespace, config: Config, dataset: Any) -> tuple[list[SegDataSample], Batch]:
     """Returns images drawn from the Gaussian of a class of the training data."""
     if len(arguments.images) > 1:
         raise UserError(
@@ -138,7 +139,7 @@ def _class_batch(
         raise UserError(f"class '{names[k]}' is in {count} of {len(training)} training images; a Gaussian needs two")
     gaussian = ClassGaussian.fit(bank.examples[k, :count].float() / 255)
     start = gaussian.sample([derive_seed('synthesis', arguments.seed, n) for n in range(arguments.count)])
-    paint = _painter_of_class(start, k, arguments.objective, descent)
+    paint = _painter_of_class(start, k)
     batch_names = [f'{names[k]} {n}' for n in range(len(start))]
     return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': count})
 

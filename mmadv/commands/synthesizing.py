@@ -6,9 +6,9 @@ import datetime
 import itertools
 import json
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,16 @@ from mmadv.commands.argument_types import not_negative, number, positive, positi
 from mmadv.commands.command_line import Parser, command_text, load_config, naming, require
 from mmadv.commands.provenance import hardware, versions
 from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
+from mmadv.commands.synthesis_columns import (
+    DEFAULT,
+    DEFAULT_EPS,
+    OBJECTIVES,
+    PRESETS,
+    Column,
+    ModelSpec,
+    columns,
+    model_specs,
+)
 from mmadv.engine.data import build_dataset
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.example_collector import loads_rgb
@@ -36,7 +46,7 @@ from mmadv.report.drawing import draw_file
 from mmadv.report.output_folder import check_unlocked, check_writable, locked, staged
 from mmadv.report.sheet import draw_sheet
 from mmadv.robustness import SmoothedModel
-from mmadv.synthesis import Descent, ball, mean_absolute_error, psnr, ssim
+from mmadv.synthesis import mean_absolute_error, psnr, ssim
 
 SCHEMA, SCHEMA_VERSION, FILE_NAME = 'mmadv/synthesis', 1, 'synthesis.json'
 
@@ -74,15 +84,21 @@ def parser() -> Parser:
     targeting.add_argument('target_class', metavar='class', help='name or number of the class')
     targeting.add_argument('--images', nargs='+', default=['0'], help='indexes of test images (default: 0)')
     targeting.add_argument(
-        '--eps', type=positive_radius, default='10', help='radius of the ball around the images (default: 10)'
+        '--eps', type=positive_radius, help=f'radius of the ball around the images (default: {DEFAULT_EPS})'
     )
     targeting.add_argument('--norm', choices=['L2', 'Linf'], default='L2', help='norm of the ball (default: L2)')
     for task in (generation, targeting):
         task.add_argument(
             '--objective',
-            choices=['mean_logit', 'cross_entropy'],
-            default='mean_logit',
-            help='objective of a class: its mean logit, or the cross-entropy (default: mean_logit)',
+            nargs='+',
+            choices=list(OBJECTIVES),
+            help='objectives of a class, one column each: its mean logit, or the cross-entropy (default: mean_logit)',
+        )
+        task.add_argument(
+            '--preset',
+            choices=list(PRESETS),
+            help='settings of Kaur, Cohen and Lipton for what you leave out: 300 steps of 0.7 in an L2 ball of 40, '
+            '20 samples; steps of 2.8 without smoothing, and of 2.0 for the cross-entropy',
         )
     return result
 
@@ -98,14 +114,19 @@ def _add_common(task: Parser) -> None:
         metavar='CONFIG CKPT [SIGMA]',
         help='add another model; SIGMA smooths it with noise of this standard deviation, whatever --smooth says',
     )
-    task.add_argument('--steps', type=positive, default=100, help='steps of gradient descent (default: 100)')
+    task.add_argument('--steps', type=positive, help=f'steps of gradient descent (default: {DEFAULT.steps})')
     task.add_argument(
-        '--step-size', type=positive_radius, default='0.5', help='length of a step in the norm (default: 0.5)'
+        '--step-size', type=positive_radius, help=f'length of a step in the norm (default: {DEFAULT.step_size})'
     )
     task.add_argument(
         '--smooth', type=sigma, metavar='SIGMA', help='smooth the models with noise of this standard deviation'
     )
-    task.add_argument('--samples', type=positive, default=20, help='noise draws per smoothed gradient (default: 20)')
+    task.add_argument(
+        '--samples',
+        type=positive,
+        nargs='+',
+        help=f'noise draws per smoothed gradient, one column each (default: {DEFAULT.samples})',
+    )
     task.add_argument(
         '--frames',
         type=not_negative,
@@ -124,15 +145,14 @@ def run_synthesize(argv: Sequence[str]) -> None:
         UserError: there is a mistake in the arguments, configs, checkpoints or data; then nothing is written.
     """
     arguments = parser().parse_args(argv)
-    threat = ball(arguments.norm, arguments.eps) if arguments.task == 'target' else None
-    descent = Descent(steps=arguments.steps, step_size=arguments.step_size, threat=threat)
+    specs = model_specs(arguments)
+    sheet = columns(arguments, specs)
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
     check_writable(out)
     check_unlocked(out)
     use_safe_loading()
     if arguments.frames > arguments.steps:
         raise UserError(f'--frames {arguments.frames} is more than --steps {arguments.steps}; give fewer frames')
-    specs = model_specs(arguments)
     configs = []
     for each in specs:
         with naming('' if each is specs[0] else '--model'):
@@ -141,61 +161,28 @@ def run_synthesize(argv: Sequence[str]) -> None:
             require(configs[-1], each.config, ['model', 'test_dataloader'])
     dataset = build_dataset(configs[0].test_dataloader.dataset, 'test_dataloader.dataset')
     check_deterministic(dataset, 'test_dataloader.dataset')
-    samples, batch = build_batch(arguments, configs[0], dataset, descent)
-    models = _load_models(configs, specs)
+    samples, batch = build_batch(arguments, configs[0], dataset)
+    models = list(_load_models(configs, specs).items())
     with locked(out):
         painted, frames = {}, {}
-        for (title, segmentor), each in zip(models.items(), specs, strict=True):
-            model = _adapted(segmentor, samples, arguments, each.sigma)
+        for column in sheet:
+            name, segmentor = models[column.model]
+            title = ', '.join(filter(None, (name, column.note)))
             callback = FrameRecorder(title, arguments.steps, arguments.frames)
-            painted[title] = batch.paint(model, callback).cpu()
+            model = _adapted(segmentor, samples, column, seed=arguments.seed, of_class=by_class(arguments))
+            painted[title] = batch.paint(model, column.descent, column.objective, callback).cpu()
             callback.close()
             frames[title] = [*callback.frames, painted[title]] if arguments.frames else []
         rgb = _to_rgb(loads_rgb(configs[0], dataset))
         with staged(out, last=FILE_NAME) as stage:
-            results = _results(arguments, argv, specs, batch, painted, dataset)
+            described = [_described(*pair, specs) for pair in zip(painted, sheet, strict=True)]
+            results = _results(arguments, argv, described, batch, painted, dataset)
             _write_pictures(stage, batch, painted, frames, rgb, results)
             (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     for title, rows in results['quality'].items():
         for name, row in zip(batch.names, rows, strict=True):
             print(f'{title}, {name}: PSNR {row["psnr"]:.2f} dB, SSIM {row["ssim"]:.4f}, MAE {row["mae"]:.4f}')
     print(f'results: {out}')
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model of the command line.
-
-    Attributes:
-        config: path of the config.
-        checkpoint: path of the checkpoint.
-        sigma: standard deviation of the noise that smooths the model; None means no smoothing.
-    """
-
-    config: str
-    checkpoint: str
-    sigma: float | None
-
-
-def model_specs(arguments: Namespace) -> list[ModelSpec]:
-    """Returns the models of the command line, the first one first.
-
-    Raises:
-        UserError: a ``--model`` has another form, or its deviation is not a number.
-    """
-    models = [ModelSpec(arguments.config, arguments.checkpoint, arguments.smooth)]
-    for words in arguments.model:
-        if len(words) not in (2, 3):
-            raise UserError(
-                '--model takes a config, a checkpoint and, at most, the standard deviation of the noise; '
-                f'found {" ".join(words)}'
-            )
-        try:
-            deviation = sigma(words[2]) if len(words) == 3 else arguments.smooth
-        except ArgumentTypeError as error:
-            raise UserError(f'--model: the deviation {error}') from None
-        models.append(ModelSpec(words[0], words[1], deviation))
-    return models
 
 
 class FrameRecorder:
@@ -247,14 +234,28 @@ def _titles(stem: str) -> Iterator[str]:
 
 
 def _adapted(
-    segmentor: nn.Module, samples: Sequence[SegDataSample], arguments: Namespace, sigma: float | None
+    segmentor: nn.Module, samples: Sequence[SegDataSample], column: Column, *, seed: int, of_class: bool
 ) -> nn.Module:
-    """Returns the segmentor as a callable of pixels in [0, 1]; it is smoothed if the arguments or ``sigma`` say so."""
+    """Returns the segmentor as a callable of pixels in [0, 1]; it is smoothed if the column says so."""
     model: nn.Module = SegmentorAdapter(segmentor, samples)
-    if sigma is None:
+    if column.smoothing is None:
         return model
-    output = 'mean_logits' if getattr(arguments, 'objective', '') == 'mean_logit' and by_class(arguments) else 'soft'
-    return SmoothedModel(model, sigma=sigma, samples=arguments.samples, output=output, seed=arguments.seed)
+    deviation, draws = column.smoothing
+    output = 'mean_logits' if of_class and column.objective == 'mean_logit' else 'soft'
+    return SmoothedModel(model, sigma=deviation, samples=draws, output=output, seed=seed)
+
+
+def _described(title: str, column: Column, specs: Sequence[ModelSpec]) -> dict[str, Any]:
+    """Returns what the results say of a column."""
+    spec = specs[column.model]
+    return {
+        'title': title,
+        **asdict(spec),
+        'samples': column.smoothing and column.smoothing[1],
+        'objective': column.objective or None,
+        'step_size': column.descent.step_size,
+        'sha256': file_sha256(spec.checkpoint),
+    }
 
 
 def _to_rgb(loaded_rgb: bool) -> Callable[[Tensor], np.ndarray]:
@@ -270,7 +271,7 @@ def _to_rgb(loaded_rgb: bool) -> Callable[[Tensor], np.ndarray]:
 def _results(
     arguments: Namespace,
     argv: Sequence[str],
-    specs: Sequence[ModelSpec],
+    models: Sequence[dict[str, Any]],
     batch: Batch,
     painted: dict[str, Tensor],
     dataset: Any,
@@ -290,15 +291,12 @@ def _results(
         'created': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
         'command': command_text('synthesize', argv),
         'task': arguments.task,
-        'models': [
-            {'title': title, **asdict(each), 'sha256': file_sha256(each.checkpoint)}
-            for title, each in zip(painted, specs, strict=True)
-        ],
+        'models': models,
         'settings': {
             **{
                 key: value
                 for key, value in vars(arguments).items()
-                if key in ('steps', 'step_size', 'smooth', 'samples', 'penalty', 'box', 'eps', 'norm', 'objective')
+                if key in ('steps', 'smooth', 'penalty', 'box', 'eps', 'norm', 'preset')
             },
             **batch.settings,
         },

@@ -43,6 +43,7 @@ TOLD_APART_BY_NUMBERS = ('half', 'huge', 'huge integer', 'largest integer', 'inf
 
 # Options that an option needs beside it.
 COMPANIONS = {
+    '--samples': ['--smooth', '0.1'],
     '--minimal-share': ['--minimal-radius', '8/255'],
     '--minimal-tolerance': ['--minimal-radius', '8/255'],
 }

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmadv.attacks import L2
+from mmadv.commands.synthesis_columns import columns, model_specs
+from mmadv.commands.synthesizing import parser
+
 MODEL = ['config.py', 'trained.pth']
 SHORT = ['--steps', '5', '--step-size', '0.3']
 
@@ -68,9 +72,61 @@ def test_models_side_by_side_are_smoothed_each_by_its_own_noise(project, synthes
     assert (plain == again).all() and (plain != smoothed).any()
 
 
+def test_a_sheet_has_a_column_for_every_objective_and_number_of_samples(project, synthesize_tool):
+    sheet = ['--smooth', '0.1', '--objective', 'mean_logit', 'cross_entropy', '--samples', '1', '3']
+    results = synthesize(synthesize_tool, project, 'target', 'box', '--eps', '1', *sheet)
+    columns = [(column['title'], column['objective'], column['samples']) for column in results['models']]
+    assert columns == [
+        ('config, σ = 0.1, mean logit, 1 sample', 'mean_logit', 1),
+        ('config, σ = 0.1, mean logit, 3 samples', 'mean_logit', 3),
+        ('config, σ = 0.1, cross-entropy, 1 sample', 'cross_entropy', 1),
+        ('config, σ = 0.1, cross-entropy, 3 samples', 'cross_entropy', 3),
+    ]
+    painted = [picture(project, f'model{n}_image0.png') for n in range(4)]
+    assert all((one != other).any() for n, one in enumerate(painted) for other in painted[:n])
+    for n, (_, objective, samples) in list(enumerate(columns))[1:3]:
+        alone = ['--smooth', '0.1', '--eps', '1', '--objective', objective, '--samples', samples]
+        synthesize(synthesize_tool, project, 'target', 'box', *alone)
+        assert (picture(project, 'model0_image0.png') == painted[n]).all()
+
+
+def test_the_preset_has_the_numbers_of_the_paper():
+    """The table of appendix C of Kaur, Cohen and Lipton; a given option wins."""
+
+    def sheet(*options):
+        arguments = parser().parse_args(['target', *MODEL, 'box', '--preset', 'kaur', *options])
+        chosen = columns(arguments, model_specs(arguments))
+        return [
+            (one.smoothing, one.objective, one.descent.steps, one.descent.step_size, one.descent.threat)
+            for one in chosen
+        ]
+
+    assert sheet('--smooth', '0.5') == [((0.5, 20), 'mean_logit', 300, 0.7, L2(radius=40))]
+    assert sheet('--model', *MODEL, '0.25') == [
+        (None, 'mean_logit', 300, 2.8, L2(radius=40)),
+        ((0.25, 20), 'mean_logit', 300, 0.7, L2(radius=40)),
+    ]
+    figure_13 = sheet('--smooth', '0.5', '--objective', 'cross_entropy', 'mean_logit')
+    assert [(objective, size) for _, objective, _, size, _ in figure_13] == [
+        ('cross_entropy', 2.0),
+        ('mean_logit', 0.7),
+    ]
+    figure_14 = sheet('--smooth', '0.5', '--samples', '1', '5', '50')
+    assert [smoothing for smoothing, *_ in figure_14] == [(0.5, 1), (0.5, 5), (0.5, 50)]
+    given = sheet('--smooth', '0.5', '--steps', '9', '--step-size', '0.3', '--eps', '2')
+    assert given == [((0.5, 20), 'mean_logit', 9, 0.3, L2(radius=2))]
+    arguments = parser().parse_args(['generate', *MODEL, 'box', '--preset', 'kaur'])
+    (generated,) = columns(arguments, model_specs(arguments))
+    assert (generated.descent.threat, generated.descent.step_size) == (L2(radius=40), 2.8)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
+        (['target', *MODEL, 'box', '--samples', '3'], '--samples is for smoothed models; give --smooth too'),
+        (['target', *MODEL, 'box', '--smooth', '0.1', '--samples', '3', '3'], '--samples takes each value once'),
+        (['generate', *MODEL, '0', '--objective', 'mean_logit'], '--objective is for a class'),
+        (['generate', *MODEL, '0', '--preset', 'kaur'], '--preset is for a class'),
         (['inpaint', *MODEL, '9'], "images must be indexes of test images, from 0 to 5; found '9'"),
         (['inpaint', *MODEL, '0', '--box', '0', '0', '40', '4'], '--box 0 0 40 4 does not lie in the images, 32x32'),
         (['inpaint', *MODEL, '0', '--mask', 'mask.png'], 'mask.png is 5x4 and the images 32x32'),
