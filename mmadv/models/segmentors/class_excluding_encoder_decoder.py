@@ -33,9 +33,10 @@ class ClassExcludingEncoderDecoder(EncoderDecoder):
 
     def __init__(self, *, excluded_classes: Annotated[Sequence[NotNegative], Filled()], **segmentor: Any) -> None:
         super().__init__(**segmentor)
-        classes, excluded = self.num_classes, set(excluded_classes)
-        if self.out_channels != classes:
-            raise UserError(f'excluded_classes needs one output channel for each class; found {self.out_channels}')
+        head, excluded = self.decode_head, set(excluded_classes)
+        classes = head.num_classes
+        if head.out_channels != classes:
+            raise UserError(f'excluded_classes needs one output channel for each class; found {head.out_channels}')
         if max(excluded) >= classes:
             raise UserError(f'excluded_classes must hold classes from 0 to {classes - 1}; found {sorted(excluded)}')
         self.remaining = [k for k in range(classes) if k not in excluded]
@@ -44,7 +45,8 @@ class ClassExcludingEncoderDecoder(EncoderDecoder):
                 f'excluded_classes must leave at least two of the {classes} classes; found {sorted(excluded)}'
             )
         # The numbers that slide inference and adapters read.
-        self.num_classes = self.out_channels = len(self.remaining)
+        self.num_classes: int = len(self.remaining)
+        self.out_channels: int = len(self.remaining)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Returns the logits of the remaining classes, (N, K - excluded, H, W)."""
