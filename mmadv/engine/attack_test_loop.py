@@ -154,7 +154,8 @@ class AttackTestLoop(TestLoop):
     @property
     def context(self) -> RunContext:
         """Returns the parts of the run that measurements may use."""
-        return RunContext(self.spec, self.predictor, self.selection, self.collector.rgb, self.show, self.store)
+        shown = tuple(example for example in self.examples if example.index in self.collector.sample)
+        return RunContext(self.spec, self.predictor, self.selection, self.collector.rgb, self.show, shown, self.store)
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that must be the same when the run is resumed, fit for JSON."""

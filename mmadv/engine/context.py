@@ -8,6 +8,7 @@ from mmadv.engine.data import Selection
 from mmadv.engine.predictor import Predictor
 from mmadv.engine.spec import EvaluationSpec
 from mmadv.evaluation.result_store import ResultStore
+from mmadv.report.pictures import Example
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,7 @@ class RunContext:
         selection: the images of the run.
         rgb: True if images come as RGB, False if they come as BGR.
         show: number of images that are to be drawn.
+        shown: arrays of these images, spread evenly over the data; empty before the last image of the run.
         store: store that the results of each image are written to; None writes none.
     """
 
@@ -28,4 +30,5 @@ class RunContext:
     selection: Selection
     rgb: bool
     show: int = 0
+    shown: tuple[Example, ...] = ()
     store: ResultStore | None = None

@@ -73,6 +73,11 @@ def test_arms_of_figures_2_to_4():
     assert sea('8/255') == WorstCase(attacks=reduced)
 
 
+def test_figures_7_to_10():
+    apgd = APGD(threat=Linf(radius='2/255'), steps=300, objective=objectives.MaskedCrossEntropy())
+    assert attack_file('sea_figures_7_10').with_radius('2/255') == RadiusReduction(attack=apgd)
+
+
 def test_one_run_has_every_column_of_table_1():
     model, (images, labels) = conv_net(2).eval(), batch(2)
     attack = attack_file('sea_table_1').with_steps(12).with_radius('0.04706')  # 12/255 in five digits

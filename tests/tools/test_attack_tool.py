@@ -19,7 +19,7 @@ SEA = ['config.py', 'trained.pth', '--attack', 'sea', '--eps', '0', '4/255', '16
 
 def test_sea(attack_tool, project, capsys):
     before = {path.name for path in project.iterdir()}
-    assert attack_tool([*SEA, '--out', 'out', '--show', '2', '--limit', '5', '--seed', '7']) == 0
+    assert attack_tool([*SEA, '--out', 'out', '--show', '2', '--sheet', '--limit', '5', '--seed', '7']) == 0
     table = capsys.readouterr()
     assert {path.name for path in project.iterdir()} - before == {'out'}
     results = load_results('out')
@@ -58,7 +58,11 @@ def test_sea(attack_tool, project, capsys):
     for picture in results['pictures']:
         assert Image.open(project / 'out' / picture['file']).width == 648
     page = (project / 'out/report.html').read_text()
-    assert page.count('<img') == len(drawn) and 'report: out/report.html' in table.out
+    assert page.count('<img') == len(drawn) + 1 and 'report: out/report.html' in table.out
+    sheet = evaluation['sheet']
+    assert Image.open(project / 'out' / sheet['file']).width > 800
+    assert [one['image'] for one in sheet['images']] == ['0.png', '2.png']
+    assert sheet['images'][1]['attacked']['16/255'] == float(rows[2]['16/255 worst_case'])
     for radius in ('4/255', '16/255'):
         wins = evaluation['attacked'][radius]['wins']
         assert (

@@ -8,12 +8,14 @@ from mmadv.engine.measurements.sanity_checks import SanityChecks  # isort: skip
 from mmadv.engine.measurements.gradients import InputGradients  # isort: skip
 from mmadv.engine.measurements.universal_perturbation import UniversalPerturbation  # isort: skip
 from mmadv.engine.measurements.certificates import Certificates  # isort: skip
+from mmadv.engine.measurements.radius_sheet import RadiusSheet  # isort: skip
 
 __all__ = [
     'Certificates',
     'InputGradients',
     'MinimalRadius',
     'ObjectSizes',
+    'RadiusSheet',
     'SanityChecks',
     'SavedImages',
     'UniversalPerturbation',
