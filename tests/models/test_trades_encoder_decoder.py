@@ -77,6 +77,29 @@ def test_attack_maximises_the_divergence_in_eval_mode(trades, make_batch):
     torch.testing.assert_close(actual, expected, atol=1e-6, rtol=0)
 
 
+def test_stability_training_is_trades_with_noise_in_place_of_an_attack(trades, build_model, make_batch):
+    """CE(f(x), y) + β KL(f(x) ‖ f(x + σε)), with the noise of the image's seed, clipped (Zheng et al.; Li et al.)."""
+    model, stock = trades(attack=dict(type='GaussianNoise', sigma=0.12)).eval(), build_model('fcn').eval()
+    stock.load_state_dict(model.state_dict())
+    batch = make_batch([(24, 24)] * 2)
+    data = model.data_preprocessor(copy.deepcopy(batch), True)
+    own, images = model.data_preprocessor, stack_images(batch['inputs'])
+    generators = [torch.Generator().manual_seed(derive_seed('noise', 0, 0, 5, 0, n)) for n in range(2)]
+    noise = torch.stack([torch.randn(images.shape[1:], generator=one, dtype=torch.float64) for one in generators])
+    noisy = ((data['inputs'][2:] * own.std + own.mean) / 255)[:, [2, 1, 0]]
+    torch.testing.assert_close(noisy, (images + 0.12 * noise.float()).clamp(0, 1), atol=1e-6, rtol=0)
+    losses, reference = model.loss(**data), stock.loss(data['inputs'][:2], data['data_samples'])
+    p, q = (stock.encode_decode(part, [dict(img_shape=(24, 24))] * 2).softmax(1) for part in data['inputs'].chunk(2))
+    divergence = (p * (p / q).log()).sum(1)
+    assert divergence.mean() > 0
+    torch.testing.assert_close(
+        losses['decode.loss_kl'] + losses['decode.loss_ce'],
+        reference['decode.loss_ce'] + 6 * divergence.mean(),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+
+
 def test_clean_and_adversarial_images_have_batch_statistics_of_their_own(trades, build_model, make_batch):
     model, stock = trades().train(), build_model('fcn').train()
     stock.load_state_dict(model.state_dict())
