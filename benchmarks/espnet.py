@@ -54,9 +54,9 @@ MORE = [*((f'sea/{loss}', 100) for loss in ALL_LOSSES), ('auto', 400), ('tsallis
 PLAN = [
     ('published', 1, ('1/255', '2/255'), EQUAL),
     ('published', 2, ('1/255', '2/255'), EQUAL),
+    ('published', 8, ('1/255', '2/255'), EQUAL),
     ('published', 2, ('1/255', '2/255'), MORE),
     ('adversarial', 2, ('1/255', '2/255'), EQUAL),
-    ('published', 8, ('1/255', '2/255'), EQUAL),
     ('published', 8, ('0.5/255', '4/255'), EQUAL),
     ('published', 8, ('0.5/255', '1/255', '2/255', '4/255'), MORE),
     ('published', 8, ('1/255',), [(f'sea/{loss}', 300) for loss in ALL_LOSSES]),
