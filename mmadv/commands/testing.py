@@ -287,6 +287,7 @@ def results_of(
         batch_size=loop.dataloader.batch_size,
         precision=spec.precision,
         space=spec.space,
+        sweep=spec.sweep,
         caveats=tuple(loop.caveats),
         dataset=DatasetFacts(
             type=type(dataset).__name__,

@@ -12,7 +12,7 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
 from mmadv.commands.argument_types import not_negative, number, positive, radius, seed
 from mmadv.commands.command_line import Parser, load_config
-from mmadv.engine.spec import SPACES, EvaluationSpec, all_measurements
+from mmadv.engine.spec import SPACES, SWEEPS, EvaluationSpec, all_measurements
 from mmadv.errors import UserError, nearest
 from mmadv.registry import ATTACKS, build
 from mmadv.report.measurement import MEASUREMENTS, Measurement, Option
@@ -60,6 +60,13 @@ def parser() -> Parser:
         help='number of images to draw; half as many of the least and of the most robust are added (default: 4)',
     )
     _add_attacked(result)
+    result.add_argument(
+        '--sweep',
+        choices=SWEEPS,
+        default='independent',
+        help='attack at each radius by itself, or let the result at a radius count at the larger radii too '
+        '(default: independent)',
+    )
     result.add_argument(
         '--precision',
         choices=['float32', 'float64'],
@@ -196,6 +203,7 @@ def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
         target=arguments.target,
         source=SourceModel(*arguments.source) if arguments.source else None,
         precision=arguments.precision,
+        sweep=arguments.sweep,
         measurements=all_measurements(attack, chosen),
     )
 

@@ -26,7 +26,7 @@ from mmadv.engine.memory import is_out_of_memory, release_memory
 from mmadv.engine.predictor import ImageFailed, PredictedGroup, Predictor
 from mmadv.engine.progress import Progress
 from mmadv.engine.scoring import disagreement, metrics_ignore_index
-from mmadv.engine.spec import EvaluationSpec, SourceConfig, config_parts, spec_from_arguments
+from mmadv.engine.spec import EvaluationSpec, SourceConfig, config_parts, spec_from_arguments, sweep_notes
 from mmadv.errors import UserError
 from mmadv.evaluation.attack_metric import AttackMetric
 from mmadv.evaluation.image_record import FailedRecord, ImageRecord, image_record
@@ -82,6 +82,8 @@ class AttackTestLoop(TestLoop):
             labels. With a target, every sample's ``attack`` has ``reached``: radius -> [pixels reached, pixels wanted].
         source: ``config`` and ``checkpoint`` of a source model that is attacked in place of the runner's model. The
             runner's model then predicts the attacked images. None attacks the runner's model.
+        sweep: 'independent' attacks at each radius by itself; 'shared' makes the result at a radius a candidate at the
+            larger radii, and ``caveats`` says so.
         measurements: measurements or their configs, such as ``dict(type='MinimalRadius', upper='32/255')``, in addition
             to those that the attack implies.
 
@@ -109,6 +111,7 @@ class AttackTestLoop(TestLoop):
         target: str | None = None,
         source: SourceConfig | None = None,
         measurements: Sequence[Measurement | Mapping[str, Any]] = (),
+        sweep: Literal['independent', 'shared'] = 'independent',
         spec: EvaluationSpec | None = None,
     ) -> None:
         if spec is None:
@@ -122,6 +125,7 @@ class AttackTestLoop(TestLoop):
                 target=target,
                 source=source,
                 measurements=measurements,
+                sweep=sweep,
             )
             spec = replace(base_spec, **config_parts(runner.cfg))
         elif not isinstance(spec, EvaluationSpec):
@@ -149,6 +153,7 @@ class AttackTestLoop(TestLoop):
         self.ignore_index = metrics_ignore_index(self.evaluator.metrics, head)
         self.predictor = Predictor.of(self.spec, segmentor, dataset.metainfo['classes'], self.ignore_index)
         notes = [*disagreement(head, self.ignore_index), *label_map_notes(segmentor, dataset.metainfo)]
+        notes += sweep_notes(spec)
         self.caveats = [*step_notes(spec.attack, spec.attacks), *caveats(segmentor), *notes, *self.spec.notes]
 
     @property

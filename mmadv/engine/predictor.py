@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
-from mmadv.attacks import Attack, NonFinite, WorstCase, derive_seed
+from mmadv.attacks import Attack, AttackResult, NonFinite, WorstCase, derive_seed, parse_radius
+from mmadv.attacks.sweep import continued, unsolved
 from mmadv.checkpoints.loading import load_weights
 from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
@@ -61,6 +62,25 @@ class AttackedAtRadius:
     reached: list[list[int]] | None = None
 
 
+@dataclass(frozen=True)
+class AttackInput:
+    """The inputs of an attack on n images.
+
+    Attributes:
+        model: images (n, C, h, w) or some of them -> logits.
+        images: (n, C, h, w) in [0, 1], on the device.
+        labels: (n, H, W) int64, on the device; the classes that a target wants, if there is a target.
+        clean: clean predictions of the evaluated model, (n, H, W) int64, on the device.
+        names: names of the images.
+    """
+
+    model: SegmentorAdapter
+    images: Tensor
+    labels: Tensor
+    clean: Tensor
+    names: Sequence[str]
+
+
 @dataclass
 class PredictedGroup:
     """A group of n images, with its clean predictions and the outcomes of the attacks.
@@ -105,6 +125,7 @@ class Predictor:
         ignore_index: label of the pixels that are in no score; None for the ``ignore_index`` of the segmentor's head.
         source: another model, unwrapped, that is attacked instead; the segmentor predicts the attacked images.
         target: target of the attack; None for anything but the labels.
+        shares_radii: whether the result at a radius is a candidate at the larger radii.
     """
 
     segmentor: EncoderDecoder
@@ -115,6 +136,7 @@ class Predictor:
     ignore_index: int | None = None
     source: EncoderDecoder | None = None
     target: AttackTarget | None = None
+    shares_radii: bool = False
 
     @classmethod
     def of(
@@ -146,6 +168,7 @@ class Predictor:
             ignore_index=ignore_index,
             source=None if spec.source is None else load_source(spec.source, next(segmentor.parameters())),
             target=target,
+            shares_radii=spec.sweep == 'shared',
         )
 
     @property
@@ -173,9 +196,9 @@ class Predictor:
         start = time.perf_counter()
         clean = self._predict_clean(model, images, names)
         seconds = time.perf_counter() - start
-        outcomes = {}
+        wanted = labels if self.target is None else self.target.wanted(labels, names, model.ignore_index)
+        outcomes = self._attack_at_all_radii(AttackInput(attacked, images, wanted, clean, names))
         for radius, attack in self.attacks.items():
-            outcomes[radius] = self._attack(radius, attacked, images, labels, clean, names)
             if self.source is not None and attack is not None:
                 self._transfer(outcomes[radius], model, labels, names)
             if self.target is not None:
@@ -193,6 +216,15 @@ class Predictor:
             scored_labels=stack_labels(samples).cpu(),
             void=model.void,
         )
+
+    def _attack_at_all_radii(self, given: AttackInput) -> dict[str, AttackedAtRadius]:
+        """Returns radius -> outcome, in the order of ``attacks``."""
+        outcomes: dict[str, AttackedAtRadius] = {}
+        smaller: AttackResult | None = None
+        for radius in sorted(self.attacks, key=parse_radius):
+            outcomes[radius], result = self._attack(radius, given, smaller)
+            smaller = result if self.shares_radii else None
+        return {radius: outcomes[radius] for radius in self.attacks}
 
     def prepared(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> tuple[SegmentorAdapter, Tensor, Tensor]:
         """Returns the inputs of an attack, on the device: model, images (n, C, h, w) in [0, 1] and labels (n, H, W).
@@ -222,56 +254,44 @@ class Predictor:
         return logits.argmax(1)
 
     def _attack(
-        self,
-        radius: str,
-        model: SegmentorAdapter,
-        images: Tensor,
-        labels: Tensor,
-        clean: Tensor,
-        names: list[str],
-    ) -> AttackedAtRadius:
-        start, attack = time.perf_counter(), self.attacks[radius]
-        if self.target is not None:
-            labels = self.target.wanted(labels, names, model.ignore_index)
+        self, radius: str, given: AttackInput, smaller: AttackResult | None
+    ) -> tuple[AttackedAtRadius, AttackResult | None]:
+        """Returns the outcome of the attack at a radius, and its result for the images that have a valid pixel.
+
+        Args:
+            radius: text of the radius.
+            given: inputs of the attack.
+            smaller: result at a smaller radius, whose images are candidates; None if there is none.
+        """
+        start, attack, images = time.perf_counter(), self.attacks[radius], given.images
         # An image without a valid pixel is left out here, so that its result does not depend on its batch.
-        attackable = (labels != model.ignore_index).flatten(1).any(1)
+        attackable = (given.labels != given.model.ignore_index).flatten(1).any(1)
         if attack is None or not bool(attackable.any()):
-            none, predictions = torch.zeros(len(images), dtype=torch.int64), clean.cpu()
+            none, predictions = torch.zeros(len(images), dtype=torch.int64), given.clean.cpu()
             unchanged = None if attack is None else images
             same = dict.fromkeys(self.members, predictions)
-            return AttackedAtRadius(same, predictions, unchanged, none, none, 0.0, dict.fromkeys(same, images))
-        rows = attackable.nonzero().squeeze(1).tolist()
-        seeds = [derive_seed(self.seed, names[row]) for row in rows]
-        try:
-            result = attack(
-                model,
-                images[rows],
-                labels[rows],
-                seeds=seeds,
-                ignore_index=model.ignore_index,
-                clean_predictions=None if self.source is not None else clean[rows],
-            )
-        except NonFinite as error:
-            position = rows[error.index]
-            raise ImageFailed(
-                position,
-                f'{error.description} for the image {names[position]} at iteration '
-                f'{error.iteration} of {self.title} with radius {radius}; check the checkpoint and the precision',
-            ) from error
+            return AttackedAtRadius(same, predictions, unchanged, none, none, 0.0, dict.fromkeys(same, images)), smaller
+        rows = attackable.nonzero().squeeze(1)
+        if smaller is None:
+            result = self._run(radius, attack, given, rows)
+        else:
+            left = unsolved(smaller, targeted=attack.targeted).nonzero().squeeze(1)
+            larger = self._run(radius, attack, given, rows[left]) if len(left) else None
+            result = continued(smaller, left, larger, targeted=attack.targeted)
 
         def all_rows(part: Tensor, others: Tensor) -> Tensor:
             whole = others.to(part.device, part.dtype).clone()
-            whole[rows] = part
+            whole[rows.to(part.device)] = part
             return whole
 
-        worst = all_rows(result.predictions, clean).cpu()
-        members = {name: all_rows(member.predictions, clean).cpu() for name, member in result.members.items()}
+        worst = all_rows(result.predictions, given.clean).cpu()
+        members = {name: all_rows(member.predictions, given.clean).cpu() for name, member in result.members.items()}
         none = torch.zeros(len(images), dtype=torch.int64)
         whole = all_rows(result.images, images)
         member_images = {'attack': whole}
         if result.members and self.source is not None:
             member_images = {name: all_rows(member.images, images) for name, member in result.members.items()}
-        return AttackedAtRadius(
+        outcome = AttackedAtRadius(
             members or {'attack': worst},
             worst,
             whole,
@@ -280,6 +300,26 @@ class Predictor:
             time.perf_counter() - start,
             member_images,
         )
+        return outcome, result
+
+    def _run(self, radius: str, attack: Attack, given: AttackInput, rows: Tensor) -> AttackResult:
+        """Returns the result of an attack on the images at ``rows`` (n,)."""
+        names = [given.names[row] for row in rows.tolist()]
+        try:
+            return attack(
+                given.model,
+                given.images[rows],
+                given.labels[rows],
+                seeds=[derive_seed(self.seed, name) for name in names],
+                ignore_index=given.model.ignore_index,
+                clean_predictions=None if self.source is not None else given.clean[rows],
+            )
+        except NonFinite as error:
+            raise ImageFailed(
+                int(rows[error.index]),
+                f'{error.description} for the image {names[error.index]} at iteration '
+                f'{error.iteration} of {self.title} with radius {radius}; check the checkpoint and the precision',
+            ) from error
 
     def _transfer(self, attacked: AttackedAtRadius, model: SegmentorAdapter, labels: Tensor, names: list[str]) -> None:
         """Replaces the source's predictions and worst case by those of the segmentor on the same attacked images."""

@@ -20,6 +20,7 @@ from mmadv.report.measurement import MEASUREMENTS, Measurement
 from mmadv.report.run import CheckpointFile, SourceModel
 
 SPACES = ('input', 'image')
+SWEEPS = ('independent', 'shared')
 # Keys of a config that decide numbers; a resumed run must have the same values.
 DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports', 'default_scope')
 
@@ -46,6 +47,8 @@ class EvaluationSpec:
             labels.
         source: the model that is attacked in place of the evaluated model; None attacks the evaluated model.
         precision: precision of model and attack.
+        sweep: 'independent' attacks at each radius by itself. With 'shared', the result at a radius is a candidate at
+            the larger radii, which attack only the images that still have a pixel to flip.
         checkpoint: checkpoint of the model, if it is known.
         config: the parts of the model's config that decide numbers.
         training_data: config of the training data, for attacks and measurements that need it; None if there is none.
@@ -65,6 +68,7 @@ class EvaluationSpec:
     target: str | None = None
     source: SourceModel | None = None
     precision: Literal['float32', 'float64'] = 'float32'
+    sweep: Literal['independent', 'shared'] = 'independent'
     checkpoint: CheckpointFile | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     training_data: Mapping[str, Any] | None = None
@@ -73,7 +77,9 @@ class EvaluationSpec:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        attacks_by_radius(self.attack, self.radii)
+        attacks = attacks_by_radius(self.attack, self.radii)
+        if self.sweep == 'shared':
+            check_shared(attacks, self.source)
         for measurement in self.measurements:
             measurement.check(self)
 
@@ -114,6 +120,7 @@ class EvaluationSpec:
             'radii': list(self.attacks),
             'seed': self.seed,
             'precision': self.precision,
+            'sweep': self.sweep,
             'space': self.space,
             'target': self.target,
             'source': self.source and self.source.to_json(),
@@ -205,6 +212,42 @@ def attacks_by_radius(
     if not values:
         return {radius_text(built.threat.radius): built}
     return {text: built.with_radius(text) if value > 0 else None for text, value in values.items()}
+
+
+def check_shared(attacks: Mapping[str, Attack | None], source: SourceModel | None) -> None:
+    """Raises UserError unless results at one radius can be candidates at another.
+
+    Args:
+        attacks: radius -> attack; None stands for radius 0.
+        source: the model that is attacked in place of the evaluated model; None without one.
+    """
+    positive = [attack for attack in attacks.values() if attack is not None]
+    if len(positive) < 2:
+        raise UserError(
+            f'test_cfg.sweep shared needs two positive radii or more; found {len(positive)}; add radii, or leave '
+            'test_cfg.sweep out'
+        )
+    if source is not None:
+        raise UserError(
+            'test_cfg.sweep shared compares predictions of the evaluated model, which a transfer attack does not see; '
+            'leave out test_cfg.sweep or test_cfg.source'
+        )
+    if not positive[0].keeps_strongest:
+        raise UserError(
+            f'test_cfg.sweep shared needs an attack that keeps its strongest image; {positive[0].title} is defined by '
+            'another one; leave test_cfg.sweep out'
+        )
+
+
+def sweep_notes(spec: EvaluationSpec) -> list[str]:
+    """Returns a note for the reader of results if a number depends on the other radii of the run."""
+    if spec.sweep == 'independent':
+        return []
+    radii = ', '.join(radius for radius, attack in spec.attacks.items() if attack is not None)
+    return [
+        f'the radii {radii} share results: an image found at a smaller radius counts at the larger radii too, so a run '
+        'with other radii may give another number'
+    ]
 
 
 def first_attack(attacks: Mapping[str, Attack | None]) -> tuple[str, Attack]:

@@ -116,6 +116,7 @@ class RunResults(Schema):
         target: the target of the attack, as the user gave it.
         precision: the precision of the model and the attack.
         space: the space that the attack perturbs.
+        sweep: 'shared' if the result at a radius counts at the larger radii too, else 'independent'.
         caveats: sentences with the reasons to doubt the numbers.
         measurements: name -> summary in JSON, for each measurement that is not in the evaluation.
     """
@@ -138,6 +139,7 @@ class RunResults(Schema):
     target: str | None = None
     precision: str = 'float32'
     space: str = 'input'
+    sweep: str = 'independent'
     caveats: tuple[str, ...] = ()
     measurements: dict[str, Any] = entry(keys=RunMeasurements(), factory=dict)
 

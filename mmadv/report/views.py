@@ -35,6 +35,7 @@ SETTINGS: dict[str, Callable[[RunResults], object]] = {
     'attack': lambda run: run.attack.title if run.attack else 'none',
     'attack parameters': lambda run: json.dumps(run.attack and run.attack.parameters, sort_keys=True),
     'radii': lambda run: ', '.join(radius.text for radius in run.radii) or 'none',
+    'sweep over radii': lambda run: run.sweep,
     'seed': lambda run: run.seed,
     'dataset': lambda run: run.dataset.type,
     'images': lambda run: run.evaluation.images,

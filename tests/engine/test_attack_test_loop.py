@@ -8,9 +8,11 @@ import torch
 from tiny_project import runner_for_test
 
 from mmadv.attacks import PGD, Linf, WorstCase, ama, parse_radius
+from mmadv.attacks.result import AttackOutput
 from mmadv.engine.spec import EvaluationSpec, attacks_by_radius, radius_text
 from mmadv.errors import UserError
 from mmadv.report.evaluation import FailedImage
+from mmadv.report.run import SourceModel
 
 PGD_CONFIG = {'type': 'PGD', 'threat': {'type': 'Linf', 'radius': '8/255'}, 'steps': 3, 'step_size': 0.02}
 SEA_CONFIG = {'type': 'sea', 'radius': '8/255', 'iterations': 10}
@@ -88,6 +90,16 @@ class Helpful(PGD):
         return PGD.run(inner, context, start)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scattered(PGD):
+    """A random image of the ball, which says that it is the strongest."""
+
+    keep: str = 'lowest_accuracy'
+
+    def run(self, context, start=None):
+        return AttackOutput(self.threat.random_start(context.images, context.seeds))
+
+
 def test_attack_that_keeps_the_strongest_is_never_better_for_the_model_than_no_attack(tiny, tmp_path):
     def accuracies(keep, *, ensemble):
         attack = Helpful(threat=Linf(radius='32/255'), steps=5, random_start=False, keep=keep)
@@ -101,6 +113,40 @@ def test_attack_that_keeps_the_strongest_is_never_better_for_the_model_than_no_a
     with_clean = [(clean, min(clean, attacked)) for clean, attacked in raw]
     assert accuracies('lowest_accuracy', ensemble=False) == with_clean
     assert accuracies('last', ensemble=True) == with_clean
+
+
+def test_shared_sweep_never_rises_with_the_radius_and_names_what_it_shares(tiny, tmp_path):
+    loop = {'attack': Scattered(threat=Linf(radius='1/255')), 'radii': ['8/255', '0', '2/255', '4/255']}
+    _, alone, _ = evaluate(tiny, tmp_path / 'alone', loop)
+    shared_loop, shared, _ = evaluate(tiny, tmp_path / 'shared', {**loop, 'sweep': 'shared'})
+    _, four, _ = evaluate(tiny, tmp_path / '4', {**loop, 'sweep': 'shared'}, **{'test_dataloader.batch_size': 4})
+    assert list(shared.evaluation.attacked) == loop['radii']
+
+    def curves(metric):
+        radii = ('2/255', '4/255', '8/255')
+        return np.array([[one.attacked[r].worst_case for r in radii] for one in metric.per_image if one.valid_pixels])
+
+    own = curves(alone)
+    assert (np.diff(own) > 0).any()  # by itself the attack is sometimes weaker at a larger radius
+    np.testing.assert_array_equal(curves(shared), np.minimum.accumulate(own, axis=1))
+    np.testing.assert_array_equal(curves(shared), curves(four))
+    assert 'the radii 8/255, 2/255, 4/255 share results' in shared_loop.caveats[0]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'radii': ('0', '4/255')}, 'test_cfg.sweep shared needs two positive radii or more; found 1; add radii'),
+        ({'attack': None, 'radii': ()}, 'test_cfg.sweep shared needs two positive radii or more; found 0; add radii'),
+        ({'attack': PGD(threat=Linf(radius=0.1))}, 'needs an attack that keeps its strongest image; PGD is defined'),
+        ({'source': SourceModel('config.py', 'weights.pth')}, 'which a transfer attack does not see; leave out'),
+    ],
+)
+def test_shared_sweep_that_would_do_nothing_is_refused(arguments, message):
+    right = {'attack': ama('4/255'), 'radii': ('2/255', '4/255'), 'sweep': 'shared'}
+    assert EvaluationSpec(**right).settings()['sweep'] == 'shared'
+    with pytest.raises(UserError, match=message):
+        EvaluationSpec(**{**right, **arguments})
 
 
 def test_shown_images_are_rgb(tiny, tmp_path):
