@@ -447,3 +447,14 @@ def test_one_training_step_and_one_attack_step(leaf):
         logits = model.encode_decode(torch.zeros(1, 3, 64, 96), [dict(img_shape=(64, 96))])
     assert logits.shape == (1, model.num_classes, 64, 96)
     assert logits.isfinite().all()
+
+
+def test_model_without_background_loads_all_classes_and_predicts_the_others():
+    model_config = shrunk('without_background/upernet_convnext_t_ade20k.py')
+    scored = MODELS.build(model_config).eval()
+    del model_config['excluded_classes']
+    stock = MODELS.build({**model_config, 'type': 'EncoderDecoder'}).eval()
+    scored.load_state_dict(stock.state_dict())
+    image, meta = torch.rand(1, 3, 64, 64), [dict(img_shape=(64, 64))]
+    with torch.no_grad():
+        assert torch.equal(scored.encode_decode(image, meta), stock.encode_decode(image, meta)[:, 1:])
