@@ -36,6 +36,7 @@ SAME: dict[str, Callable[[RunResults], object]] = {
     'the source model': lambda run: run.source and run.source.sha256,
     'the precision': lambda run: run.precision,
     'the attacked space': lambda run: run.space,
+    'the sweep': lambda run: run.sweep,
     'the dataset': lambda run: (run.dataset.type, run.dataset.size),
     'the images': lambda run: (run.dataset.limit, run.evaluation.images, run.evaluation.failed),
     'the versions': lambda run: {name: text for name, text in run.versions.items() if name not in NOT_DECISIVE},

@@ -71,6 +71,7 @@ OTHER_ATTACK = AttackSettings('sea', 'SEA (paper: 4 losses)', {'type': 'WorstCas
             replace(ONE, checkpoint=CheckpointFile('w.pth', 'x'), precision='float64'),
             'in the checkpoint, the precision',
         ),
+        (replace(ONE, sweep='shared'), 'b differs from a in the sweep'),
         (replace(ONE, config=replace(ONE.config, text='')), 'b differs from a in the config'),
         (replace(ONE, dataset=replace(ONE.dataset, limit=1)), 'b differs from a in the images'),
         (replace(ONE, radii=ONE.radii[:1]), 'b differs from a in the radii'),
