@@ -2,8 +2,9 @@
 
 A classifier sees 32x32 crops of the training scenes and names the digit in the middle. The first one learns from clean
 images. Two others start from its weights and train equally long: ``clean`` with clean images, and ``robust`` with
-adversarial ones (PGD, two steps, 8/255). Robust ImageNet models start from clean ones in the same way. The studies call
-``runs``.
+adversarial ones (PGD, two steps, 8/255). Robust ImageNet models start from clean ones in the same way. ``first_deep``
+and ``clean_deep`` are like the first and the clean one, with three times as many blocks in the third stage of the
+backbone. The studies call ``runs``.
 """
 
 from __future__ import annotations
@@ -29,14 +30,20 @@ SCENES = {'train': 3000, 'val': 500}
 ITERATIONS = 1500
 BATCH = 64
 LEARNING_RATE = 2e-3
+# Blocks in each stage of the backbone.
+DEPTHS, DEEP = (1, 1, 2, 1), (1, 1, 6, 1)
 
 
 class Classifier(nn.Module):
-    """The backbone of UPerNet's toy config with a classifier; takes RGB crops in [0, 1] and normalises inside."""
+    """The backbone of UPerNet's toy config with a classifier; takes RGB crops in [0, 1] and normalises inside.
 
-    def __init__(self) -> None:
+    Args:
+        depths: blocks in each stage.
+    """
+
+    def __init__(self, depths: tuple[int, ...] = DEPTHS) -> None:
         super().__init__()
-        self.network = ConvNeXt(num_classes=10, depths=(1, 1, 2, 1), dims=(32, 64, 128, 192), ls_init_value=None)
+        self.network = ConvNeXt(num_classes=10, depths=depths, dims=(32, 64, 128, 192), ls_init_value=None)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits (N, 10, 1, 1): an image of one pixel, as attacks take it."""
@@ -69,12 +76,13 @@ def train_classifier(arguments: Sequence[str]) -> None:
     """Trains a classifier and writes its weights, and its accuracies beside them.
 
     Args:
-        arguments: 'clean' or 'robust', the file of the weights, and the file of those that it starts from, if any.
+        arguments: 'clean', 'clean_deep' or 'robust', the file of the weights, and the file of those that it starts
+            from, if any.
     """
     kind, path, *sources = arguments
     torch.manual_seed(0)
     rng = np.random.default_rng(len(sources))
-    model = Classifier()
+    model = Classifier(DEEP if kind.endswith('_deep') else DEPTHS)
     for source in sources:
         model.network.load_state_dict(torch.load(source, weights_only=True))
     model.to(memory_format=torch.channels_last)
@@ -109,19 +117,25 @@ def accuracies(model: Classifier) -> dict[str, float]:
 
 
 def weights(folder: Path, start: str) -> Path:
-    """Returns the file of a classifier's weights: of 'first', 'clean' or 'robust'."""
+    """Returns the file of a classifier's weights: of 'first', 'clean' or 'robust', or of one of them with '_deep'."""
     return folder / f'classifier_{start}.pth'
 
 
-def runs(folder: Path) -> tuple[list[Run], list[Run]]:
-    """Returns what trains the first classifier, and what trains the two that start from it."""
-    first = weights(folder, 'first')
-    second = []
-    for start in ('clean', 'robust'):
-        path = weights(folder, start)
-        stage = Stage(('train_classifier', start, str(path), str(first)), path)
+def runs(folder: Path, starts: Sequence[str] = ('clean', 'robust')) -> tuple[list[Run], list[Run]]:
+    """Returns the runs that train the first classifiers, and the runs of those that start from them.
+
+    Args:
+        folder: folder of the weights.
+        starts: the classifiers that are needed: 'clean', 'robust' or 'clean_deep'.
+    """
+    first, second = {}, []
+    for start in starts:
+        deep = '_deep' if start.endswith('_deep') else ''
+        source, path = weights(folder, f'first{deep}'), weights(folder, start)
+        first[source] = Run(source.stem, (Stage(('train_classifier', f'clean{deep}', str(source)), source),))
+        stage = Stage(('train_classifier', start, str(path), str(source)), path)
         second.append(Run(path.stem, (stage,), {'start': start}))
-    return [Run(first.stem, (Stage(('train_classifier', 'clean', str(first)), first),))], second
+    return list(first.values()), second
 
 
 def accuracy_of(folder: Path, start: str) -> dict[str, Any]:
