@@ -227,6 +227,24 @@ def text_of(values: Sequence[float]) -> str:
     return f'{100 * mean:.1f} ± {100 * deviation:.1f}'
 
 
+def dated_records(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the stored records, each with the date that it was measured; a record without one has the file's."""
+    return [{'date': content['date'], **record} for record in content['records']]
+
+
+def dates_text(records: Iterable[Mapping[str, Any]]) -> str:
+    """Returns which methods were measured on which date.
+
+    >>> dates_text([{'method': 'a', 'date': '1'}, {'method': 'b', 'date': '2'}, {'method': 'a', 'date': '1'}])
+    'Measured: a on 1; b on 2.'
+    """
+    dates: dict[str, dict[str, None]] = {}
+    for record in records:
+        dates.setdefault(record['date'], {})[record['method']] = None
+    parts = (f'{", ".join(methods)} on {date}' for date, methods in dates.items())
+    return f'Measured: {"; ".join(parts)}.'
+
+
 def provenance(content: Mapping[str, Any]) -> str:
     """Returns the line that says what stored records were made with."""
     machine = content['hardware']

@@ -21,7 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import digit_classifiers
-from experiments import RESULTS, ROOT, Run, Stage, mean_and_deviation, provenance, run, store, text_of, write_section
+from experiments import (
+    RESULTS,
+    ROOT,
+    Run,
+    Stage,
+    dated_records,
+    dates_text,
+    mean_and_deviation,
+    provenance,
+    run,
+    store,
+    text_of,
+    write_section,
+)
 
 CONFIG = 'configs/demo/upernet_clean_digits.py'
 ADVERSARIAL = 'configs/demo/upernet_pgd2_digits.py'
@@ -86,7 +99,7 @@ def stored_content() -> dict[str, Any]:
     if not path.is_file():
         return {'records': [], 'classifiers': {}}
     content = json.loads(path.read_text(encoding='utf-8'))
-    return {**content, 'records': [{'date': content['date'], **record} for record in content['records']]}
+    return {**content, 'records': dated_records(content)}
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -132,14 +145,10 @@ def main() -> None:
         f'{start}: {100 * accuracy["clean"]:.1f} % clean, {100 * accuracy["PGD-20"]:.1f} % under PGD-20 at 8/255'
         for start, accuracy in accuracies.items()
     )
-    dates = {}
-    for one in content['records']:
-        dates.setdefault(one['date'], {})[one['method']] = None
-    measured = '; '.join(f'{", ".join(methods)} on {date}' for date, methods in dates.items())
     text = (
         f'{table(content["records"])}\n\n{ITERATIONS} iterations of batch 16, {IMAGES} scenes; percent, mean ± '
         f'standard deviation over {len(SEEDS)} seeds of the fine-tuning. Accuracy of the classifiers: {sources}. '
-        f'Measured: {measured}. {provenance(content)}\n\n```bash\npython benchmarks/robust_backbone.py\n```'
+        f'{dates_text(content["records"])} {provenance(content)}\n\n```bash\npython benchmarks/robust_backbone.py\n```'
     )
     write_section(ROOT / 'docs/gallery.md', 'benchmarks/robust_backbone.py', text)
     print(text)

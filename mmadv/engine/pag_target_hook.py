@@ -22,11 +22,12 @@ from mmadv.robustness import ClassBank, Distillation
 
 BANK_FILE = 'pag_bank.pth'
 # Type of a bank target -> default number of examples per class.
-BANK_TARGETS = {'OneImage': 1, 'ClassMean': 32, 'NearestNeighbour': 8}
+BANK_TARGETS = {'OneImage': 1, 'ClassMean': 32, 'NearestNeighbour': 8, 'NearestClusterMean': 32}
 SETTINGS = {
     'OneImage': (),
     'ClassMean': ('per_class', 'scale'),
     'NearestNeighbour': ('per_class',),
+    'NearestClusterMean': ('per_class', 'clusters'),
     'Distillation': ('config', 'checkpoint'),
 }
 
@@ -43,7 +44,8 @@ class PAGTargetHook(Hook):
 
     Args:
         target: one of ``dict(type='OneImage')``, ``dict(type='ClassMean', per_class=32, scale=1.0)``,
-            ``dict(type='NearestNeighbour', per_class=8)`` and
+            ``dict(type='NearestNeighbour', per_class=8)``,
+            ``dict(type='NearestClusterMean', per_class=32, clusters=4)`` and
             ``dict(type='Distillation', config=..., checkpoint=...)``. The teacher of Distillation is a robust segmentor
             with the same classes.
         size: height and width of the crops, which must be the size of the training batches. None takes the data
@@ -73,9 +75,10 @@ class PAGTargetHook(Hook):
         for key in ('config', 'checkpoint') if kind == 'Distillation' else ():
             if not isinstance(self.target.get(key), str):
                 raise UserError(f'PAGTargetHook: Distillation needs the {key} of its teacher')
-        per_class = self.target.get('per_class', 1)
-        if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
-            raise UserError(f'PAGTargetHook: per_class must be a positive integer; found {per_class!r}')
+        for key in ('per_class', 'clusters'):
+            number = self.target.get(key, 1)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise UserError(f'PAGTargetHook: {key} must be a positive integer; found {number!r}')
         self.size = None if size is None else (int(size[0]), int(size[1]))
         self.max_images = max_images
         self.seed = seed

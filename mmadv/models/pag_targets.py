@@ -15,7 +15,7 @@ from mmadv.checkpoints.loading import load_weights
 from mmadv.errors import UserError
 from mmadv.models.adapter import TrainingAdapter
 from mmadv.models.building import build_segmentor
-from mmadv.robustness import ClassBank, ClassMean, GradientTarget, NearestNeighbour, OneImage
+from mmadv.robustness import ClassBank, ClassMean, GradientTarget, NearestClusterMean, NearestNeighbour, OneImage
 
 # Smallest number of pixels of a class that makes an image an example of the class.
 SMALLEST_REGION = 16
@@ -143,6 +143,7 @@ def build_bank_target(settings: Mapping[str, object], bank: ClassBank, without: 
         'OneImage': OneImage,
         'ClassMean': ClassMean,
         'NearestNeighbour': NearestNeighbour,
+        'NearestClusterMean': NearestClusterMean,
     }
     arguments = {key: value for key, value in settings.items() if key != 'type'}
     return kinds[str(settings['type'])](bank, without=without, **arguments)

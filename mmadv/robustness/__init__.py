@@ -18,6 +18,7 @@ from mmadv.robustness.certification import (
     soft_radii,
     worst_iou,
 )
+from mmadv.robustness.clustering import cluster_means
 from mmadv.robustness.components import every_subset, wins
 from mmadv.robustness.counts import Counts, chosen_counts, count, metrics, worst_case
 from mmadv.robustness.gradient_targets import (
@@ -26,6 +27,7 @@ from mmadv.robustness.gradient_targets import (
     Distillation,
     FixedRepresentative,
     GradientTarget,
+    NearestClusterMean,
     NearestNeighbour,
     OneImage,
     draw_bank,
@@ -45,6 +47,7 @@ __all__ = [
     'FixedRepresentative',
     'GradientTarget',
     'LowestMIoU',
+    'NearestClusterMean',
     'NearestNeighbour',
     'NonFiniteNoisyLogits',
     'OneImage',
@@ -57,6 +60,7 @@ __all__ = [
     'certified_radius',
     'chosen_counts',
     'class_scores',
+    'cluster_means',
     'cosine_similarity',
     'count',
     'draw_bank',

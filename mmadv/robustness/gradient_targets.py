@@ -27,6 +27,7 @@ from mmadv.fields import (
     checked_exactly,
 )
 from mmadv.robustness.aligned_gradients import Classes, Over, Samples, check_classes, class_scores, input_gradients
+from mmadv.robustness.clustering import cluster_means
 from mmadv.shapes import ANY_FLOATS, Shaped
 
 # Stored examples may be uint8.
@@ -235,6 +236,36 @@ class NearestNeighbour(GradientTarget):
             nearest = torch.where(distance > 0, distance, torch.inf).argmin(1)
             directions[rows, columns] = difference[torch.arange(len(rows), device=rows.device), nearest]
         return directions
+
+
+@checked_exactly
+class NearestClusterMean(NearestNeighbour):
+    """The nearest mean of the class' clusters represents the class: class mean and nearest neighbour in one.
+
+    Section 4.2 of the PAG paper proposes it and does not try it: k-means splits the examples of a class into clusters,
+    and the nearest of their means is the representative. One cluster is ``ClassMean``. As many clusters as examples are
+    ``NearestNeighbour``.
+
+    Args:
+        bank: at least one example of each class.
+        clusters: number of clusters of each class; a class has fewer if it has fewer different examples.
+        seed: seed of the clusters.
+        without: as in ``OneImage``.
+    """
+
+    def __init__(
+        self, bank: ClassBank, *, clusters: Positive = 4, seed: Seed = 0, without: Sequence[NotNegative] = ()
+    ) -> None:
+        _check_held(bank, without)
+        means = [
+            cluster_means(_as_pixels(examples[:count]), clusters, seed) if count else _as_pixels(examples[:0])
+            for examples, count in zip(bank.examples, bank.counts.tolist(), strict=True)
+        ]
+        counts = torch.tensor([len(one) for one in means], device=bank.counts.device)
+        rows = means[0].new_zeros((len(means), int(counts.max()), *means[0].shape[1:]))
+        for row, one in zip(rows, means, strict=True):
+            row[: len(one)] = one
+        super().__init__(ClassBank(rows, counts), without=without)
 
 
 @checked_exactly

@@ -206,6 +206,8 @@ def test_data_that_do_not_suffice_are_named(target, changes, match, project):
         (dict(type='Nearest'), "unknown target 'Nearest'; did you mean 'NearestNeighbour'"),
         (dict(type='OneImage', per_class=2), "OneImage has no setting 'per_class'"),
         (dict(type='ClassMean', per_class=0), 'per_class must be a positive integer; found 0'),
+        (dict(type='NearestClusterMean', clusters=2.5), 'clusters must be a positive integer; found 2.5'),
+        (dict(type='NearestNeighbour', clusters=2), "NearestNeighbour has no setting 'clusters'"),
         (dict(type='Distillation', config='a.py'), 'needs the checkpoint of its teacher'),
     ],
 )

@@ -69,6 +69,10 @@ CALLS = {
     'Distillation.train': lambda: (robustness.Distillation(MODEL, 4).train, dict(mode=False)),
     'FixedRepresentative': lambda: (robustness.FixedRepresentative, dict(representatives=BANK.examples[:, 0])),
     'FixedRepresentative.forward': lambda: (robustness.OneImage(BANK), BATCH),
+    'NearestClusterMean': lambda: (
+        robustness.NearestClusterMean,
+        dict(bank=BANK, clusters=2, seed=0, without=[0]),
+    ),
     'NearestNeighbour': lambda: (robustness.NearestNeighbour, dict(bank=BANK, without=[0])),
     'NearestNeighbour.forward': lambda: (robustness.NearestNeighbour(BANK), BATCH),
     'OneImage': lambda: (robustness.OneImage, dict(bank=BANK, without=[0])),
@@ -120,6 +124,7 @@ CALLS = {
         robustness.draw_bank,
         dict(images=IMAGES, labels=torch.tensor([0, 1, 2]), num_classes=3, per_class=1, seed=0),
     ),
+    'cluster_means': lambda: (robustness.cluster_means, dict(examples=IMAGES, clusters=2, seed=0)),
     'metrics': lambda: (robustness.metrics, dict(counts=COUNTS)),
     'chosen_counts': lambda: (robustness.chosen_counts, dict(members=MEMBERS, choice=np.array([0, 1, 0]))),
     'worst_case': lambda: (robustness.worst_case, dict(members=MEMBERS)),
@@ -135,12 +140,12 @@ EXEMPT = {
     'SmoothAdv': 'registered: test_fields_of_components.py',
     'SmoothAdv.run': 'a step of the loops of attacks',
 }
-BANKS = ('ClassMean', 'NearestNeighbour', 'OneImage')
+BANKS = ('ClassMean', 'NearestClusterMean', 'NearestNeighbour', 'OneImage')
 P_VALUES = ('bonferroni.p_values', 'holm.p_values')
 VECTOR_ARGUMENTS = ('cosine_similarity.vectors', 'cosine_similarity.others')
 FORWARD = [f'{name}.forward' for name in ('FixedRepresentative', 'NearestNeighbour', 'Distillation')]
 SEEDS = [f'{name}.seed' for name in ('Certifier.__call__', 'SmoothedModel', 'bootstrap', 'paired_bootstrap')]
-SEEDS += ['draw_bank.seed', 'lowest_miou.seed']
+SEEDS += ['draw_bank.seed', 'lowest_miou.seed', 'NearestClusterMean.seed', 'cluster_means.seed']
 RIGHT = rights(
     ('a number in the range', '0', *SEEDS, 'lowest_miou.random_starts', 'high_frequency_share.cutoff'),
     ('a number in the range', '0', 'certified_radius.lower', 'certified_radius.upper'),
@@ -161,6 +166,11 @@ RIGHT = rights(
     ('the model refuses other dimensions itself', 'without a dimension', 'Distillation.forward.images'),
     ('stored examples may be bytes, of any precision', 'bytes|half', 'ClassBank.examples', 'draw_bank.images'),
     ('points in any space', 'without a dimension', 'draw_bank.images'),
+    (
+        'points in any space, of any precision and number',
+        'without a dimension|another dimension|smaller batch|narrower|lower|half|in 0..255|negative',
+        'cluster_means.examples',
+    ),
     ('any classes that the bank need not hold', '[]|one less|one more', *(f'{name}.without' for name in BANKS)),
     ('indexes of any number', 'array too large', 'Counts.prediction', 'Counts.label', 'worst_iou.abstained'),
     ('any number of parts', 'one less|one more', 'Counts.concatenate.parts'),
