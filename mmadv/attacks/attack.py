@@ -180,6 +180,7 @@ class Attack(ABC):
             void.backward_passes,
         )
         none.members = dict.fromkeys(result.members, none)
+        none.parts = dict.fromkeys(result.parts, none.accuracy)
         return _merge(result, none, attackable)
 
     @checked
@@ -282,7 +283,13 @@ def _result(context: AttackContext, output: AttackOutput) -> AttackResult:
     assert output.correct is not None and output.predictions is not None
     accuracy = output.correct.double() / context.valid_pixels
     return AttackResult(
-        output.images, output.predictions, accuracy, context.forward_passes, context.backward_passes, output.members
+        output.images,
+        output.predictions,
+        accuracy,
+        context.forward_passes,
+        context.backward_passes,
+        output.members,
+        output.parts,
     )
 
 
@@ -302,6 +309,7 @@ def _merge(result: AttackResult, none: AttackResult, attackable: Tensor) -> Atta
         forward_passes=merge(result.forward_passes, none.forward_passes),
         backward_passes=merge(result.backward_passes, none.backward_passes),
         members={name: _merge(member, none.members[name], attackable) for name, member in result.members.items()},
+        parts={name: merge(part, none.parts[name]) for name, part in result.parts.items()},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -63,6 +63,12 @@ class Cascade(AttackGroup):
     @property
     def keeps_strongest(self) -> bool:
         return True
+
+    def only(self, names: Collection[str]) -> Cascade:
+        """Returns the cascade of some of its attacks, which have the same noise as in the whole."""
+        attacks = {name: attack for name, attack in self.attacks.items() if name in names}
+        later = list(attacks)[1:]
+        return dataclasses.replace(self, attacks=attacks, relays=tuple(name for name in self.relays if name in later))
 
     def _shares(self) -> list[int]:
         return [attack.steps or 0 for attack in self.attacks.values()]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack, Wrapper
@@ -60,16 +61,19 @@ def run_in_turn(
         relays: keys of the later attacks that start from the strongest result so far, not from their own choice.
     """
     search = Search(context, targeted=next(iter(attacks.values())).targeted)
+    parts: dict[str, Tensor] = {}
     for keys, attack in attacks.items():
         part = search.context.reseed(*keys)
         output = attack.run(part, search.strongest if keys in relays else start)
         evaluation = evaluated(output, part)
         search.context.count_passes_of(part)
+        reached = torch.full_like(context.valid_pixels, torch.nan, dtype=torch.float64)
+        parts[str(keys[-1])] = reached.index_copy(0, search.rows, evaluation.correct / part.valid_pixels.double())
         search.drop_done(search.take(output.images, evaluation))
         if not len(search):
             break
         start = None
-    return search.result()
+    return replace(search.result(), parts=parts)
 
 
 def evaluated(output: AttackOutput, context: AttackContext) -> Evaluation:

@@ -35,6 +35,8 @@ class AttackResult:
         forward_passes: (N,) int64, number of forward passes of the model on each image.
         backward_passes: (N,) int64, number of gradients with respect to each image.
         members: the results of an ensemble's members by name; empty for other attacks.
+        parts: the accuracy (N,) float64 that each part of a cascade reached by itself, by name, NaN for images without
+            such a run; empty for other attacks.
     """
 
     images: Tensor
@@ -43,6 +45,7 @@ class AttackResult:
     forward_passes: Tensor
     backward_passes: Tensor
     members: dict[str, AttackResult] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,12 +77,14 @@ class AttackOutput:
         correct: (N,) int64, valid pixels predicted as labelled, or None if the images were not evaluated.
         predictions: (N, H, W) int64, or None if the images were not evaluated.
         members: the results of an ensemble's members by name.
+        parts: the accuracy (N,) float64 of each part of a cascade by name, NaN for images that it did not attack.
     """
 
     images: Tensor
     correct: Tensor | None = None
     predictions: Tensor | None = None
     members: dict[str, AttackResult] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 def with_candidates(result: AttackResult, candidates: Candidates, *, targeted: bool) -> AttackResult:

@@ -13,7 +13,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from mmadv.attacks import Attack, AttackResult, NonFinite, WorstCase, derive_seed, parse_radius
-from mmadv.attacks.sweep import continued, unsolved
+from mmadv.attacks.sweep import leading, strengthened, unsolved, without_passes
 from mmadv.checkpoints.loading import load_weights
 from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
@@ -276,8 +276,11 @@ class Predictor:
             result = self._run(radius, attack, given, rows)
         else:
             left = unsolved(smaller, targeted=attack.targeted).nonzero().squeeze(1)
-            larger = self._run(radius, attack, given, rows[left]) if len(left) else None
-            result = continued(smaller, left, larger, targeted=attack.targeted)
+            clean = accuracy(given.clean[rows], given.labels[rows], given.model.ignore_index)
+            result = without_passes(smaller)
+            for part, chosen in leading(attack, smaller, clean, left):
+                larger = self._run(radius, part, given, rows[chosen])
+                result = strengthened(result, chosen, larger, targeted=attack.targeted)
 
         def all_rows(part: Tensor, others: Tensor) -> Tensor:
             whole = others.to(part.device, part.dtype).clone()
@@ -339,6 +342,13 @@ class Predictor:
         assert self.target is not None
         wanted = self.target.wanted(labels, names, ignore_index)
         attacked.reached = self.target.reached(attacked.worst, wanted, ignore_index)
+
+
+def accuracy(predictions: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """Returns the share of each image's valid pixels that are predicted as labelled, (n,) float64."""
+    valid = labels != ignore_index
+    correct = ((predictions == labels) & valid).flatten(1).sum(1)
+    return correct.double() / valid.flatten(1).sum(1)
 
 
 def finite_predictions(model: SegmentorAdapter, images: Tensor, names: Sequence[str], what: str) -> Tensor:
