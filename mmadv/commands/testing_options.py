@@ -64,8 +64,8 @@ def parser() -> Parser:
         '--sweep',
         choices=SWEEPS,
         default='independent',
-        help='attack at each radius by itself, or let the result at a radius count at the larger radii too '
-        '(default: independent)',
+        help='attack at each radius by itself, or let results at a radius count at the larger radii, where auto then '
+        'runs only the parts that led (default: independent)',
     )
     result.add_argument(
         '--precision',

@@ -83,7 +83,7 @@ class AttackTestLoop(TestLoop):
         source: ``config`` and ``checkpoint`` of a source model that is attacked in place of the runner's model. The
             runner's model then predicts the attacked images. None attacks the runner's model.
         sweep: 'independent' attacks at each radius by itself; 'shared' makes the result at a radius a candidate at the
-            larger radii, and ``caveats`` says so.
+            larger radii, where a cascade such as auto runs only the parts that led, and ``caveats`` says so.
         measurements: measurements or their configs, such as ``dict(type='MinimalRadius', upper='32/255')``, in addition
             to those that the attack implies.
 

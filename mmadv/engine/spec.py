@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from mmengine.config import Config
 
-from mmadv.attacks import Attack, parse_radius
+from mmadv.attacks import Attack, Cascade, parse_radius
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.errors import UserError, nearest
@@ -48,7 +48,8 @@ class EvaluationSpec:
         source: the model that is attacked in place of the evaluated model; None attacks the evaluated model.
         precision: precision of model and attack.
         sweep: 'independent' attacks at each radius by itself. With 'shared', the result at a radius is a candidate at
-            the larger radii, which attack only the images that still have a pixel to flip.
+            the larger radii. They attack only the images that still have a pixel to flip, and a cascade runs there only
+            the parts that led at the smallest radius.
         checkpoint: checkpoint of the model, if it is known.
         config: the parts of the model's config that decide numbers.
         training_data: config of the training data, for attacks and measurements that need it; None if there is none.
@@ -240,14 +241,18 @@ def check_shared(attacks: Mapping[str, Attack | None], source: SourceModel | Non
 
 
 def sweep_notes(spec: EvaluationSpec) -> list[str]:
-    """Returns a note for the reader of results if a number depends on the other radii of the run."""
+    """Returns notes for the reader of results if a number depends on the other radii of the run."""
     if spec.sweep == 'independent':
         return []
-    radii = ', '.join(radius for radius, attack in spec.attacks.items() if attack is not None)
-    return [
-        f'the radii {radii} share results: an image found at a smaller radius counts at the larger radii too, so a run '
-        'with other radii may give another number'
+    attacks = {radius: attack for radius, attack in spec.attacks.items() if attack is not None}
+    notes = [
+        f'the radii {", ".join(attacks)} share results: an image found at a smaller radius counts at the larger radii '
+        'too, so a run with other radii may give another number'
     ]
+    first = min(attacks, key=parse_radius)
+    if isinstance(attacks[first], Cascade):
+        notes.append(f'above {first}, an image is attacked only by the parts of the attack that led on it at {first}')
+    return notes
 
 
 def first_attack(attacks: Mapping[str, Attack | None]) -> tuple[str, Attack]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_project import runner_for_test
 
-from mmadv.attacks import PGD, Linf, WorstCase, ama, parse_radius
+from mmadv.attacks import PGD, Linf, WorstCase, ama, auto, parse_radius
 from mmadv.attacks.result import AttackOutput
 from mmadv.engine.spec import EvaluationSpec, attacks_by_radius, radius_text
 from mmadv.errors import UserError
@@ -131,6 +131,19 @@ def test_shared_sweep_never_rises_with_the_radius_and_names_what_it_shares(tiny,
     np.testing.assert_array_equal(curves(shared), np.minimum.accumulate(own, axis=1))
     np.testing.assert_array_equal(curves(shared), curves(four))
     assert 'the radii 8/255, 2/255, 4/255 share results' in shared_loop.caveats[0]
+
+
+def test_shared_sweep_of_auto_runs_at_larger_radii_the_parts_that_led(tiny, tmp_path):
+    loop = {'attack': auto('4/255', passes=12), 'radii': ['16/255', '4/255']}
+    _, alone, _ = evaluate(tiny, tmp_path / 'alone', loop)
+    _, shared, _ = evaluate(tiny, tmp_path / 'shared', {**loop, 'sweep': 'shared'})
+    pairs = list(zip(alone.per_image, shared.per_image, strict=True))
+    assert all(own.attacked['4/255'] == one.attacked['4/255'] for own, one in pairs)
+    passes = [(own.attacked['16/255'].forward_passes, one.attacked['16/255'].forward_passes) for own, one in pairs]
+    assert all(few <= all_parts for all_parts, few in passes) and any(few < all_parts for all_parts, few in passes)
+    for _, image in pairs:
+        if image.valid_pixels:
+            assert image.attacked['16/255'].worst_case <= image.attacked['4/255'].worst_case
 
 
 @pytest.mark.parametrize(
