@@ -123,17 +123,22 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
+def section(record: dict[str, Any]) -> str:
+    """Returns the text of the page: the table and where its numbers come from."""
+    one = next(iter(next(iter(record['sweeps'].values())).values()))
+    return (
+        f'{table(record)}\n\n'
+        f'ACC in percent, and the forward passes of all radii together, for {record["attack"]} with {record["passes"]} '
+        f'passes at each radius. Seed {record["seed"]}, {len(one["images"])} images, '
+        f'{record["hardware"]["processor"]}, torch {record["versions"]["torch"]}, {one["date"]}. '
+        '`python benchmarks/radius_sweep.py` repeats it.'
+    )
+
+
 def write_page(record: dict[str, Any]) -> None:
     """Writes the table and its provenance into the page."""
-    one = next(iter(next(iter(record['sweeps'].values())).values()))
-    count, facts = len(one['images']), record['hardware']
-    source = (
-        f'{record["attack"]} with {record["passes"]} passes at each radius, seed {record["seed"]}, {count} images, '
-        f'{facts["processor"]}, torch {record["versions"]["torch"]}, {one["date"]}.'
-    )
     before, rest = PAGE.read_text(encoding='utf-8').split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f'{before}{BEGIN}\n\n{table(record)}\n\n{source}\n\n{END}{after}', encoding='utf-8')
+    PAGE.write_text(f'{before}{BEGIN}\n\n{section(record)}\n\n{END}{rest.split(END)[1]}', encoding='utf-8')
 
 
 def main() -> None:
