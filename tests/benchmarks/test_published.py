@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import protocol_differences
 import published_size
 import pytest
 
@@ -24,3 +25,15 @@ def test_hours_of_sea_are_images_times_losses_times_iterations():
 def test_every_published_config_is_measured():
     published = {path.name for path in (ROOT / 'configs' / 'published').glob('*.py')}
     assert published == {Path(config).name for config, *_ in published_size.CASES.values() if 'published' in config}
+
+
+def test_differences_from_the_protocol_are_those_of_its_own_run():
+    def record(run, clean, attacked, greedy):
+        numbers = {'aAcc': 0.9, 'aAcc_image_mean': 0.8}
+        worst = {**numbers, 'aAcc': 0.5, 'mIoU': attacked, 'mIoU_greedy': greedy}
+        return {'run': run, 'clean': {**numbers, 'mIoU': clean}, 'attacked': worst}
+
+    records = [record('opencv', 0.6, 0.3, 0.2), record('void', 0.5, 0.2, 0.1), record('published', 0.7, 0.25, 0.24)]
+    rows = protocol_differences.differences(records)
+    expected = [(-10, 5), (-20, -5), (10, -30), (None, 1)]
+    assert [(None if clean is None else round(clean, 9), round(attacked, 9)) for _, clean, attacked in rows] == expected
