@@ -23,7 +23,7 @@ docs: setup
 # Attacks, models, checkpoints and engine; PYTHON names a Python 3.10 for the lowest one of all.
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+	.venv-lowest/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints-lowest.txt \
 		--editable . pytest pytest-xdist hypothesis pycocotools
 	.venv-lowest/bin/python -W ignore -m pytest --quiet --override-ini filterwarnings= \
 		tests/attacks tests/models tests/checkpoints tests/engine
