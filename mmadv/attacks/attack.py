@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -57,7 +57,10 @@ class Attack(ABC):
 
     @property
     def title(self) -> str:
-        """The attack's name in tables: its label, or the name of its class if the label is empty."""
+        """The attack's name in tables: its label, or the name of its class if the label is empty.
+
+        An attack that a preset made and you changed keeps the label: give it one of your own.
+        """
         return self.label.replace('{steps}', str(self.steps)) if self.label else type(self).__name__
 
     @property
@@ -238,9 +241,11 @@ class Wrapper(Attack):
 
     Args:
         attack: the inner attack, or its config.
+        label: the attack's name in tables, see ``Attack``.
     """
 
     attack: Attack
+    label: str = field(default='', compare=False)
 
     def __post_init__(self) -> None:
         build_parts(self, attack=self.attack)
@@ -269,6 +274,10 @@ class Wrapper(Attack):
     def steps(self) -> int | None:
         """Number of iterations of the inner attack."""
         return self.attack.steps
+
+    @property
+    def title(self) -> str:
+        return super().title if self.label else f'{type(self).__name__} of {self.attack.title}'
 
     @checked
     def with_threat(self, threat: Threat) -> Any:

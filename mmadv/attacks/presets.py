@@ -216,7 +216,10 @@ PRESETS: dict[str, Preset] = {
     'sea-eccv': Preset(_sea('eccv'), 300, 'of each loss'),
     'sea-eccv-image': Preset(_sea('eccv-image'), 300, 'of each loss'),
     'tsallis': Preset(
-        lambda threat, steps: RadiusReduction(attack=APGD(threat=threat, steps=steps, objective=Tsallis())), 300
+        lambda threat, steps: RadiusReduction(
+            attack=APGD(threat=threat, steps=steps, objective=Tsallis()), label='TsallisPGD ({steps} steps)'
+        ),
+        300,
     ),
     'ama': Preset(lambda threat, steps: ama(threat.radius, steps, threat=type(threat).__name__), 100),
     'auto': Preset(lambda threat, steps: auto(threat.radius, steps, type(threat).__name__), 400, 'in all'),

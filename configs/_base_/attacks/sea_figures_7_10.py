@@ -7,4 +7,5 @@ attack = dict(
         steps=300,
         objective=dict(type='MaskedCrossEntropy'),
     ),
+    label='red-ε APGD, masked CE ({steps} steps)',
 )
