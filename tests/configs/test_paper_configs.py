@@ -223,6 +223,14 @@ def test_models_of_fast_newtons_paper(leaf, data, crop, classes, iterations):
     assert 'auxiliary_head' not in config.model
 
 
+@pytest.mark.parametrize('name', ['pspnet_r50_voc', 'upernet_convnext_t_voc', 'segmenter_vit_s_ade20k'])
+def test_fast_newton_differs_from_clean_training_in_the_attack_alone(name):
+    config, clean = load(f'fast_newton/{name}.py'), load(f'clean/{name}.py')
+    assert attack_of(config) == (FastNewton(), 0.5)
+    assert config.optim_wrapper == clean.optim_wrapper and config.train_dataloader == clean.train_dataloader
+    assert config.train_cfg == clean.train_cfg and config.model.decode_head == clean.model.decode_head
+
+
 # The public configs of 'Dynamic divide-and-conquer adversarial training for robust semantic segmentation'.
 @pytest.mark.parametrize(
     ('data', 'crop', 'classes', 'images', 'epochs'), [('voc', 473, 21, 10582, 50), ('cityscapes', 449, 19, 2975, 400)]

@@ -1,0 +1,3 @@
+# Fast Newton on half of the samples, from a clean ImageNet backbone.
+_base_ = ['../clean/upernet_convnext_t_voc.py', '../_base_/attacks/fast_newton.py']
+model = dict(data_preprocessor=dict(type='AdvSegDataPreProcessor', attack={{_base_.attack}}, prob=0.5))
