@@ -10,10 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_document_shows_the_stored_numbers():
-    path = ROOT / 'benchmarks' / 'results' / 'published_size_cpu.json'
+@pytest.mark.parametrize(
+    ('table', 'name'),
+    [(published_size.table, 'published_size_cpu'), (protocol_differences.table, 'protocol_differences')],
+)
+def test_document_shows_the_stored_numbers(table, name):
+    path = ROOT / 'benchmarks' / 'results' / f'{name}.json'
     content = json.loads(path.read_text(encoding='utf-8'))
-    assert published_size.table(content) in (ROOT / 'docs' / 'published.md').read_text(encoding='utf-8')
+    assert table(content) in (ROOT / 'docs' / 'published.md').read_text(encoding='utf-8')
 
 
 def test_hours_of_sea_are_images_times_losses_times_iterations():
