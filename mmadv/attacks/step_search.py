@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mmadv.attacks.attack import Wrapper
 from mmadv.attacks.attack_context import AttackContext
-from mmadv.attacks.objectives import LogitMargin
 from mmadv.attacks.pgd import PGD
 from mmadv.attacks.result import AttackOutput
 from mmadv.errors import UserError
@@ -22,14 +21,15 @@ from mmadv.registry import ATTACKS
 class StepSearch(Wrapper):
     """Shortens the step of a single-step attack to the smallest of c equal fractions that already fools the model.
 
-    With the full perturbation δ of the inner attack, it is the first of x, x + δ/c, x + 2δ/c, ..., x + δ that fools the
-    model, and x + δ if none does. So a fooled image stays clean (as in the authors' code).
+    Kim, Lee and Lee classify images. With the full perturbation δ of the inner attack, they take the first of x,
+    x + δ/c, x + 2δ/c, ..., x + δ that is classified wrongly, and x + δ if none is. In a segmentation each pixel is
+    classified, and all pixels share one image. So each valid pixel j has its own smallest fraction k_j/c, and the
+    result is the average of the pixels' images, as in equation 16 of Fast Newton. As δ is the same for all of them,
+    this is x + δ times the mean of the fractions. A pixel that is wrong on the clean image has k_j = 0, and a pixel
+    that stays right has k_j = c.
 
-    Kim, Lee and Lee classify images and check the predicted class. In a segmentation an image has many classes. This
-    attack calls an image fooled if its mean gain ḡ is at most 0. This is equation 17 of Fast Newton, which estimates
-    the same step size from the gradient, without a search. ḡ is the mean of u_y - max_{i≠y} u_i over the valid pixels.
-
-    The attack costs one gradient and at most c forward passes. An image that is fooled takes no part in later passes.
+    The attack costs one gradient and at most c forward passes. An image whose pixels are all fooled takes no part in
+    later passes.
 
     Args:
         attack: the single-step attack of the full step, such as FGSM, or PGD of one step with a random start; or its
@@ -50,15 +50,18 @@ class StepSearch(Wrapper):
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         full = self.attack.run(context, start).images
-        result, change = full.clone(), full - context.images
+        change, right = full - context.images, context.labels != context.ignore_index
+        # The sum of the fractions of all pixels; a pixel has the whole step until a smaller one fools it.
+        total = context.valid_pixels.to(full.dtype)
         part, rows = context, torch.arange(len(context), device=full.device)
         for point in range(self.points):
-            candidates = part.images + point / self.points * change[rows]
-            margin = part.evaluate(candidates, LogitMargin()).loss
-            assert margin is not None
-            fooled = margin >= 0
-            result[rows[fooled]] = candidates[fooled]
-            if bool(fooled.all()):
+            predictions = part.evaluate(part.images + point / self.points * change[rows]).predictions
+            fooled = right[rows] & (predictions != part.labels)
+            total[rows] -= (1 - point / self.points) * fooled.flatten(1).sum(1)
+            right[rows] &= ~fooled
+            remain = right[rows].flatten(1).any(1)
+            if not bool(remain.any()):
                 break
-            part, rows = part.restrict(~fooled), rows[~fooled]
-        return AttackOutput(self.threat.project(result, context.images))
+            part, rows = part.restrict(remain), rows[remain]
+        share = (total / context.valid_pixels).view(-1, 1, 1, 1)
+        return AttackOutput(self.threat.project(context.images + share * change, context.images))
