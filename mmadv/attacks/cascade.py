@@ -64,12 +64,6 @@ class Cascade(AttackGroup):
     def keeps_strongest(self) -> bool:
         return True
 
-    def only(self, names: Collection[str]) -> Cascade:
-        """Returns the cascade of some of its attacks, which have the same noise as in the whole."""
-        attacks = {name: attack for name, attack in self.attacks.items() if name in names}
-        later = list(attacks)[1:]
-        return dataclasses.replace(self, attacks=attacks, relays=tuple(name for name in self.relays if name in later))
-
     def _shares(self) -> list[int]:
         return [attack.steps or 0 for attack in self.attacks.values()]
 
@@ -77,6 +71,13 @@ class Cascade(AttackGroup):
         """Returns the strongest result; only the first attack uses a given ``start``."""
         relays = [(name,) for name in self.relays]
         return run_in_turn(context, {(name,): attack for name, attack in self.attacks.items()}, start, relays)
+
+
+def only(cascade: Cascade, names: Collection[str]) -> Cascade:
+    """Returns the cascade of some of a cascade's attacks, which have the same noise as in the whole."""
+    attacks = {name: attack for name, attack in cascade.attacks.items() if name in names}
+    later = list(attacks)[1:]
+    return dataclasses.replace(cascade, attacks=attacks, relays=tuple(name for name in cascade.relays if name in later))
 
 
 def shared_out(steps: int, weights: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.attack import Attack
-from mmadv.attacks.cascade import Cascade
+from mmadv.attacks.cascade import Cascade, only
 from mmadv.attacks.result import AttackResult, Candidates, with_candidates
 
 # A part of a cascade stays if it took at least this share of what the strongest part took from the clean accuracy.
@@ -87,4 +87,4 @@ def leading(attack: Attack, probe: AttackResult, clean: Tensor, rows: Tensor) ->
     for row in rows.tolist():
         names = tuple(name for name in attack.attacks if name in attack.relays or bool(stays[name][row]))
         groups.setdefault(names, []).append(row)
-    return [(attack.only(names), torch.tensor(chosen, device=rows.device)) for names, chosen in groups.items()]
+    return [(only(attack, names), torch.tensor(chosen, device=rows.device)) for names, chosen in groups.items()]

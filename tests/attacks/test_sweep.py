@@ -6,6 +6,7 @@ import torch
 from toy_models import batch, conv_net
 
 from mmadv.attacks import APGD, Linf, auto, sea
+from mmadv.attacks.cascade import only
 from mmadv.attacks.result import AttackResult
 from mmadv.attacks.sweep import leading, strengthened, unsolved, without_passes
 
@@ -92,7 +93,7 @@ def test_a_part_has_the_noise_and_the_result_that_it_has_in_the_whole():
     whole = attack(model, images, labels, seeds=[1, 2, 3])
     assert list(whole.parts) == ['ama', 'furthest', 'furthest_again', 'js'] and whole.parts['ama'][1].isnan()
     for name in ('ama', 'furthest', 'furthest_again'):
-        alone = attack.only([name])(model, images, labels, seeds=[1, 2, 3])
+        alone = only(attack, [name])(model, images, labels, seeds=[1, 2, 3])
         better = torch.minimum(whole.parts[name], alone.accuracy)  # the clean image is a candidate of the part alone
         torch.testing.assert_close(alone.accuracy, better, equal_nan=True)
         assert bool((alone.forward_passes < whole.forward_passes)[[0, 2]].all())
