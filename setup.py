@@ -50,7 +50,7 @@ setup(
         'onedl-mmsegmentation>=1.4.2',
         'opencv-python>=4.10.0.84',
         'scikit-learn>=1.5.0',
-        'tensorboard>=2.16.2',
+        'tensorboard>=2.17.1',
         'tqdm>=4.66.0',
     ],
     extras_require={

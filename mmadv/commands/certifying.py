@@ -28,7 +28,12 @@ def parser() -> Parser:
         example='mmadv certify demo/pspnet_gaussian_digits.py work_dirs/gaussian/iter_200.pth --sigma 0.25',
     )
     result.add_argument('config', help='config of the model and its test data, from mmadv or mmseg')
-    result.add_argument('checkpoint', help='checkpoint of the model; training with Gaussian noise is best')
+    result.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint of the model, best trained with Gaussian noise; leave it out for a Hugging Face or torchvision '
+        'model, which brings its weights',
+    )
     result.add_argument(
         '--sigma', type=sigma, required=True, help='standard deviation of the noise, for images in [0, 1]'
     )

@@ -15,6 +15,7 @@ model = dict(type='TorchvisionSegmentor', model='{NAME}', weights='weights.pth',
 """
 HUGGING_FACE = "\nmodel = dict(type='HuggingFaceSegmentor', pretrained='segformer')\n"
 ARGUMENTS = ['config.py', '--attack', 'pgd', '--eps', '16/255', '--iterations', '2', '--limit', '2', '--out', 'out']
+CERTIFY = ['config.py', '--sigma', '0.1', '--n0', '2', '--n', '60', '--limit', '1', '--out', 'certified']
 
 
 @pytest.fixture(scope='module')
@@ -39,8 +40,16 @@ def test_torchvision_model(torchvision_project, attack_tool):
     assert results['evaluation']['classes'] == ['ground', 'box', 'disc']
 
 
-def test_stock_model_needs_a_checkpoint(project, attack_tool, capsys):
-    said = refused(attack_tool, ARGUMENTS, project, capsys)
+def test_torchvision_model_is_certified(torchvision_project, certify_tool):
+    assert certify_tool(CERTIFY) == 0
+    results = json.loads((torchvision_project / 'certified' / 'results.json').read_text())
+    assert results['checkpoint'] == {'file': 'weights.pth', 'sha256': file_sha256('weights.pth')}
+
+
+@pytest.mark.parametrize('name', ['attack', 'certify'])
+def test_stock_model_needs_a_checkpoint(name, project, request, capsys):
+    arguments = {'attack': ARGUMENTS, 'certify': CERTIFY}[name]
+    said = refused(request.getfixturevalue(f'{name}_tool'), arguments, project, capsys)
     assert 'config config.py: give a checkpoint after the config; only models of Hugging Face and torchvision' in said
 
 
