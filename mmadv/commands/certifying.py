@@ -31,8 +31,8 @@ def parser() -> Parser:
     result.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint of the model, best trained with Gaussian noise; leave it out for a Hugging Face or torchvision '
-        'model, which brings its weights',
+        help='checkpoint of the model, best trained with Gaussian noise; leave it out for a Hugging Face or '
+        'torchvision model, which brings its weights',
     )
     result.add_argument(
         '--sigma', type=sigma, required=True, help='standard deviation of the noise, for images in [0, 1]'
