@@ -96,7 +96,13 @@ class FreeAdvSegDataPreProcessor(AdvSegDataPreProcessor):
                 raise UserError(NOT_REPLAYED)
             data, model, _ = self._checked(data)
             data['inputs'] = self._perturbed(data['inputs'], model.padded_size)
-        return SegDataPreProcessor.forward(self, data, training)
+        own = dict(self._buffers)
+        # The backward pass needs mean and std, and DDP with broadcast_buffers writes over its own before that.
+        self._buffers.update({name: buffer if buffer is None else buffer.clone() for name, buffer in own.items()})
+        try:
+            return SegDataPreProcessor.forward(self, data, training)
+        finally:
+            self._buffers.update(own)
 
     @torch.compiler.disable
     def _perturbed(self, inputs: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
