@@ -29,10 +29,7 @@ def parser() -> Parser:
     )
     result.add_argument('config', help='config of the model and its test data, from mmadv or mmseg')
     result.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='checkpoint of the model, best trained with Gaussian noise; leave it out for a Hugging Face or '
-        'torchvision model, which brings its weights',
+        'checkpoint', nargs='?', help='its checkpoint; models of Hugging Face and torchvision need none'
     )
     result.add_argument(
         '--sigma', type=sigma, required=True, help='standard deviation of the noise, for images in [0, 1]'
