@@ -45,8 +45,6 @@ class StepSearch(Wrapper):
             raise UserError(f"StepSearch: attack must be FGSM or PGD of one step, keep='last'; found {self.attack!r}")
         if self.attack.targeted:
             raise UserError('StepSearch searches for wrong predictions, so its attack must be untargeted')
-        if isinstance(self.points, bool) or not isinstance(self.points, int) or self.points < 1:
-            raise UserError(f'StepSearch: points must be a positive integer; found {self.points!r}')
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         full = self.attack.run(context, start).images
