@@ -1,7 +1,5 @@
 # SEA's four losses with three random restarts of 100 iterations at one radius: the restart arm of figures 2 to 4.
-_base_ = './sea_constant_radius_100_4.py'
 attack = dict(
-    _delete_=True,
     type='WorstCase',
     label='SEA without red-ε (3 x {steps} iterations)',
     attacks={
@@ -10,6 +8,11 @@ attack = dict(
             restarts=3,
             attack=dict(type='APGD', threat=dict(type='Linf', radius='4/255'), steps=100, objective=dict(type=loss)),
         )
-        for name, loss in _base_.sea_losses.items()
+        for name, loss in dict(
+            masked_ce='MaskedCrossEntropy',
+            balanced_ce='BalancedCrossEntropy',
+            js='JensenShannon',
+            masked_spherical='MaskedSpherical',
+        ).items()
     },
 )

@@ -1,9 +1,7 @@
 # Table 1 of SEA's paper: CosPGD and SegPGD with 300 steps, the step sizes of appendix B.1 and the iterate of highest
 # loss, beside SEA's four losses with 300 iterations of red-ε APGD. SEA is the worst case of the last four
 # (mmadv report --components). Only at the radii of appendix B.1; the other files have rules for any radius.
-_base_ = './sea_constant_radius_100_4.py'
 attack = dict(
-    _delete_=True,
     type='WorstCase',
     label='Table 1 of SEA (CosPGD, SegPGD, 4 losses)',
     attacks={
@@ -30,7 +28,12 @@ attack = dict(
                     type='APGD', threat=dict(type='Linf', radius='2/255'), steps=300, objective=dict(type=loss)
                 ),
             )
-            for name, loss in _base_.sea_losses.items()
+            for name, loss in dict(
+                masked_ce='MaskedCrossEntropy',
+                balanced_ce='BalancedCrossEntropy',
+                js='JensenShannon',
+                masked_spherical='MaskedSpherical',
+            ).items()
         },
     },
 )
