@@ -231,6 +231,20 @@ def test_fast_newton_differs_from_clean_training_in_the_attack_alone(name):
     assert config.train_cfg == clean.train_cfg and config.model.decode_head == clean.model.decode_head
 
 
+@pytest.mark.parametrize('name', ['pspnet_r50_voc', 'upernet_convnext_t_voc', 'segmenter_vit_s_ade20k'])
+def test_full_size_pag_leaf_goes_on_from_the_clean_model_of_its_name(name):
+    config, clean = load(f'pag/{name}.py').to_dict(), load(f'clean/{name}.py').to_dict()
+    assert config.pop('load_from') == f'work_dirs/clean/{name}/iter_{clean["train_cfg"]["max_iters"]}.pth'
+    clean.pop('load_from')
+    (hook,) = config.pop('custom_hooks')
+    assert hook['type'] == 'PAGTargetHook'
+    assert config['model'].pop('type') == 'PAGEncoderDecoder'
+    assert config['model'].pop('pag') == config.pop('pag')
+    assert config['model']['backbone'].pop('init_cfg') is None
+    del clean['model']['type'], clean['model']['backbone']['init_cfg']
+    assert config == clean
+
+
 # The public configs of 'Dynamic divide-and-conquer adversarial training for robust semantic segmentation'.
 @pytest.mark.parametrize(
     ('data', 'crop', 'classes', 'images', 'epochs'), [('voc', 473, 21, 10582, 50), ('cityscapes', 449, 19, 2975, 400)]
@@ -304,6 +318,7 @@ def test_normalisation_is_that_of_the_backbones_weights(leaf):
     assert (stated is not None) == ('init_cfg' in model.backbone)
     if stated is not None:
         check_preprocessor(MODELS.build(model.data_preprocessor), stated, 'the config states it')
+    if model.backbone.get('init_cfg') is not None:  # None if the whole model is loaded from a checkpoint
         RobustPretrained(**{key: value for key, value in model.backbone.init_cfg.items() if key != 'type'})
 
 
