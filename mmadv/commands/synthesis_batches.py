@@ -113,7 +113,7 @@ def _painter_of_class(start: Tensor, k: int) -> Painter:
 
 def by_class(arguments: Namespace) -> bool:
     """Returns whether the command paints a class, not the labels of images."""
-    return arguments.task == 'target' or (arguments.task == 'generate' and not all(map(_is_index, arguments.images)))
+    return arguments.task == 'target' or (arguments.task == 'generate' and not all(map(is_index, arguments.images)))
 
 
 def _class_batch(arguments: Namespace, config: Config, dataset: Any) -> tuple[list[SegDataSample], Batch]:
@@ -152,19 +152,20 @@ def class_index(word: str, names: Sequence[str]) -> int:
     """
     if word in names:
         return list(names).index(word)
-    if _is_index(word) and int(word) < len(names):
+    if is_index(word) and int(word) < len(names):
         return int(word)
     raise UserError(f'the data has no class {quoted(word)}{nearest(word, names)}')
 
 
-def _is_index(word: str) -> bool:
+def is_index(word: str) -> bool:
+    """Returns whether a word of the command line is a whole number from 0."""
     return word.isascii() and word.isdigit()
 
 
 def _read(dataset: Any, words: Sequence[str]) -> tuple[list[SegDataSample], Tensor, Tensor]:
     """Returns the samples, images in [0, 1] and label maps of test images."""
     for word in words:
-        if not _is_index(word) or int(word) >= len(dataset):
+        if not is_index(word) or int(word) >= len(dataset):
             raise UserError(
                 f'images must be indexes of test images, from 0 to {len(dataset) - 1}; found {quoted(word)}'
             )

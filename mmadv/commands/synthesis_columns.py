@@ -54,12 +54,12 @@ class ModelSpec:
 
     Attributes:
         config: path of the config.
-        checkpoint: path of the checkpoint.
+        checkpoint: path of the checkpoint; None if the model brings its weights.
         sigma: standard deviation of the noise that smooths the model; None means no smoothing.
     """
 
     config: str
-    checkpoint: str
+    checkpoint: str | None
     sigma: float | None
 
 
@@ -90,17 +90,28 @@ def model_specs(arguments: Namespace) -> list[ModelSpec]:
     """
     models = [ModelSpec(arguments.config, arguments.checkpoint, arguments.smooth)]
     for words in arguments.model:
-        if len(words) not in (2, 3):
+        if len(words) > 3:
             raise UserError(
                 '--model takes a config, a checkpoint and, at most, the standard deviation of the noise; '
                 f'found {" ".join(words)}'
             )
+        config, *rest = words
+        # A model that brings its weights has no checkpoint, so that a number follows the config.
+        checkpoint = rest.pop(0) if rest and not (len(rest) == 1 and _is_number(rest[0])) else None
         try:
-            deviation = sigma(words[2]) if len(words) == 3 else arguments.smooth
+            deviation = sigma(rest[0]) if rest else arguments.smooth
         except ArgumentTypeError as error:
             raise UserError(f'--model: the deviation {error}') from None
-        models.append(ModelSpec(words[0], words[1], deviation))
+        models.append(ModelSpec(config, checkpoint, deviation))
     return models
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def columns(arguments: Namespace, models: Sequence[ModelSpec]) -> list[Column]:

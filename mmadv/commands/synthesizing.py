@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights, use_safe_loading
+from mmadv.checkpoints.loading import load_checkpoint_file, load_weights, use_safe_loading
 from mmadv.commands.argument_types import not_negative, number, positive, positive_radius, seed, sigma
 from mmadv.commands.command_line import Parser, command_text, load_config, naming, require
 from mmadv.commands.provenance import hardware, versions
-from mmadv.commands.synthesis_batches import Batch, build_batch, by_class
+from mmadv.commands.synthesis_batches import Batch, build_batch, by_class, is_index
 from mmadv.commands.synthesis_columns import (
     DEFAULT,
     DEFAULT_EPS,
@@ -35,6 +35,7 @@ from mmadv.commands.synthesis_columns import (
     columns,
     model_specs,
 )
+from mmadv.commands.weights import weights_of
 from mmadv.engine.data import build_dataset
 from mmadv.engine.determinism import check_deterministic
 from mmadv.engine.example_collector import loads_rgb
@@ -42,8 +43,10 @@ from mmadv.errors import UserError
 from mmadv.fields import NotNegativeNumber
 from mmadv.models.adapter import SegmentorAdapter
 from mmadv.models.building import build_segmentor
+from mmadv.models.segmentors.imported_segmentor import own_weights
 from mmadv.report.drawing import draw_file
 from mmadv.report.output_folder import check_unlocked, check_writable, locked, staged
+from mmadv.report.run import CheckpointFile
 from mmadv.report.sheet import draw_sheet
 from mmadv.robustness import SmoothedModel
 from mmadv.synthesis import mean_absolute_error, psnr, ssim
@@ -105,14 +108,19 @@ def parser() -> Parser:
 
 def _add_common(task: Parser) -> None:
     task.add_argument('config', help='config of the first model and its test data')
-    task.add_argument('checkpoint', help='checkpoint of the first model')
+    task.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint of the first model; models of Hugging Face and torchvision need none',
+    )
     task.add_argument(
         '--model',
         nargs='+',
         action='append',
         default=[],
         metavar='CONFIG CKPT [SIGMA]',
-        help='add another model; SIGMA smooths it with noise of this standard deviation, whatever --smooth says',
+        help='add another model, without CKPT if it brings its weights; SIGMA smooths it with noise of this standard '
+        'deviation, whatever --smooth says',
     )
     task.add_argument('--steps', type=positive, help=f'steps of gradient descent (default: {DEFAULT.steps})')
     task.add_argument(
@@ -138,13 +146,23 @@ def _add_common(task: Parser) -> None:
     task.add_cfg_options()
 
 
+def parsed(argv: Sequence[str]) -> Namespace:
+    """Returns the parsed arguments; a number after the config of a model with weights is an image, not a checkpoint."""
+    arguments = parser().parse_args(argv)
+    if arguments.task != 'target' and is_index(arguments.checkpoint or ''):
+        model = load_config(arguments.config, arguments.cfg_options).get('model')
+        if model and own_weights(model) is not None:
+            arguments.images, arguments.checkpoint = [arguments.checkpoint, *arguments.images], None
+    return arguments
+
+
 def run_synthesize(argv: Sequence[str]) -> None:
     """Paints as the arguments say, and writes a sheet, the pictures and the numbers.
 
     Raises:
         UserError: there is a mistake in the arguments, configs, checkpoints or data; then nothing is written.
     """
-    arguments = parser().parse_args(argv)
+    arguments = parsed(argv)
     specs = model_specs(arguments)
     sheet = columns(arguments, specs)
     out = Path(arguments.out) if arguments.out else _default_out(arguments)
@@ -153,12 +171,14 @@ def run_synthesize(argv: Sequence[str]) -> None:
     use_safe_loading()
     if arguments.frames > arguments.steps:
         raise UserError(f'--frames {arguments.frames} is more than --steps {arguments.steps}; give fewer frames')
-    configs = []
+    configs, weights = [], []
     for each in specs:
         with naming('' if each is specs[0] else '--model'):
-            load_checkpoint_file(each.checkpoint)
+            if each.checkpoint is not None:
+                load_checkpoint_file(each.checkpoint)
             configs.append(load_config(each.config, arguments.cfg_options))
             require(configs[-1], each.config, ['model', 'test_dataloader'])
+            weights.append(weights_of(each.config, each.checkpoint, configs[-1]))
     dataset = build_dataset(configs[0].test_dataloader.dataset, 'test_dataloader.dataset')
     check_deterministic(dataset, 'test_dataloader.dataset')
     samples, batch = build_batch(arguments, configs[0], dataset)
@@ -175,7 +195,10 @@ def run_synthesize(argv: Sequence[str]) -> None:
             frames[title] = [*callback.frames, painted[title]] if arguments.frames else []
         rgb = _to_rgb(loads_rgb(configs[0], dataset))
         with staged(out, last=FILE_NAME) as stage:
-            described = [_described(*pair, specs) for pair in zip(painted, sheet, strict=True)]
+            described = [
+                _described(title, column, specs[column.model], weights[column.model])
+                for title, column in zip(painted, sheet, strict=True)
+            ]
             results = _results(arguments, argv, described, batch, painted, dataset)
             _write_pictures(stage, batch, painted, frames, rgb, results)
             (stage / FILE_NAME).write_text(json.dumps(results, indent=1, allow_nan=False) + '\n', encoding='utf-8')
@@ -215,7 +238,8 @@ def _load_models(configs: Sequence[Config], specs: Sequence[ModelSpec]) -> dict[
     models: dict[str, nn.Module] = {}
     for config, each in zip(configs, specs, strict=True):
         segmentor = build_segmentor(config)
-        load_weights(segmentor, each.checkpoint)
+        if each.checkpoint is not None:
+            load_weights(segmentor, each.checkpoint)
         first = next(iter(models.values()), segmentor)
         if segmentor.num_classes != first.num_classes:
             raise UserError(
@@ -245,16 +269,16 @@ def _adapted(
     return SmoothedModel(model, sigma=deviation, samples=draws, output=output, seed=seed)
 
 
-def _described(title: str, column: Column, specs: Sequence[ModelSpec]) -> dict[str, Any]:
+def _described(title: str, column: Column, spec: ModelSpec, weights: CheckpointFile) -> dict[str, Any]:
     """Returns what the results say of a column."""
-    spec = specs[column.model]
     return {
         'title': title,
         **asdict(spec),
+        'checkpoint': weights.file,
         'samples': column.smoothing and column.smoothing[1],
         'objective': column.objective or None,
         'step_size': column.descent.step_size,
-        'sha256': file_sha256(spec.checkpoint),
+        'sha256': weights.sha256,
     }
 
 

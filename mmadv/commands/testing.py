@@ -19,7 +19,7 @@ from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_mai
 from mmengine.runner import Runner
 
 from mmadv.attacks import WorstCase, parse_radius
-from mmadv.checkpoints.loading import file_sha256, load_checkpoint_file, load_weights
+from mmadv.checkpoints.loading import load_checkpoint_file, load_weights
 from mmadv.commands.command_line import (
     command_text,
     join_processes_on_cpu,
@@ -146,9 +146,11 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
     source = spec.source
     if source is not None:
         with naming('--source'):
-            require(load_config(source.config, what='source config'), source.config, ['model'])
-            load_checkpoint_file(source.checkpoint)
-        source = replace(source, sha256=file_sha256(source.checkpoint))
+            source_config = load_config(source.config, what='source config')
+            require(source_config, source.config, ['model'])
+            if source.checkpoint is not None:
+                load_checkpoint_file(source.checkpoint)
+            source = replace(source, sha256=weights_of(source.config, source.checkpoint, source_config).sha256)
     if spec.target:
         parse_attack_target(
             spec.target, build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset').metainfo['classes']
@@ -159,7 +161,7 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
         spec,
         measurements=all_measurements(spec.attack, [*named, *spec.measurements]),
         source=source,
-        checkpoint=weights_of(arguments, config),
+        checkpoint=weights_of(arguments.config, arguments.checkpoint, config),
         notes=tuple(notes),
         **config_parts(config),
     )

@@ -95,9 +95,10 @@ def _add_attacked(parser: Parser) -> None:
     )
     parser.add_argument(
         '--source',
-        nargs=2,
+        nargs='+',
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='attack this model, and evaluate the main model on the result (a transfer attack)',
+        help='attack this model, and evaluate the main model on the result (a transfer attack); models of Hugging Face '
+        'and torchvision need no checkpoint',
     )
 
 
@@ -162,6 +163,8 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
 
 def check_combinations(arguments: Namespace) -> None:
     """Raises UserError for options that do not go together."""
+    if arguments.source and len(arguments.source) > 2:
+        raise UserError(f'--source takes a config and a checkpoint; found {" ".join(arguments.source)}')
     for option in ('target', 'source'):
         if getattr(arguments, option) and arguments.attack == 'none':
             raise UserError(f'--attack none has nothing for --{option} to change; name an attack')

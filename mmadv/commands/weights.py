@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,22 +12,23 @@ from mmadv.models.segmentors.imported_segmentor import own_weights
 from mmadv.report.run import CheckpointFile
 
 
-def weights_of(arguments: Namespace, config: Mapping[str, Any]) -> CheckpointFile:
+def weights_of(file: str, checkpoint: str | None, config: Mapping[str, Any]) -> CheckpointFile:
     """Returns the name of the weights and their SHA-256; of several files, the SHA-256 of their joined checksums.
 
     Args:
-        arguments: arguments of the command line, with ``checkpoint`` and ``config``.
+        file: path of the config.
+        checkpoint: path of the checkpoint; None for the weights that the model brings.
         config: config of the model.
 
     Raises:
         UserError: there is no checkpoint, and the model has no weights of its own.
     """
-    if arguments.checkpoint is not None:
-        return CheckpointFile(arguments.checkpoint, file_sha256(arguments.checkpoint))
+    if checkpoint is not None:
+        return CheckpointFile(checkpoint, file_sha256(checkpoint))
     found = own_weights(config['model'])
     if found is None:
         raise UserError(
-            f'config {arguments.config}: give a checkpoint after the config; only models of Hugging Face and '
+            f'config {file}: give a checkpoint after the config; only models of Hugging Face and '
             'torchvision bring their weights along'
         )
     name, files = found

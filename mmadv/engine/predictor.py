@@ -369,7 +369,7 @@ def load_source(source: SourceModel, like: Tensor) -> EncoderDecoder:
     """Returns the source model, which is attacked in place of the evaluated model.
 
     Args:
-        source: config and checkpoint of the source model.
+        source: config and checkpoint of the source model; without a checkpoint, the model brings its weights.
         like: a parameter of the evaluated model, which gives the device and the precision.
 
     Raises:
@@ -380,5 +380,6 @@ def load_source(source: SourceModel, like: Tensor) -> EncoderDecoder:
     except (OSError, SyntaxError) as error:
         raise UserError(f'the source config {source.config} cannot be read ({error}); check the path') from error
     segmentor = unwrap(build_segmentor(config))
-    load_weights(segmentor, source.checkpoint)
+    if source.checkpoint is not None:
+        load_weights(segmentor, source.checkpoint)
     return segmentor.to(like).eval()

@@ -13,7 +13,7 @@ from mmadv.attacks import Attack, Cascade, parse_radius
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.errors import UserError, nearest
-from mmadv.fields import NotNegative, Positive, Radius, checked
+from mmadv.fields import NotNegative, NotRequired, Positive, Radius, checked
 from mmadv.printing import shown
 from mmadv.registry import ATTACKS, build
 from mmadv.report.measurement import MEASUREMENTS, Measurement
@@ -26,10 +26,15 @@ DECISIVE_KEYS = ('model', 'data_preprocessor', 'custom_hooks', 'custom_imports',
 
 
 class SourceConfig(TypedDict):
-    """Files of the source model, which is attacked in place of the evaluated model."""
+    """Files of the source model, which is attacked in place of the evaluated model.
+
+    Attributes:
+        config: path of its config.
+        checkpoint: path of its checkpoint; left out if the model brings its weights.
+    """
 
     config: str
-    checkpoint: str
+    checkpoint: NotRequired[str]
 
 
 @checked
@@ -141,14 +146,14 @@ def spec_from_arguments(
 
     Args:
         attack: attack or its config.
-        source: ``config`` and ``checkpoint`` of the source model; None without a source.
+        source: config and checkpoint of the source model; None without a source.
         measurements: measurements or their configs.
         arguments: further arguments of ``EvaluationSpec``, which are passed on unchanged.
     """
     built = None if attack is None else build(attack, ATTACKS)
     return EvaluationSpec(
         attack=built,
-        source=None if source is None else SourceModel(source['config'], source['checkpoint']),
+        source=None if source is None else SourceModel(source['config'], source.get('checkpoint')),
         measurements=all_measurements(built, [build_measurement(one) for one in measurements]),
         **arguments,
     )

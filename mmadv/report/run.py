@@ -49,10 +49,16 @@ class CheckpointFile(Schema):
 
 @dataclass(frozen=True)
 class SourceModel(Schema):
-    """The source model: the run attacked it instead of the evaluated model."""
+    """The source model: the run attacked it instead of the evaluated model.
+
+    Attributes:
+        config: path of its config.
+        checkpoint: path of its checkpoint; None if the model brings its weights.
+        sha256: checksum of its weights.
+    """
 
     config: str
-    checkpoint: str
+    checkpoint: str | None = None
     sha256: str = ''
 
 

@@ -46,6 +46,29 @@ def test_torchvision_model_is_certified(torchvision_project, certify_tool):
     assert results['checkpoint'] == {'file': 'weights.pth', 'sha256': file_sha256('weights.pth')}
 
 
+def test_torchvision_model_is_the_source_of_a_transfer_attack(torchvision_project, attack_tool):
+    assert attack_tool(ARGUMENTS) == 0
+    white_box = json.loads((torchvision_project / 'out' / 'results.json').read_text())
+    assert attack_tool([*ARGUMENTS[:-1], 'transferred', '--source', 'config.py']) == 0
+    results = json.loads((torchvision_project / 'transferred' / 'results.json').read_text())
+    assert results['source'] == {'config': 'config.py', 'checkpoint': None, 'sha256': file_sha256('weights.pth')}
+    # The source is the evaluated model, so that the attack is that of the white box.
+    assert (
+        results['evaluation']['attacked']['16/255']['worst_case']
+        == white_box['evaluation']['attacked']['16/255']['worst_case']
+    )
+
+
+def test_torchvision_model_paints(torchvision_project, synthesize_tool):
+    short = ['--steps', '2', '--out', 'out']
+    assert synthesize_tool(['generate', 'config.py', '0', '2', '--model', 'config.py', '0.1', *short]) == 0
+    results = json.loads((torchvision_project / 'out' / 'synthesis.json').read_text())
+    assert results['images'] == ['0.png', '2.png']
+    assert [model['checkpoint'] for model in results['models']] == ['weights.pth', 'weights.pth']
+    assert [model['sha256'] for model in results['models']] == [file_sha256('weights.pth')] * 2
+    assert [model['sigma'] for model in results['models']] == [None, 0.1]
+
+
 @pytest.mark.parametrize('name', ['attack', 'certify'])
 def test_stock_model_needs_a_checkpoint(name, project, request, capsys):
     arguments = {'attack': ARGUMENTS, 'certify': CERTIFY}[name]

@@ -140,7 +140,10 @@ def test_the_preset_has_the_numbers_of_the_paper():
             ['target', *MODEL, 'disc', '--model', *MODEL, 'x'],
             "--model: the deviation must be a number in (0, 1], in units of images in [0, 1]; found 'x'",
         ),
-        (['target', *MODEL, 'disc', '--model', 'config.py'], 'at most, the standard deviation of the noise'),
+        (['target', *MODEL, 'disc', '--model', *MODEL, '0.1', '1'], 'at most, the standard deviation of the noise'),
+        (['target', *MODEL, 'disc', '--model', 'config.py'], '--model: config config.py: give a checkpoint after the'),
+        (['target', 'config.py', 'disc'], 'config config.py: give a checkpoint after the config'),
+        (['inpaint', 'config.py', '0', '2'], 'the checkpoint 0 does not exist'),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(arguments, sentence, project, synthesize_tool, capsys):
