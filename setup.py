@@ -55,6 +55,8 @@ setup(
     ],
     extras_require={
         'coco': ['pycocotools'],
+        # Its photographs of frost; its code is not imported.
+        'corruptions': ['imagecorruptions'],
         'huggingface': HUGGINGFACE,
         # What benchmarks/against_peers.py compares with; its docstring says what adv-lib's visdom needs.
         'peers': ['adv-lib', 'torchattacks'],

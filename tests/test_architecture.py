@@ -16,7 +16,8 @@ BASE = {'config_paths', 'errors', 'fields', 'files', 'locks', 'printing', 'regis
 LAYERS = {
     'attacks': set(),
     'checkpoints': set(),
-    'datasets': set(),
+    'corruptions': {'attacks'},
+    'datasets': {'attacks', 'corruptions'},
     'report': set(),
     'robustness': {'attacks'},
     'synthesis': {'attacks', 'robustness'},
@@ -26,6 +27,7 @@ LAYERS = {
     'engine': {
         'attacks',
         'checkpoints',
+        'corruptions',
         'datasets',
         'evaluation',
         'models',
@@ -34,7 +36,7 @@ LAYERS = {
         'synthesis',
     },
 }
-PURE = ('attacks', 'checkpoints', 'report', 'robustness', 'synthesis', 'reproduction')
+PURE = ('attacks', 'checkpoints', 'corruptions', 'report', 'robustness', 'synthesis', 'reproduction')
 
 
 def module_name(path):

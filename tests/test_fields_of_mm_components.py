@@ -18,6 +18,7 @@ NEEDED = {
     'attack': PGD,
     'target': {'type': 'OneImage'},
     'radius': '4/255',
+    'corruptions': ['fog'],
     'size': 4,
     'split': 'val',
     'length': 2,
@@ -52,6 +53,7 @@ RIGHT = {
     'AttackMetric': METRIC,
     # Then the runner is read, which is None here.
     'AttackTestLoop': {"'no'": 'title target', "''": 'title target', '[]': 'radii measurements'},
+    'CommonCorruption': {'0': 'prob seed', '[]': 'corruptions', **dict.fromkeys(("'no'", "''"), 'frost_photographs')},
     'CostSampler': {'0': 'seed'},
     'FreeAdvSegDataPreProcessor': {
         **dict.fromkeys(('-1', '-0.5', '2.5'), 'pad_val seg_pad_val'),

@@ -4,6 +4,7 @@ from mmadv.datasets.ade20k_151 import ADE20K151Dataset
 from mmadv.datasets.camvid import CamVidDataset
 from mmadv.datasets.cityscapes19 import Cityscapes19Dataset
 from mmadv.datasets.coco_voc21 import COCOVOC21Dataset
+from mmadv.datasets.common_corruption import CommonCorruption
 from mmadv.datasets.digit_scenes import DigitScenesDataset, LoadDigitScene
 from mmadv.datasets.random_gaussian_blur import RandomGaussianBlur
 from mmadv.datasets.transforms import ResizeShortSide, ScoreAtInputSize, VoidToClass
@@ -14,6 +15,7 @@ __all__ = [
     'COCOVOC21Dataset',
     'CamVidDataset',
     'Cityscapes19Dataset',
+    'CommonCorruption',
     'DigitScenesDataset',
     'LoadDigitScene',
     'RandomGaussianBlur',
