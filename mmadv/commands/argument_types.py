@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import types
 import typing
 import unicodedata
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def number(hint: Any) -> Callable[[str], Any]:
     3
     """
     hint = BOUNDED.get(hint, hint)
-    kind = int if _base(hint) is int else float
+    kind = int if base_type(hint) is int else float
 
     def convert(word: str) -> Any:
         value: Any = word
@@ -99,11 +100,13 @@ def seed(word: str) -> int:
     return number(Annotated[int, Range(0, 2**32 - 1)])(word)
 
 
-def _base(hint: Any) -> Any:
+def base_type(hint: Any) -> Any:
     """Returns the annotated type; for an optional type, the one beside None."""
     inner = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    if typing.get_origin(inner) not in (typing.Union, types.UnionType):
+        return inner
     parts = [part for part in typing.get_args(inner) if part is not type(None)]
-    return _base(parts[0]) if parts else inner
+    return base_type(parts[0])
 
 
 positive = number(Positive)

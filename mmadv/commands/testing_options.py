@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from mmadv.attacks import parse_radius
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.presets import PRESETS, preset
-from mmadv.commands.argument_types import not_negative, number, positive, radius, seed
+from mmadv.commands.argument_types import base_type, not_negative, number, positive, radius, seed
 from mmadv.commands.command_line import Parser, load_config
 from mmadv.engine.spec import SPACES, SWEEPS, EvaluationSpec, all_measurements
 from mmadv.errors import UserError, nearest
@@ -121,11 +122,13 @@ def add_run(parser: Parser, default_out: str) -> None:
 
 
 def _number_of(measurement: type[Measurement], option: Option) -> dict[str, Any]:
-    """Returns the type of an option that sets a number of a measurement; empty for a text or a switch."""
+    """Returns the type of an option that sets a number, or numbers, of a measurement; empty for a text or a switch."""
     if option.argument is None:
         return {}
     hint = get_type_hints(measurement, include_extras=True)[option.argument]
-    return {} if hint is str else {'type': number(hint)}
+    if get_origin(hint) is Sequence:
+        (hint,) = get_args(hint)
+    return {'type': number(hint)} if base_type(hint) in (int, float) else {}
 
 
 def chosen_attack(arguments: Namespace) -> Attack | None:

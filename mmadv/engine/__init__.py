@@ -9,6 +9,7 @@ from mmadv.engine.cost_sampler import CostSampler
 from mmadv.engine.free_train_loop import FreeTrainLoop
 from mmadv.engine.iteration_seed_hook import IterationSeedHook
 from mmadv.engine.measurements import (
+    CommonCorruptions,
     InputGradients,
     MinimalRadius,
     ObjectSizes,
@@ -27,6 +28,7 @@ __all__ = [
     'AttackValLoop',
     'CatastrophicOverfittingHook',
     'ChannelsLastHook',
+    'CommonCorruptions',
     'CostSampler',
     'EvaluationSpec',
     'FreeTrainLoop',

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 from mmadv.errors import UserError
-from mmadv.fields import NotNegative, NotRequired, Share, check
+from mmadv.fields import Filled, NotNegative, NotRequired, Share, check
 from mmadv.printing import shown
 
 # Real counts of pixels are far below this limit. With it, sums over a dataset fit into 64 bits.
@@ -85,6 +85,7 @@ class Record(TypedDict):
     rounded: NotRequired[dict[str, Areas]]
     minimal_radius: NotRequired[tuple[Share, Share | None, NotNegative, NotNegative]]
     certificates: NotRequired[Certificates]
+    corruptions: NotRequired[Annotated[dict[str, Annotated[dict[str, Areas], Filled()]], Filled()]]
 
 
 class Header(TypedDict):
@@ -132,6 +133,8 @@ def check_record(record: Any, num_classes: int, where: str) -> None:
             raise UserError(f'{where}.attacked.{radius} must name at least one attack')
         _check_same(members, labelled, num_classes, f'{where}.attacked.{radius}')
     _check_same(record.get('rounded', {}), labelled, num_classes, f'{where}.rounded')
+    for name, severities in record.get('corruptions', {}).items():
+        _check_same(severities, labelled, num_classes, f'{where}.corruptions.{name}')
     if 'certificates' in record:
         _check_certificates(record['certificates'], labelled, num_classes, f'{where}.certificates')
 

@@ -9,7 +9,7 @@ from mmadv.robustness.aligned_gradients import (
     input_gradients,
     measure_gradients,
 )
-from mmadv.robustness.bootstrap import bootstrap, paired_bootstrap
+from mmadv.robustness.bootstrap import bootstrap, paired_bootstrap, percentile_interval, resampled_miou
 from mmadv.robustness.certification import (
     bonferroni,
     certified_counts,
@@ -73,6 +73,8 @@ __all__ = [
     'measure_gradients',
     'metrics',
     'paired_bootstrap',
+    'percentile_interval',
+    'resampled_miou',
     'soft_radii',
     'wins',
     'worst_case',

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import numpy as np
 
 from mmadv.errors import UserError
 from mmadv.fields import Positive, Probability, Seed, checked
 from mmadv.robustness.counts import Counts
+from mmadv.shapes import Shaped
 
 SAMPLES = 1000
 LEVEL = 0.95
+Values = Annotated[np.ndarray, Shaped('S', ('float64',))]
 # Largest number of draws in memory at once, over all images. More images mean fewer resamples at a time.
 DRAWS = 2**20
 
@@ -73,12 +76,48 @@ def paired_bootstrap(
     return _intervals(len(pair[0]), differences, samples, level, seed)
 
 
+@checked
+def resampled_miou(counts: Counts, samples: Positive = SAMPLES, seed: Seed = 0) -> np.ndarray:
+    """Returns the mIoU of resampled images, (samples,) float64, nan if undefined; for means and ratios of mIoUs.
+
+    Counts of the same images are resampled alike if ``samples`` and ``seed`` are equal. So differences and ratios of
+    the results are those of the same draws. ``percentile_interval`` makes an interval of them.
+
+    Args:
+        counts: the counts of N images. Images without a valid pixel are left out.
+        samples: number of resamples.
+        seed: seed of the draws.
+    """
+    counts = counts.select(counts.valid > 0)
+    if len(counts) < 2:
+        return np.full(samples, np.nan)
+    return _draws(len(counts), lambda weights: {'mIoU': _resampled_miou(counts, weights)}, samples, seed)['mIoU']
+
+
+@checked
+def percentile_interval(values: Values, level: Probability = LEVEL) -> tuple[float, float] | None:
+    """Returns the interval that holds a share of ``level`` of resampled values; None if all are nan.
+
+    >>> percentile_interval(np.array([float('nan'), *range(101)]), level=0.9)
+    (5.0, 95.0)
+    """
+    return _interval(values, 50 * (1 - level))
+
+
 def _intervals(
     images: int, measured: Callable[[np.ndarray], Mapping[str, np.ndarray]], samples: int, level: float, seed: int
 ) -> dict[str, tuple[float, float] | None]:
     """Returns the percentile interval of each metric; ``measured`` takes how often each image was drawn, (S, N)."""
     if images < 2:
         return dict.fromkeys(measured(np.ones((1, images))))
+    tail = 50 * (1 - level)
+    return {name: _interval(values, tail) for name, values in _draws(images, measured, samples, seed).items()}
+
+
+def _draws(
+    images: int, measured: Callable[[np.ndarray], Mapping[str, np.ndarray]], samples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Returns the values of each metric in all resamples, (samples,) each."""
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[np.ndarray]] = {}
     chunk = max(1, DRAWS // images)
@@ -87,8 +126,7 @@ def _intervals(
         weights = generator.multinomial(images, np.full(images, 1 / images), size=number)
         for name, values in measured(weights.astype(np.float64)).items():
             drawn.setdefault(name, []).append(values)
-    tail = 50 * (1 - level)
-    return {name: _interval(np.concatenate(values), tail) for name, values in drawn.items()}
+    return {name: np.concatenate(values) for name, values in drawn.items()}
 
 
 def _resampled(counts: Counts, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -108,6 +146,14 @@ def _resampled(counts: Counts, weights: np.ndarray) -> dict[str, np.ndarray]:
             'mAcc': _mean_of_known(accuracy),
             'mIoU': _mean_of_known(iou),
         }
+
+
+def _resampled_miou(counts: Counts, weights: np.ndarray) -> np.ndarray:
+    """Returns the mIoU of resamples, (S,), with half of the work of ``_resampled``."""
+    union = counts.label + counts.prediction - counts.intersection
+    parts, wholes = (weights @ area.astype(np.float64) for area in (counts.intersection, union))
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return _mean_of_known(parts / wholes)
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -46,6 +46,9 @@ COMPANIONS = {
     '--samples': ['--smooth', '0.1'],
     '--minimal-share': ['--minimal-radius', '8/255'],
     '--minimal-tolerance': ['--minimal-radius', '8/255'],
+    '--severities': ['--corruptions', 'fog'],
+    '--corruption-scale': ['--corruptions', 'fog'],
+    '--frost-photographs': ['--corruptions', 'frost'],
 }
 # What the other words of an option with several are.
 OTHER_WORDS = {
@@ -88,6 +91,7 @@ RIGHT = {
     '--penalty': {'zero', 'one', 'half'},
     '--eps': {'one', 'half'},  # the whole range of images, and half of it
     '--minimal-radius': {'one'},
+    '--severities': {'one'},
     '--step-size': {'one', 'half'},
     '--model': {'one'},  # its last word is a deviation
     '--box': COUNT_OR_ZERO,  # a corner may be 0

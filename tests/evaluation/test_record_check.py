@@ -24,6 +24,7 @@ RECORD = {
     'reached': {'4/255': [3, 10]},
     'rounded': {'4/255': [[0, 3, 6, 7], [2, 0, 2, 3]]},
     'minimal_radius': [0.01, None, 12, 10],
+    'corruptions': {'fog': {'1': [[0, 3, 6, 7], [2, 0, 2, 3]]}},
     'certificates': {
         'smoothed': [[0, 4, 6, 7], [2, 1, 2, 3]],
         'certified': [{'areas': [[0, 3, 4, 7], [2, 0, 0, 3]], 'abstained': [3, 0, 2]}],
@@ -64,6 +65,8 @@ WRONG = [
     (('reached', '4/255'), ['a', 'b'], 'record.reached.4/255[0] must be an integer'),
     (('rounded', '4/255', 0), [0, 3, 6, 6], 'record.rounded.4/255 has other labelled pixels'),
     (('minimal_radius',), [2, None, 1, 1], 'record.minimal_radius[0] must be a finite number in [0, 1]'),
+    (('corruptions',), [], 'record.corruptions must be a dict'),
+    (('corruptions', 'fog', '1', 0), [0, 3, 6, 6], 'record.corruptions.fog.1 has other labelled pixels'),
     (('certificates', 'smoothed'), 3, 'record.certificates.smoothed must be a list'),
     (('certificates', 'smoothed', 0), [9, 1, 1, 1], 'classes 0 to 2 at most once; found [9, 2]'),
     (('certificates', 'smoothed', 0), [0, 4, 6, 6], 'certificates.smoothed has other labelled pixels'),

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from mmadv.robustness import Counts, bootstrap, count, every_subset, metrics, paired_bootstrap, wins, worst_case
+from mmadv.robustness import (
+    Counts,
+    bootstrap,
+    count,
+    every_subset,
+    metrics,
+    paired_bootstrap,
+    percentile_interval,
+    resampled_miou,
+    wins,
+    worst_case,
+)
 from mmadv.robustness.bootstrap import _resampled
 
 
@@ -92,3 +103,11 @@ def test_paired_intervals_are_percentiles_of_differences_on_the_same_draws():
 def test_a_pair_must_be_of_the_same_images():
     with pytest.raises(ValueError, match='counts and reference of the same images'):
         paired_bootstrap(some_counts(), some_counts(seed=1))
+
+
+def test_resampled_mious_are_those_of_the_bootstrap():
+    counts = some_counts(void=True)
+    values = resampled_miou(counts, samples=200, seed=3)
+    assert percentile_interval(values) == pytest.approx(bootstrap(counts, samples=200, seed=3)['mIoU'], abs=1e-12)
+    assert np.isnan(resampled_miou(counts.select([0]), samples=3)).all()
+    assert percentile_interval(np.full(3, np.nan)) is None

@@ -92,6 +92,8 @@ CALLS = {
         robustness.paired_bootstrap,
         dict(counts=COUNTS, reference=COUNTS, samples=5, level=0.9, seed=1),
     ),
+    'percentile_interval': lambda: (robustness.percentile_interval, dict(values=np.arange(9.0), level=0.9)),
+    'resampled_miou': lambda: (robustness.resampled_miou, dict(counts=COUNTS, samples=5, seed=1)),
     'certified_counts': lambda: (
         robustness.certified_counts,
         dict(**MAP, certified=PREDICTIONS[0].numpy() > 0, num_classes=4, ignore_index=255),
@@ -144,10 +146,18 @@ BANKS = ('ClassMean', 'NearestClusterMean', 'NearestNeighbour', 'OneImage')
 P_VALUES = ('bonferroni.p_values', 'holm.p_values')
 VECTOR_ARGUMENTS = ('cosine_similarity.vectors', 'cosine_similarity.others')
 FORWARD = [f'{name}.forward' for name in ('FixedRepresentative', 'NearestNeighbour', 'Distillation')]
-SEEDS = [f'{name}.seed' for name in ('Certifier.__call__', 'SmoothedModel', 'bootstrap', 'paired_bootstrap')]
+SEEDS = [
+    f'{name}.seed'
+    for name in ('Certifier.__call__', 'SmoothedModel', 'bootstrap', 'paired_bootstrap', 'resampled_miou')
+]
 SEEDS += ['draw_bank.seed', 'lowest_miou.seed', 'NearestClusterMean.seed', 'cluster_means.seed']
 RIGHT = rights(
     ('a number in the range', '0', *SEEDS, 'lowest_miou.random_starts', 'high_frequency_share.cutoff'),
+    (
+        'any numbers; nan is left out',
+        'array in 0..255|array negative|array with nan|array with inf|array smaller batch',
+        'percentile_interval.values',
+    ),
     ('a number in the range', '0', 'certified_radius.lower', 'certified_radius.upper'),
     ('a number in the range', '2.5', 'ClassMean.scale', 'PAGLoss.weight', 'PAGLoss.guard', 'cosine_similarity.guard'),
     ('a number in the range', '2.5', 'SmoothAdv.with_radius.radius'),

@@ -8,10 +8,12 @@ from mmadv.engine.measurements.sanity_checks import SanityChecks  # isort: skip
 from mmadv.engine.measurements.gradients import InputGradients  # isort: skip
 from mmadv.engine.measurements.universal_perturbation import UniversalPerturbation  # isort: skip
 from mmadv.engine.measurements.certificates import Certificates  # isort: skip
+from mmadv.engine.measurements.common_corruptions import CommonCorruptions  # isort: skip
 from mmadv.engine.measurements.radius_sheet import RadiusSheet  # isort: skip
 
 __all__ = [
     'Certificates',
+    'CommonCorruptions',
     'InputGradients',
     'MinimalRadius',
     'ObjectSizes',
