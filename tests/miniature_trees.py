@@ -107,6 +107,30 @@ def write_cityscapes(root):
     return root
 
 
+def write_acdc(root):
+    """Writes two training images and one validation image of each condition, annotated by all 34 label ids."""
+    table = np.full(34, 255, np.uint8)
+    table[[7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]] = np.arange(19)
+    for condition in ('fog', 'night', 'rain', 'snow'):
+        for split, frames in (('train', (37, 88)), ('val', (124,))):
+            for frame in frames:
+                stem = f'GOPR0475_frame_{frame:06d}'
+                place = f'{condition}/{split}/GOPR0475/{stem}'
+                save_image(root / 'rgb_anon' / f'{place}_rgb_anon.png', size=(2, 34))
+                save_labels(root / 'gt' / f'{place}_gt_labelIds.png', cityscapes_ids())
+                save_labels(root / 'gt' / f'{place}_gt_labelTrainIds.png', table[cityscapes_ids()])
+                save_labels(root / 'gt' / f'{place}_gt_invIds.png', np.zeros((2, 34), np.uint8))
+    return root
+
+
+def write_cityscapes_c(root, conditions=('fog-3', 'gaussian_noise-1')):
+    """Writes the validation image of ``write_cityscapes`` under some conditions, without any label map."""
+    for condition in conditions:
+        folder = root / condition / 'leftImg8bit' / 'val' / 'munster'
+        save_image(folder / 'munster_000000_000019_leftImg8bit.png', size=(2, 34))
+    return root
+
+
 COCO_CATEGORIES = {
     1: 'person', 2: 'bicycle', 3: 'car', 4: 'motorcycle', 5: 'airplane', 6: 'bus', 7: 'train', 8: 'truck', 9: 'boat',
     16: 'bird', 17: 'cat', 18: 'dog', 19: 'horse', 20: 'sheep', 21: 'cow', 44: 'bottle', 62: 'chair', 63: 'couch',

@@ -6,8 +6,10 @@ from miniature_trees import (
     SIZE,
     halves,
     save_labels,
+    write_acdc,
     write_ade20k,
     write_cityscapes,
+    write_cityscapes_c,
     write_coco,
     write_names,
     write_voc,
@@ -17,7 +19,7 @@ from mmseg.datasets import ADE20KDataset
 from mmseg.registry import DATASETS
 
 from mmadv.datasets import ADE20K151Dataset
-from mmadv.datasets.prepare import prepare_cityscapes, prepare_coco, prepare_voc
+from mmadv.datasets.prepare import prepare_cityscapes, prepare_cityscapes_c, prepare_coco, prepare_voc
 from mmadv.errors import UserError
 
 
@@ -36,12 +38,19 @@ def prepared_coco(path):
     return path
 
 
+def prepared_cityscapes_c(path):
+    prepare_cityscapes_c(write_cityscapes_c(path / 'c'), write_cityscapes(path / 'cityscapes'))
+    return path / 'c'
+
+
 TREES = {
     'voc2012_aug_473': prepared_voc,
     'voc2012_aug_472': prepared_voc,
     'ade20k_151_512': write_ade20k,
     'cityscapes_712': prepared_cityscapes,
     'coco_voc21': prepared_coco,
+    'cityscapes_c_as_stored': prepared_cityscapes_c,
+    **{f'acdc_{condition}_as_stored': write_acdc for condition in ('fog', 'night', 'rain', 'snow')},
 }
 
 
@@ -146,6 +155,16 @@ def test_evaluation_of_whole_images(name, inputs, scored, config_of, tmp_path):
     assert sample['inputs'].shape == (3, *inputs)
     assert sample['data_samples'].ori_shape == scored
     assert sample['data_samples'].gt_sem_seg.data.shape == (1, *scored)
+
+
+@pytest.mark.parametrize('name', [name for name in TREES if name.endswith('as_stored')])
+def test_tests_under_other_conditions(name, config_of, tmp_path):
+    dataset = build(config_of(name).test_dataloader.dataset, TREES[name](tmp_path))
+    assert len(dataset) == 1
+    condition = 'fog-3' if name.startswith('cityscapes') else f'rgb_anon/{name.split("_")[1]}/val'
+    sample = dataset[0]
+    assert condition in sample['data_samples'].img_path
+    assert set(sample['data_samples'].gt_sem_seg.data.unique().tolist()) == {*range(19), 255}
 
 
 def test_ade20k_has_the_background_before_its_classes():

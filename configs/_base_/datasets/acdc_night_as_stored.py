@@ -1,0 +1,5 @@
+# ACDC at night (validation).
+_base_ = './acdc_fog_as_stored.py'
+test_dataloader = dict(
+    dataset=dict(data_prefix=dict(img_path='rgb_anon/night/val', seg_map_path='gt/night/val')),
+)
