@@ -15,6 +15,7 @@ from mmseg.utils import register_all_modules
 
 from mmadv.attacks import sea
 from mmadv.checkpoints.loading import load_weights
+from mmadv.commands.demonstrating import seconds_per_step
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
 from mmadv.models.building import build_segmentor
 from mmadv.report import RunResults
@@ -22,8 +23,11 @@ from mmadv.report.curve import curve_points
 
 SCENES = (3, 14, 22)
 RADIUS = '8/255'
-RUNS = {'standard training': 'pspnet_clean_digits', 'adversarial training': 'pspnet_pgd2_digits'}
-COLOURS = {'standard training': '#0072B2', 'adversarial training': '#D55E00'}
+RUNS = {
+    'standard': ('standard_training', '#0072B2'),
+    'Fast Newton': ('fast_newton', '#009E73'),
+    'PGD': ('pgd_with_2_steps', '#D55E00'),
+}
 
 
 def attacked(results: RunResults) -> dict[str, np.ndarray]:
@@ -46,16 +50,15 @@ def attacked(results: RunResults) -> dict[str, np.ndarray]:
 
 
 def draw(demo: Path, out: Path) -> None:
-    """Writes the picture: scenes on the left, the robustness curve on the right."""
-    results = {name: RunResults.load(demo / folder / 'attack') for name, folder in RUNS.items()}
-    standard, adversarial = (attacked(run) for run in results.values())
+    """Writes the picture: scenes on the left, the robustness curve and the cost of training on the right."""
+    results = {name: RunResults.load(demo / folder / 'attack') for name, (folder, _) in RUNS.items()}
+    seconds = {name: seconds_per_step(demo / folder / 'training') for name, (folder, _) in RUNS.items()}
+    shown = {name: attacked(run) for name, run in results.items()}
     columns = {
-        f'image attacked\nat {RADIUS}': standard['adversarial image'],
-        'label': standard['label'],
-        'standard\nclean': standard['clean'],
-        'standard\nattacked': standard['attacked'],
-        'adversarial\nclean': adversarial['clean'],
-        'adversarial\nattacked': adversarial['attacked'],
+        f'image attacked\nat {RADIUS}': shown['standard']['adversarial image'],
+        'label': shown['standard']['label'],
+        'standard\nclean': shown['standard']['clean'],
+        **{f'{name}\nattacked': pictures['attacked'] for name, pictures in shown.items()},
     }
     figure = Figure(figsize=(13, 3.9), layout='constrained')
     FigureCanvasAgg(figure)
@@ -68,10 +71,16 @@ def draw(demo: Path, out: Path) -> None:
             axes.imshow(picture, interpolation='nearest')
             if row == 0:
                 axes.set_title(title, fontsize=10)
-    axes = right.subplots()
+    axes, bars = right.subplots(2, 1, height_ratios=(3, 1))
     for name, run in results.items():
-        points = curve_points(run, 'mIoU')
-        axes.plot([x for x, _, _ in points], [y for _, _, y in points], marker='o', color=COLOURS[name], label=name)
+        colour, points = RUNS[name][1], curve_points(run, 'mIoU')
+        axes.plot([x for x, _, _ in points], [y for _, _, y in points], marker='o', color=colour, label=name)
+        cost = seconds[name] / seconds['standard']
+        bars.barh(name, cost, color=colour)
+        bars.text(cost, name, f' {cost:.1f}', va='center')
+    bars.invert_yaxis()
+    bars.margins(x=0.12)
+    bars.set_xlabel('time of a training step')
     axes.set_xticks([x for x, _, _ in points], [text for _, text, _ in points])
     axes.set_ylim(0, 100)
     axes.set_xlabel('radius')
