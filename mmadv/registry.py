@@ -1,4 +1,4 @@
-"""The registries of threats, objectives, schedules and attacks, and ``build``, which makes them from nested dicts.
+"""The registries of the parts of attacks, and ``build``, which makes the parts and attacks from nested dicts.
 
 The module is pure Python, so attacks are built the same way with and without the OpenMMLab packages.
 """
@@ -53,10 +53,11 @@ class Registry:
 
 
 THREATS = Registry('threat model')
+REGIONS = Registry('region')
 OBJECTIVES = Registry('objective')
 SCHEDULES = Registry('schedule')
 ATTACKS = Registry('attack')
-PARTS = (THREATS, OBJECTIVES, SCHEDULES, ATTACKS)
+PARTS = (THREATS, REGIONS, OBJECTIVES, SCHEDULES, ATTACKS)
 
 
 def build(config: Any, registry: Registry) -> Any:

@@ -33,6 +33,7 @@ from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.random_choice import RandomChoice
 from mmadv.attacks.randomness import derive_seed
+from mmadv.attacks.region import Box, Pixels, Region
 from mmadv.attacks.restarts import Restarts
 from mmadv.attacks.result import AttackResult
 from mmadv.attacks.scheduled_pgd import ScheduledPGD
@@ -53,6 +54,7 @@ __all__ = [
     'Attack',
     'AttackResult',
     'BalancedCrossEntropy',
+    'Box',
     'ByRadius',
     'Cascade',
     'CosPGD',
@@ -75,11 +77,13 @@ __all__ = [
     'NonFiniteGradient',
     'NonFiniteLogits',
     'Objective',
+    'Pixels',
     'PixelwiseFastNewton',
     'RadiusReduction',
     'RandomChoice',
     'RandomFGSM',
     'RandomNoise',
+    'Region',
     'Restarts',
     'Schedule',
     'ScheduledPGD',

@@ -20,6 +20,7 @@ from mmadv.attacks.checks import Images, Labels, check_predictions, check_radius
 from mmadv.attacks.freezing import frozen
 from mmadv.attacks.objectives import Objective
 from mmadv.attacks.randomness import content_seeds
+from mmadv.attacks.region import Region
 from mmadv.attacks.result import AttackOutput, AttackResult, with_candidates
 from mmadv.attacks.schedules import Schedule
 from mmadv.attacks.threat import Threat
@@ -117,6 +118,11 @@ class Attack(ABC):
     def with_radius(self, radius: WrittenRadius) -> Any:
         """Returns the same attack at another radius."""
         return self.with_threat(self.threat.with_radius(radius))
+
+    @checked
+    def inside(self, region: Region) -> Any:
+        """Returns the same attack, which changes only the pixels of a region."""
+        return self.with_threat(self.threat.inside(region))
 
     def describe(self) -> dict[str, Any]:
         """Returns the config of this attack for ``mmadv.registry.build``: the type and every parameter."""
@@ -354,11 +360,13 @@ def check_start(attack: Attack, objective: Objective, random_start: bool) -> Non
 
 
 def _describe(value: Any) -> Any:
-    if isinstance(value, (Attack, Threat, Objective, Schedule)):
+    if isinstance(value, (Attack, Threat, Objective, Region, Schedule)):
         assert dataclasses.is_dataclass(value)
         fields = {item.name: _describe(getattr(value, item.name)) for item in dataclasses.fields(value)}
         if not fields.get('label'):
             fields.pop('label', None)
+        if fields.get('region') is None:
+            fields.pop('region', None)
         return {'type': type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {key: _describe(item) for key, item in value.items()}

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmadv.attacks.attack import Attack
 from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.objectives import LogitMargin
+from mmadv.attacks.region import Region, build_region
 from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.threat import Linf, Threat
 from mmadv.errors import UserError
@@ -34,11 +35,14 @@ class FastNewton(Attack):
 
     Args:
         max_radius: upper bound of ε, written like a radius; None, as in the paper, for no bound.
+        region: the pixels that may change, or the config of a region; None for all.
     """
 
     max_radius: str | float | None = None
+    region: Region | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'region', build_region(self.region, type(self).__name__))
         if self.max_radius is not None:
             # Linf parses a radius that is text.
             object.__setattr__(self, 'max_radius', Linf(radius=self.max_radius).radius)  # type: ignore[arg-type]
@@ -46,7 +50,7 @@ class FastNewton(Attack):
     @property
     def threat(self) -> Threat:
         """The upper bound of ε; without one, the whole range of images."""
-        return Linf(radius=1.0 if self.max_radius is None else float(self.max_radius))
+        return Linf(radius=1.0 if self.max_radius is None else float(self.max_radius), region=self.region)
 
     @property
     def targeted(self) -> bool:
@@ -61,7 +65,7 @@ class FastNewton(Attack):
         """Returns the attack with its step bounded by a Linf radius."""
         if not isinstance(threat, Linf):
             raise UserError(f'FastNewton steps by the sign of the gradient and needs a Linf threat; found {threat}')
-        return dataclasses.replace(self, max_radius=threat.radius)
+        return dataclasses.replace(self, max_radius=threat.radius, region=threat.region)
 
     @checked
     def with_steps(self, steps: Positive) -> FastNewton:
@@ -78,7 +82,7 @@ class FastNewton(Attack):
         """Returns the step of each image, (N, C, h, w), for the mean gain over the valid pixels of the context."""
         evaluation = context.evaluate(centre, LogitMargin(), gradient=True)
         assert evaluation.loss is not None and evaluation.gradient is not None
-        gain, gradient = -evaluation.loss, evaluation.gradient
+        gain, gradient = -evaluation.loss, self.threat.confined(evaluation.gradient, torch.zeros_like(centre))
         length = gradient.abs().flatten(1).sum(1)
         defined = (gain > 0) & (length > 0)
         step_size = torch.where(defined, gain / torch.where(defined, length, 1), 0)
@@ -100,6 +104,7 @@ class PixelwiseFastNewton(FastNewton):
 
     Args:
         max_radius: upper bound of each ε_j, written like a radius; None for no bound.
+        region: the pixels that may change, or the config of a region; None for all.
     """
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:

@@ -202,7 +202,12 @@ def _strongest(kind: type[PGD]) -> Callable[[Threat, int], Attack]:
 
 
 def _sea(name: str) -> Callable[[Threat, int], Attack]:
-    return lambda threat, steps: sea(threat.radius, steps, name, type(threat).__name__)
+    return lambda threat, steps: sea(threat.radius, steps, name, _kind(threat))
+
+
+def _kind(threat: Threat) -> dict[str, Any]:
+    """Returns the config of a threat model without its radius."""
+    return {'type': type(threat).__name__} | ({} if threat.region is None else {'region': threat.region})
 
 
 PRESETS: dict[str, Preset] = {
@@ -221,8 +226,8 @@ PRESETS: dict[str, Preset] = {
         ),
         300,
     ),
-    'ama': Preset(lambda threat, steps: ama(threat.radius, steps, threat=type(threat).__name__), 100),
-    'auto': Preset(lambda threat, steps: auto(threat.radius, steps, type(threat).__name__), 400, 'in all'),
+    'ama': Preset(lambda threat, steps: ama(threat.radius, steps, threat=_kind(threat)), 100),
+    'auto': Preset(lambda threat, steps: auto(threat.radius, steps, _kind(threat)), 400, 'in all'),
     'square': Preset(lambda threat, steps: Square(threat=threat, steps=steps), 1000, 'queries'),
     'noise': Preset(lambda threat, steps: RandomNoise(threat=threat, steps=steps), 10, 'draws'),
     'universal': Preset(lambda threat, steps: Universal(threat=threat, steps=steps), 300, 'mini-batches'),

@@ -36,7 +36,8 @@ class Square(Attack):
         steps: iterations, one forward pass each; one more forward pass scores the stripes.
         objective: the objective to maximise, or its config. The default, the Jensen-Shannon divergence, is bounded at
             every pixel, so pixels that are wrong already do not outweigh pixels that are still right.
-        share: share of the image's area that the first squares cover.
+        share: share of the image's area that the first squares cover. In a region, it is a share of the smallest
+            rectangle that holds the region, and the squares lie in this rectangle.
     """
 
     threat: Threat
@@ -73,9 +74,9 @@ class Square(Attack):
         best.update(rows, iterate, evaluation)
         assert evaluation.loss is not None
         loss = evaluation.loss
+        bounds = self._bounds(context.images)
         for step in range(self.steps):
-            side = self._side(step, context.images.shape[2:])
-            candidate = self._with_square(iterate, context.images, side, draws)
+            candidate = self._with_square(iterate, context.images, step, draws, bounds)
             evaluation = context.evaluate(candidate, self.objective)
             best.update(rows, candidate, evaluation)
             assert evaluation.loss is not None
@@ -94,12 +95,31 @@ class Square(Attack):
         signs = torch.stack([_signs((channels, 1, width), draw) for draw in draws]).to(images)
         return self.threat.project(images + self.threat.radius * signs, images)
 
-    def _with_square(self, iterate: Tensor, images: Tensor, side: int, draws: list[torch.Generator]) -> Tensor:
-        height, width = images.shape[2:]
+    def _bounds(self, images: Tensor) -> list[tuple[int, int, int, int]]:
+        """Returns (top, left, height, width) of the smallest rectangle that holds the region, for each image."""
+        whole = (0, 0, *images.shape[2:])
+        if self.threat.region is None:
+            return [whole] * len(images)
+        bounds = []
+        for mask in self.threat.region.mask(images).expand(len(images), -1, -1, -1)[:, 0]:
+            rows, columns = (mask.any(axis).nonzero().squeeze(1).tolist() for axis in (1, 0))
+            sides = (rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1) if rows else whole
+            bounds.append(sides)
+        return bounds
+
+    def _with_square(
+        self,
+        iterate: Tensor,
+        images: Tensor,
+        step: int,
+        draws: list[torch.Generator],
+        bounds: list[tuple[int, int, int, int]],
+    ) -> Tensor:
         candidate = iterate.clone()
-        for n, draw in enumerate(draws):
-            top = int(torch.randint(height - side + 1, (), generator=draw))
-            left = int(torch.randint(width - side + 1, (), generator=draw))
+        for n, (draw, (first_row, first_column, height, width)) in enumerate(zip(draws, bounds, strict=True)):
+            side = self._side(step, (height, width))
+            top = first_row + int(torch.randint(height - side + 1, (), generator=draw))
+            left = first_column + int(torch.randint(width - side + 1, (), generator=draw))
             signs = _signs((images.shape[1], 1, 1), draw).to(images)
             place = (n, slice(None), slice(top, top + side), slice(left, left + side))
             candidate[place] = images[place] + self.threat.radius * signs

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.randomness import derive_seed, normal_noise, uniform_noise, uniform_scalars
+from mmadv.attacks.region import Region, build_region
 from mmadv.errors import UserError
 from mmadv.fields import PositiveNumber, Radius, WrittenRadius, checked
 from mmadv.registry import THREATS
@@ -75,18 +76,22 @@ def _per_image(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Threat(ABC):
-    """A ball of one norm around each image, intersected with [0, 1].
+    """A ball of one norm around each image, intersected with [0, 1], perhaps inside a region only.
 
     Args:
         radius: the radius of the ball: '4/255', '0.03' or a float; positive.
+        region: the pixels that may change, or the config of a region; None for all. All other pixels stay exactly as
+            they are.
 
     Raises:
         UserError: the radius is not a positive number.
     """
 
     radius: Radius
+    region: Region | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'region', build_region(self.region, type(self).__name__))
         radius = parse_radius(self.radius)
         if radius == 0:
             raise UserError('radius 0 leaves an attack nothing to change; give a positive radius, or evaluate clean')
@@ -96,6 +101,11 @@ class Threat(ABC):
     def with_radius(self, radius: WrittenRadius) -> Threat:
         """Returns the same threat model with another radius."""
         return dataclasses.replace(self, radius=parse_radius(radius))
+
+    @checked
+    def inside(self, region: Region) -> Threat:
+        """Returns the same threat model inside a region, in place of its own region."""
+        return dataclasses.replace(self, region=region)
 
     @checked
     def scaled(self, factor: PositiveNumber) -> Threat:
@@ -118,9 +128,23 @@ class Threat(ABC):
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
         """Returns the norm of ``images - centre`` per image, (N,)."""
 
+    def _values(self, images: Tensor) -> Tensor:
+        """Returns the number of values that may change, at least 1, (N, 1, 1, 1) or (1, 1, 1, 1) int64."""
+        if self.region is None:
+            return torch.full((1, 1, 1, 1), images[0].numel(), device=images.device)
+        return _per_image(self.region.mask(images).flatten(1).sum(1) * images.shape[1]).clamp_min(1)
+
     def whole_range(self, images: Tensor) -> float:
         """Returns a radius whose ball around any of ``images`` holds all of [0, 1]; inf if none is known."""
         return math.inf
+
+    def confined(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Returns ``images`` with the pixels of ``centre`` outside the region; subclasses project and step with it."""
+        return images if self.region is None else torch.where(self.region.mask(centre), images, centre)
+
+    def _stays_outside(self, images: Tensor, centre: Tensor) -> Tensor:
+        """Returns per image whether all pixels outside the region are unchanged, (N,) bool."""
+        return (self.confined(images, centre) == images).flatten(1).all(1)
 
     def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
         """Returns per image whether it is in the ball, up to the rounding of one value; (N,) bool."""
@@ -129,9 +153,9 @@ class Threat(ABC):
 
     @checked
     def contains(self, images: Batch, centre: Batch) -> Tensor:
-        """Returns per image whether it is in the ball and in [0, 1]; (N,) bool."""
+        """Returns per image whether it is in the ball, in [0, 1], and unchanged outside the region; (N,) bool."""
         in_range = ((images >= 0) & (images <= 1)).flatten(1).all(1)
-        return self.in_ball(images, centre) & in_range
+        return self.in_ball(images, centre) & in_range & self._stays_outside(images, centre)
 
 
 @THREATS.register
@@ -145,15 +169,16 @@ class Linf(Threat):
             raise UserError(f"Linf radius {self.radius:g} is more than the whole range [0, 1]; write '4/255', not 4")
 
     @checked
-    def scaled(self, factor: PositiveNumber) -> Linf:
+    def scaled(self, factor: PositiveNumber) -> Threat:
         """Returns the ball scaled by ``factor``, with a radius of at most 1. At radius 1 the ball holds every image."""
-        return Linf(radius=min(self.radius * factor, 1.0))
+        return self.with_radius(min(self.radius * factor, 1.0))
 
     def project(self, images: Tensor, centre: Tensor) -> Tensor:
+        images = self.confined(images, centre)
         return torch.minimum(torch.maximum(images, centre - self.radius), centre + self.radius).clamp_(0, 1)
 
     def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
-        return images + step_size * gradient.sign()
+        return images + step_size * self.confined(gradient, torch.zeros_like(gradient)).sign()
 
     @checked
     def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
@@ -176,6 +201,7 @@ class L2(Threat):
     """
 
     def project(self, images: Tensor, centre: Tensor) -> Tensor:
+        images = self.confined(images, centre)
         difference = images - centre
         norm = _l2(difference)
         step = difference * self._factor(norm, images.dtype)
@@ -196,6 +222,7 @@ class L2(Threat):
         return projected
 
     def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
+        gradient = self.confined(gradient, torch.zeros_like(gradient))
         # The largest entry is divided out first: squares of tiny gradients underflow in float32.
         largest = _per_image(gradient.abs().flatten(1).amax(1)).clamp_min(torch.finfo(gradient.dtype).tiny)
         direction = gradient / largest
@@ -204,17 +231,18 @@ class L2(Threat):
 
     @checked
     def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
-        direction = normal_noise(centre, seeds)
-        direction = direction / _per_image(_l2(direction).to(centre.dtype))
+        direction = self.confined(normal_noise(centre, seeds), torch.zeros_like(centre))
+        norm = _per_image(_l2(direction).to(centre.dtype)).clamp_min(torch.finfo(centre.dtype).tiny)
         share = uniform_scalars(centre, [derive_seed(seed, 'radius') for seed in seeds])
-        length = self.radius * share ** (1 / centre[0].numel())
+        length = self.radius * share ** (1 / self._values(centre).to(centre.dtype))
+        direction = direction / norm
         return self.project(centre + length * direction, centre)
 
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
         return _l2(images - centre).to(images.dtype)
 
     def whole_range(self, images: Tensor) -> float:
-        return math.sqrt(images[0].numel()) if len(images) else math.inf
+        return math.sqrt(int(self._values(images).max())) if len(images) else math.inf
 
     def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
         return _l2(images - centre) <= self.radius

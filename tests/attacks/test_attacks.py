@@ -21,6 +21,7 @@ from mmadv.attacks import (
     PGD,
     PRESETS,
     BalancedCrossEntropy,
+    Box,
     ByRadius,
     Cascade,
     CosPGD,
@@ -125,6 +126,25 @@ def test_result_is_in_the_budget_and_says_what_it_did(attack, seed):
     accuracy = ((predictions == labels) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1).double()
     torch.testing.assert_close(result.accuracy, accuracy)
     assert (result.forward_passes > result.backward_passes).all()
+
+
+# Rows 2 to 5 and columns 2 to 5 of 8 x 10 pixels.
+BOX = Box(top=0.25, left=0.2, height=0.5, width=0.4)
+# Two have no budget of their own; Universal is trained again in a region, see test_region.py.
+WITHOUT_REGION = ('GaussianNoise', 'SmoothAdv', 'Universal')
+# Their steps may be shortened to nothing.
+MAY_STAY = ('FastNewton', 'PixelwiseFastNewton', 'RandomChoice', 'StepSearch')
+
+
+@pytest.mark.parametrize('attack', [one for one in ALL if type(one).__name__ not in WITHOUT_REGION], ids=repr)
+def test_only_the_region_changes(attack):
+    model, (images, labels) = conv_net(3), batch(3)
+    inside = attack.inside(BOX)
+    result = inside(model, images, labels, seeds=[1, 2, 3])
+    changed = (result.images != images).any(1)
+    assert not changed[~BOX.mask(images)[:, 0].expand_as(changed)].any()
+    assert type(attack).__name__ in MAY_STAY or changed[:, 2:6, 2:6].float().mean() > 0.5
+    assert inside.threat.contains(result.images, images).all() and inside.threat.region == BOX
 
 
 class WrongOnlyHere(nn.Module):

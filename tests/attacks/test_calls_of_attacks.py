@@ -11,6 +11,7 @@ from mmadv.attacks import FGSM, L2, PGD, CrossEntropy, FromPixels, Linf, Trainin
 from mmadv.errors import UserError
 from mmadv.registry import PARTS
 
+BOX = mmadv.attacks.Box(top=0, left=0, height=0.5, width=1)
 LINF, MODEL = Linf(radius='8/255'), conv_net(0).eval()
 IMAGES, LABELS = batch(0, size=(6, 7))
 LOGITS = MODEL(IMAGES).detach()
@@ -48,6 +49,8 @@ CALLS = {
     'Cascade.with_steps': lambda: (mmadv.attacks.auto(0.1).with_steps, dict(steps=40)),
     'Wrapper.with_threat': lambda: (mmadv.attacks.Restarts(attack=PGD(threat=LINF)).with_threat, dict(threat=LINF)),
     'Wrapper.with_steps': lambda: (mmadv.attacks.Restarts(attack=PGD(threat=LINF)).with_steps, dict(steps=3)),
+    'Attack.inside': lambda: (PGD(threat=LINF).inside, dict(region=BOX)),
+    'Threat.inside': lambda: (LINF.inside, dict(region=BOX)),
     'Threat.with_radius': lambda: (LINF.with_radius, dict(radius='4/255')),
     'Threat.scaled': lambda: (L2(radius=0.5).scaled, dict(factor=0.5)),
     'Linf.scaled': lambda: (LINF.scaled, dict(factor=0.5)),
@@ -72,15 +75,15 @@ LOOP = 'a step of the loops of attacks, which check what they are given once'
 # name -> why it is not called with spoilt arguments.
 EXEMPT = {
     **{entry: 'registered: test_fields_of_components.py' for registry in PARTS for entry in registry.names()},
-    **dict.fromkeys(('AttackResult', 'TrainingBatch'), 'holds what it is given; what takes it checks it'),
+    **dict.fromkeys(('AttackResult', 'Pixels', 'TrainingBatch'), 'holds what it is given; what takes it checks it'),
     **dict.fromkeys(('NonFinite', 'NonFiniteLogits', 'NonFiniteGradient'), 'an error, raised by attacks alone'),
-    **dict.fromkeys(('Threat', 'Objective'), 'abstract; its subclasses are registered'),
+    **dict.fromkeys(('Threat', 'Objective', 'Region'), 'abstract; its subclasses are registered'),
     'derive_seed': 'takes any number of keys; test_keys_of_seeds_are_texts_or_numbers',
 }
 STEPS = {
     *('run', 'first_iterate', 'project', 'step', 'distance', 'in_ball', 'whole_range', 'value', 'tracked'),
     *('logit_gradient', 'tracked_and_logit_gradient', 'pending', 'margin', 'scale', 'temperature', 'order'),
-    *('radius_factor', 'step_factor', 'threat_at', 'chosen'),
+    *('radius_factor', 'step_factor', 'threat_at', 'chosen', 'confined', 'mask'),
 }
 EXEMPT |= {name: LOOP for name in public_calls(mmadv.attacks) if name.rpartition('.')[2] in STEPS - set(EXEMPT)}
 CENTRES = ('Threat.random_start.centre', 'L2.random_start.centre', 'Linf.random_start.centre')

@@ -18,6 +18,10 @@ GIVEN = {
     'attack': PGD,
     'attacks': {'a': PGD, 'b': PGD},
     'sigma': 0.1,
+    'top': 0.2,
+    'left': 0.0,
+    'height': 0.5,
+    'width': 0.5,
 }
 # The attacks that wrap others take particular ones.
 INNER = {
@@ -28,9 +32,9 @@ INNER = {
 WRONG = ['no', '', [], {}, [None], -1, -0.5, 10**30, 1e30, math.nan, math.inf, None, 2.5, 0, True, object()]
 # (field, value) -> why it is right.
 RIGHT = {
-    'None': {'step_size', 'max_radius', 'weights'},  # the default
+    'None': {'step_size', 'max_radius', 'region', 'weights'},  # the default
     'True': {'targeted', 'random_start', 'random_step'},
-    '0': {'flipped_weight', 'momentum'},  # an end of the range
+    '0': {'flipped_weight', 'momentum', 'top', 'left'},  # an end of the range
     '[]': {'relays'},  # no relay
     '2.5': {'start'},  # a larger ball
     "'no'": {'label'},  # any text
