@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -85,6 +86,24 @@ class AttackOutput:
     predictions: Tensor | None = None
     members: dict[str, AttackResult] = field(default_factory=dict)
     parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+def joined(results: Sequence[AttackResult]) -> AttackResult:
+    """Returns the results of several batches as one; all are of the same attack."""
+
+    def join(name: str) -> Tensor:
+        return torch.cat([getattr(result, name) for result in results])
+
+    first = results[0]
+    return AttackResult(
+        images=join('images'),
+        predictions=join('predictions'),
+        accuracy=join('accuracy'),
+        forward_passes=join('forward_passes'),
+        backward_passes=join('backward_passes'),
+        members={name: joined([result.members[name] for result in results]) for name in first.members},
+        parts={name: torch.cat([result.parts[name] for result in results]) for name in first.parts},
+    )
 
 
 def with_candidates(result: AttackResult, candidates: Candidates, *, targeted: bool) -> AttackResult:

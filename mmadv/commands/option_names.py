@@ -12,7 +12,7 @@ from mmadv.errors import UserError
 from mmadv.report.measurement import MEASUREMENTS
 
 # Config keys of an evaluation; options of the same names set them.
-KEYS = ('precision', 'seed', 'source', 'space', 'sweep', 'target')
+KEYS = ('precision', 'region', 'score', 'seed', 'source', 'space', 'sweep', 'target')
 
 
 def names_of_options(arguments: Namespace) -> dict[str, str]:

@@ -33,6 +33,7 @@ from mmadv.commands.provenance import decisive_versions, hardware, versions
 from mmadv.commands.resuming import UNFINISHED, exclusive_run, load_run, resume_hint, without_resuming
 from mmadv.commands.testing_options import check_combinations, default_out, parser, spec_of_arguments
 from mmadv.commands.weights import weights_of
+from mmadv.engine.attack_regions import parse_attack_region
 from mmadv.engine.attack_targets import parse_attack_target
 from mmadv.engine.attack_test_loop import AttackTestLoop
 from mmadv.engine.data import build_dataset, first_line
@@ -154,6 +155,10 @@ def with_files(spec: EvaluationSpec, arguments: Namespace, config: Config) -> Ev
     if spec.target:
         parse_attack_target(
             spec.target, build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset').metainfo['classes']
+        )
+    if spec.region:
+        parse_attack_region(
+            spec.region, build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset').metainfo['classes']
         )
     notes = [*evaluator_notes(config.get('test_evaluator')), *loop_notes(config.get('test_cfg'))]
     named = [build_measurement(one) for one in (config.get('test_cfg') or {}).get('measurements') or []]
@@ -284,6 +289,8 @@ def results_of(
         attack=attack_settings(spec, arguments.attack) if spec.attack is not None else None,
         source=spec.source,
         target=spec.target,
+        region=spec.region,
+        score=spec.score if spec.region else None,
         radii=tuple(NamedRadius(radius, parse_radius(radius)) for radius in spec.attacks),
         seed=spec.seed,
         batch_size=loop.dataloader.batch_size,

@@ -95,6 +95,17 @@ def _add_attacked(parser: Parser) -> None:
         help='target of the attack: every pixel as one class, one class removed, or label maps named like the images',
     )
     parser.add_argument(
+        '--region',
+        metavar='box:TOP,LEFT,HEIGHT,WIDTH|class:NAME|except:NAME',
+        help='change only these pixels: a box in shares of the image, the pixels of a class, or all others',
+    )
+    parser.add_argument(
+        '--score',
+        choices=['rest', 'all'],
+        default='rest',
+        help='with --region: score the pixels outside the region, or all pixels (default: rest)',
+    )
+    parser.add_argument(
         '--source',
         nargs='+',
         metavar=('CONFIG', 'CHECKPOINT'),
@@ -168,7 +179,7 @@ def check_combinations(arguments: Namespace) -> None:
     """Raises UserError for options that do not go together."""
     if arguments.source and len(arguments.source) > 2:
         raise UserError(f'--source takes a config and a checkpoint; found {" ".join(arguments.source)}')
-    for option in ('target', 'source'):
+    for option in ('target', 'region', 'source'):
         if getattr(arguments, option) and arguments.attack == 'none':
             raise UserError(f'--attack none has nothing for --{option} to change; name an attack')
 
@@ -207,6 +218,8 @@ def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
         limit=arguments.limit,
         space=arguments.space,
         target=arguments.target,
+        region=arguments.region,
+        score=arguments.score,
         source=SourceModel(*arguments.source) if arguments.source else None,
         precision=arguments.precision,
         sweep=arguments.sweep,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmadv.attacks import Attack
 from mmadv.attacks.steps import step_notes
+from mmadv.engine.attack_regions import note_regions
 from mmadv.engine.attacked_batches import groups_of_one_geometry, in_order
 from mmadv.engine.context import RunContext
 from mmadv.engine.data import Selection, dataset_of, evenly_spaced
@@ -80,6 +81,9 @@ class AttackTestLoop(TestLoop):
             its file, through the resizing of the pipeline, which the adapter then does.
         target: target of the attack, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for anything but the
             labels. With a target, every sample's ``attack`` has ``reached``: radius -> [pixels reached, pixels wanted].
+        region: the pixels that the attack may change, as ``box:TOP,LEFT,HEIGHT,WIDTH`` in shares of the image,
+            ``class:NAME`` or ``except:NAME``; None for all.
+        score: 'rest' scores the pixels outside the region alone, clean and attacked; 'all' scores all pixels.
         source: ``config`` and ``checkpoint`` of a source model that is attacked in place of the runner's model. The
             runner's model then predicts the attacked images. None attacks the runner's model.
         sweep: 'independent' attacks at each radius by itself; 'shared' makes the result at a radius a candidate at the
@@ -109,6 +113,8 @@ class AttackTestLoop(TestLoop):
         title: str | None = None,
         space: Literal['input', 'image'] = 'input',
         target: str | None = None,
+        region: str | None = None,
+        score: Literal['rest', 'all'] = 'rest',
         source: SourceConfig | None = None,
         measurements: Sequence[Measurement | Mapping[str, Any]] = (),
         sweep: Literal['independent', 'shared'] = 'independent',
@@ -123,6 +129,8 @@ class AttackTestLoop(TestLoop):
                 name=title,
                 space=space,
                 target=target,
+                region=region,
+                score=score,
                 source=source,
                 measurements=measurements,
                 sweep=sweep,
@@ -140,8 +148,7 @@ class AttackTestLoop(TestLoop):
         self.examples: list[Example] = []
         self.seconds = {'clean': 0.0, **dict.fromkeys(spec.attacks, 0.0)}
         self.store: ResultStore | None = None
-        self.done = 0
-        self.missing = indexes
+        self.done, self.missing = 0, indexes
         self.removed: list[str] = []
         self.largest_group: int | None = None
         self.outcome: Outcome | None = None
@@ -152,9 +159,13 @@ class AttackTestLoop(TestLoop):
         head = head_ignore_index(segmentor)
         self.ignore_index = metrics_ignore_index(self.evaluator.metrics, head)
         self.predictor = Predictor.of(self.spec, segmentor, dataset.metainfo['classes'], self.ignore_index)
-        notes = [*disagreement(head, self.ignore_index), *label_map_notes(segmentor, dataset.metainfo)]
-        notes += sweep_notes(spec)
-        self.caveats = [*step_notes(spec.attack, spec.attacks), *caveats(segmentor), *notes, *self.spec.notes]
+        self.caveats = [*self._notes(segmentor), *disagreement(head, self.ignore_index), *self.spec.notes]
+
+    def _notes(self, segmentor: Any) -> list[str]:
+        """Returns the notes that follow from the evaluation, the model and the data."""
+        spec = self.spec
+        notes = [*step_notes(spec.attack, spec.attacks), *caveats(segmentor), *sweep_notes(spec)]
+        return [*notes, *label_map_notes(segmentor, self.selection.metainfo)]
 
     @property
     def context(self) -> RunContext:
@@ -267,6 +278,8 @@ class AttackTestLoop(TestLoop):
         """Predicts one batch, clean and attacked."""
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         inputs, samples = list(data_batch['inputs']), data_batch['data_samples']
+        if self.predictor.region is not None:
+            note_regions(samples, self.predictor.region, self.spec.score, self.ignore_index)
         done: list[int] = []
         for group in groups_of_one_geometry(inputs, samples):
             done += self._run_group(group, inputs, samples)

@@ -12,9 +12,11 @@ from mmengine.config import Config
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
-from mmadv.attacks import Attack, AttackResult, NonFinite, WorstCase, derive_seed, parse_radius
+from mmadv.attacks import Attack, AttackResult, NonFinite, Pixels, WorstCase, derive_seed, parse_radius
+from mmadv.attacks.result import joined
 from mmadv.attacks.sweep import leading, strengthened, unsolved, without_passes
 from mmadv.checkpoints.loading import load_weights
+from mmadv.engine.attack_regions import AttackRegion, parse_attack_region, regions_of
 from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
 from mmadv.engine.spec import EvaluationSpec
@@ -72,6 +74,7 @@ class AttackInput:
         labels: (n, H, W) int64, on the device; the classes that a target wants, if there is a target.
         clean: clean predictions of the evaluated model, (n, H, W) int64, on the device.
         names: names of the images.
+        regions: the pixels that the attack may change, (n, 1, h, w) bool, on the CPU; None for all.
     """
 
     model: SegmentorAdapter
@@ -79,6 +82,7 @@ class AttackInput:
     labels: Tensor
     clean: Tensor
     names: Sequence[str]
+    regions: Tensor | None = None
 
 
 @dataclass
@@ -125,6 +129,7 @@ class Predictor:
         ignore_index: label of the pixels that are in no score; None for the ``ignore_index`` of the segmentor's head.
         source: another model, unwrapped, that is attacked instead; the segmentor predicts the attacked images.
         target: target of the attack; None for anything but the labels.
+        region: the region of the attack; None for the whole image.
         shares_radii: whether the result at a radius is a candidate at the larger radii.
     """
 
@@ -136,6 +141,7 @@ class Predictor:
     ignore_index: int | None = None
     source: EncoderDecoder | None = None
     target: AttackTarget | None = None
+    region: AttackRegion | None = None
     shares_radii: bool = False
 
     @classmethod
@@ -168,6 +174,7 @@ class Predictor:
             ignore_index=ignore_index,
             source=None if spec.source is None else load_source(spec.source, next(segmentor.parameters())),
             target=target,
+            region=parse_attack_region(spec.region, classes) if spec.region else None,
             shares_radii=spec.sweep == 'shared',
         )
 
@@ -197,7 +204,8 @@ class Predictor:
         clean = self._predict_clean(model, images, names)
         seconds = time.perf_counter() - start
         wanted = labels if self.target is None else self.target.wanted(labels, names, model.ignore_index)
-        outcomes = self._attack_at_all_radii(AttackInput(attacked, images, wanted, clean, names))
+        regions = None if self.region is None else regions_of(samples, images.shape[2:])
+        outcomes = self._attack_at_all_radii(AttackInput(attacked, images, wanted, clean, names, regions))
         for radius, attack in self.attacks.items():
             if self.source is not None and attack is not None:
                 self._transfer(outcomes[radius], model, labels, names)
@@ -266,6 +274,8 @@ class Predictor:
         start, attack, images = time.perf_counter(), self.attacks[radius], given.images
         # An image without a valid pixel is left out here, so that its result does not depend on its batch.
         attackable = (given.labels != given.model.ignore_index).flatten(1).any(1)
+        if given.regions is not None:
+            attackable &= given.regions.flatten(1).any(1).to(attackable.device)
         if attack is None or not bool(attackable.any()):
             none, predictions = torch.zeros(len(images), dtype=torch.int64), given.clean.cpu()
             unchanged = None if attack is None else images
@@ -306,7 +316,18 @@ class Predictor:
         return outcome, result
 
     def _run(self, radius: str, attack: Attack, given: AttackInput, rows: Tensor) -> AttackResult:
-        """Returns the result of an attack on the images at ``rows`` (n,)."""
+        """Returns the result of an attack, inside the regions if there are any, on the images at ``rows`` (n,)."""
+        if given.regions is None:
+            return self._run_alike(radius, attack, given, rows)
+        assert self.region is not None
+        if self.region.fixed is not None:
+            return self._run_alike(radius, attack.inside(self.region.fixed), given, rows)
+        # Each image has a region of its own, and the threat model of an attack has one region.
+        inside = [attack.inside(Pixels(given.regions[row : row + 1])) for row in rows.tolist()]
+        return joined([self._run_alike(radius, one, given, rows[n : n + 1]) for n, one in enumerate(inside)])
+
+    def _run_alike(self, radius: str, attack: Attack, given: AttackInput, rows: Tensor) -> AttackResult:
+        """Returns the result of one attack on the images at ``rows`` (n,)."""
         names = [given.names[row] for row in rows.tolist()]
         try:
             return attack(

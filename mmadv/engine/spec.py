@@ -9,8 +9,9 @@ from typing import Any, Literal, TypedDict
 
 from mmengine.config import Config
 
-from mmadv.attacks import Attack, Cascade, parse_radius
+from mmadv.attacks import Attack, Box, Cascade, parse_radius
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
+from mmadv.engine.attack_regions import parse_box
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.errors import UserError, nearest
 from mmadv.fields import NotNegative, NotRequired, Positive, Radius, checked
@@ -50,6 +51,9 @@ class EvaluationSpec:
         space: 'input' attacks the output of the test pipeline; 'image' attacks the image as it is in its file.
         target: target of the attack, as ``class:NAME``, ``remove:NAME`` or ``masks:DIR``; None for anything but the
             labels.
+        region: the pixels that the attack may change, as ``box:TOP,LEFT,HEIGHT,WIDTH``, ``class:NAME`` or
+            ``except:NAME``; None for all.
+        score: 'rest' scores the pixels outside the region, 'all' scores all of them.
         source: the model that is attacked in place of the evaluated model; None attacks the evaluated model.
         precision: precision of model and attack.
         sweep: 'independent' attacks at each radius by itself. With 'shared', the result at a radius is a candidate at
@@ -72,6 +76,8 @@ class EvaluationSpec:
     limit: Positive | None = None
     space: Literal['input', 'image'] = 'input'
     target: str | None = None
+    region: str | None = None
+    score: Literal['rest', 'all'] = 'rest'
     source: SourceModel | None = None
     precision: Literal['float32', 'float64'] = 'float32'
     sweep: Literal['independent', 'shared'] = 'independent'
@@ -84,6 +90,7 @@ class EvaluationSpec:
 
     def __post_init__(self) -> None:
         attacks = attacks_by_radius(self.attack, self.radii)
+        check_region(self.attack, self.region, self.score)
         if self.sweep == 'shared':
             check_shared(attacks, self.source)
         for measurement in self.measurements:
@@ -103,6 +110,8 @@ class EvaluationSpec:
         title = 'clean' if attack is None else attack.title
         if self.target:
             title = f'{title}, {self.target}'
+        if self.region:
+            title = f'{title}, inside {self.region}'
         return f'{title} on {Path(self.source.config).stem}, transferred' if self.source else title
 
     def completed(self, dataset: Any) -> EvaluationSpec:
@@ -129,6 +138,7 @@ class EvaluationSpec:
             'sweep': self.sweep,
             'space': self.space,
             'target': self.target,
+            'region': self.region and [self.region, self.score],
             'source': self.source and self.source.to_json(),
             'measurements': {name: settings for name, settings in measured.items() if settings is not None} or None,
             'config': dict(self.config),
@@ -218,6 +228,20 @@ def attacks_by_radius(
     if not values:
         return {radius_text(built.threat.radius): built}
     return {text: built.with_radius(text) if value > 0 else None for text, value in values.items()}
+
+
+def check_region(attack: Attack | None, region: str | None, score: str) -> None:
+    """Raises UserError unless an attack can be confined to a region, as ``EvaluationSpec`` names it."""
+    if region is None:
+        if score != 'rest':
+            raise UserError('test_cfg.score is for test_cfg.region; give that, or leave it out')
+        return
+    parse_box(region)
+    if attack is None:
+        raise UserError('test_cfg.region needs an attack; name one')
+    if attack.threat.region is not None:
+        raise UserError('test_cfg.region would replace the region of the attack; leave out one of them')
+    attack.inside(Box(top=0, left=0, height=1, width=1))
 
 
 def check_shared(attacks: Mapping[str, Attack | None], source: SourceModel | None) -> None:

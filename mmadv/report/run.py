@@ -120,6 +120,8 @@ class RunResults(Schema):
         pictures: the drawn pictures.
         source: the attacked model, if it is not the evaluated one.
         target: the target of the attack, as the user gave it.
+        region: the pixels that the attack may change, as the user gave them; None for all.
+        score: 'rest' if only the pixels outside the region are scored, or 'all'; None without a region.
         precision: the precision of the model and the attack.
         space: the space that the attack perturbs.
         sweep: 'shared' if the result at a radius counts at the larger radii too, else 'independent'.
@@ -143,6 +145,8 @@ class RunResults(Schema):
     batch_size: int | None = None
     source: SourceModel | None = None
     target: str | None = None
+    region: str | None = None
+    score: str | None = None
     precision: str = 'float32'
     space: str = 'input'
     sweep: str = 'independent'

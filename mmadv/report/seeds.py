@@ -33,6 +33,7 @@ SAME: dict[str, Callable[[RunResults], object]] = {
     'the attack': lambda run: json.dumps(run.attack and run.attack.parameters, sort_keys=True),
     'the radii': lambda run: [radius.text for radius in run.radii],
     'the target': lambda run: run.target,
+    'the region': lambda run: (run.region, run.score),
     'the source model': lambda run: run.source and run.source.sha256,
     'the precision': lambda run: run.precision,
     'the attacked space': lambda run: run.space,

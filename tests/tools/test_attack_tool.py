@@ -194,7 +194,10 @@ def test_an_aimed_attack_on_another_model(attack_tool, project, capsys):
     assert worst['target_rate'] > 0.3
     assert 'target reached\n' in capsys.readouterr().out
     for words, message in (
-        (['--check', *source], '--check is for untargeted attacks on the model itself; leave out --target'),
+        (
+            ['--check', *source],
+            '--check is for untargeted attacks on all pixels of the model itself; leave out --target',
+        ),
         (['--target', 'class:disk', *source], "the dataset has no class 'disk'; did you mean 'disc'?"),
         (['--source', 'config.py', 'no.pth'], 'the checkpoint no.pth does not exist'),
         (['--source', 'no.py', 'weights.pth'], 'source config no.py does not exist'),

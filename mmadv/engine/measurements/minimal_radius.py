@@ -154,10 +154,10 @@ class MinimalRadius(Measurement):
     def check(self, spec: Any) -> None:
         if spec.attack is None:
             raise UserError('MinimalRadius needs an attack; name one')
-        for option in ('target', 'source'):
+        for option in ('target', 'region', 'source'):
             if getattr(spec, option):
                 raise UserError(
-                    f'MinimalRadius is for untargeted attacks on the model itself; '
+                    f'MinimalRadius is for untargeted attacks on all pixels of the model itself; '
                     f'leave out test_cfg.{option} or MinimalRadius'
                 )
         first_attack(spec.attacks)[1].with_radius(self._upper)

@@ -76,10 +76,10 @@ class SanityChecks(Measurement):
         return None
 
     def check(self, spec: Any) -> None:
-        for option in ('target', 'source'):
+        for option in ('target', 'region', 'source'):
             if getattr(spec, option):
                 raise UserError(
-                    f'SanityChecks is for untargeted attacks on the model itself; '
+                    f'SanityChecks is for untargeted attacks on all pixels of the model itself; '
                     f'leave out test_cfg.{option} or SanityChecks'
                 )
 

@@ -72,7 +72,7 @@ class UniversalPerturbation(Measurement):
 
     def check(self, spec: Any) -> None:
         refused = [type(one).__name__ for one in spec.measurements if isinstance(one, SanityChecks | MinimalRadius)]
-        for name in [*refused, *(['test_cfg.target'] if spec.target else [])]:
+        for name in [*refused, *(f'test_cfg.{key}' for key in ('target', 'region') if getattr(spec, key))]:
             raise UserError(
                 f'{name} needs an attack that perturbs each image by itself; leave it out, or name another attack than '
                 'Universal'

@@ -1,0 +1,116 @@
+"""Regions of an attack that options name: a box, the pixels of one class, or all pixels but those of a class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmadv.attacks import Box, Region
+from mmadv.errors import UserError, nearest
+
+# Meta data of a sample: its region, (H, W) bool at the size of the labels.
+KEY = 'region'
+FORMS = 'box:TOP,LEFT,HEIGHT,WIDTH, class:NAME or except:NAME'
+
+
+class AttackRegion(ABC):
+    """The pixels that an attack may change.
+
+    Attributes:
+        fixed: the region, if it is the same in all images; None if it depends on the labels.
+    """
+
+    fixed: Region | None = None
+
+    @abstractmethod
+    def pixels(self, labels: Tensor) -> Tensor:
+        """Returns the region (n, H, W) bool of images with labels (n, H, W)."""
+
+
+@dataclass(frozen=True)
+class BoxRegion(AttackRegion):
+    """The same box in all images."""
+
+    fixed: Box
+
+    def pixels(self, labels: Tensor) -> Tensor:
+        return self.fixed.mask(labels[:, None])[:, 0].expand_as(labels)
+
+
+@dataclass(frozen=True)
+class ClassRegion(AttackRegion):
+    """The pixels of a class, or all others, void ones included."""
+
+    index: int
+    others: bool
+
+    def pixels(self, labels: Tensor) -> Tensor:
+        return (labels == self.index) != self.others
+
+
+def parse_box(text: str) -> Box | None:
+    """Returns the box of a region's text; None for the region of a class.
+
+    Raises:
+        UserError: the text is no region, or its box is invalid.
+    """
+    kind, _, value = text.partition(':')
+    if kind in ('class', 'except') and value:
+        return None
+    try:
+        top, left, height, width = map(float, value.split(','))
+    except ValueError:
+        kind = ''
+    if kind != 'box':
+        raise UserError(f"test_cfg.region must be {FORMS}, the box in shares of the image; found '{text}'")
+    try:
+        return Box(top=top, left=left, height=height, width=width)
+    except UserError as error:
+        raise UserError(f"test_cfg.region '{text}': {error}") from None
+
+
+def parse_attack_region(text: str, classes: Sequence[str]) -> AttackRegion:
+    """Returns the region that a text names: ``box:TOP,LEFT,HEIGHT,WIDTH``, ``class:NAME`` or ``except:NAME``.
+
+    Raises:
+        UserError: the text has another form, or the dataset does not have the class.
+    """
+    box = parse_box(text)
+    if box is not None:
+        return BoxRegion(box)
+    kind, _, value = text.partition(':')
+    if value not in classes:
+        raise UserError(f"test_cfg.region: the dataset has no class '{value}'{nearest(value, classes)}")
+    return ClassRegion(list(classes).index(value), others=kind == 'except')
+
+
+def note_regions(samples: Sequence[Any], region: AttackRegion, score: str, ignore_index: int) -> None:
+    """Writes the region of each sample into its meta data; if only the rest is scored, makes the region void.
+
+    Args:
+        samples: data samples with labels.
+        region: the region of the attack.
+        score: 'rest' or 'all'.
+        ignore_index: label of the pixels that are in no score.
+    """
+    for sample in samples:
+        labels = sample.gt_sem_seg.data
+        pixels = region.pixels(labels.reshape(1, *labels.shape[-2:]))[0]
+        sample.set_metainfo({KEY: pixels})
+        if score == 'rest':
+            void = torch.full_like(labels, ignore_index, dtype=torch.int64)
+            sample.gt_sem_seg.data = torch.where(pixels.expand_as(labels), void, labels.to(torch.int64))
+
+
+def regions_of(samples: Sequence[Any], size: Sequence[int]) -> Tensor:
+    """Returns the regions that ``note_regions`` wrote, (n, 1, h, w) bool at the size of the network's input."""
+    pixels = torch.stack([sample.metainfo[KEY] for sample in samples])[:, None]
+    if pixels.shape[2:] == torch.Size(size):
+        return pixels
+    return F.interpolate(pixels.float(), size=tuple(size), mode='nearest') > 0.5
