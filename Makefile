@@ -1,4 +1,4 @@
-# make demo: train a segmentor with and without adversarial training, attack both, write a report.
+# make demo: train a segmentor by three methods, attack the results, write a report.
 # make test: lint, types, doctests and tests.
 # make benchmark: what attacks and training steps cost over the bare model, beside the stored ratios.
 # make test-lowest: tests with the lowest supported versions of the dependencies, in .venv-lowest.

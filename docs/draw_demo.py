@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmseg.registry import DATASETS
 from mmseg.utils import register_all_modules
 
 from mmadv.attacks import sea
 from mmadv.checkpoints.loading import load_weights
+from mmadv.commands.command_line import load_config
 from mmadv.commands.demonstrating import seconds_per_step
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
 from mmadv.models.building import build_segmentor
@@ -32,7 +32,7 @@ RUNS = {
 
 def attacked(results: RunResults) -> dict[str, np.ndarray]:
     """Returns what a run's model sees and says on the shown scenes: arrays with one entry per scene."""
-    config = Config.fromfile(results.config.file)
+    config = load_config(results.config.file)
     model = build_segmentor(config).eval()
     load_weights(model, results.checkpoint.file)
     dataset = DATASETS.build(config.test_dataloader.dataset)
