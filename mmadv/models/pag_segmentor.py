@@ -19,7 +19,8 @@ from mmadv.models.adapter import TrainingAdapter
 from mmadv.models.batches import check_not_scaled, check_pixels, label_maps, sample_names, unpadded
 from mmadv.models.frozen_norms import check_statistics, eval_mode, freeze_norms
 from mmadv.models.iteration_key import IterationKey
-from mmadv.robustness import GradientTarget, PAGLoss, class_scores, high_frequency_share
+from mmadv.models.pag_regions import RegionExemplars, region_scores
+from mmadv.robustness import Alignment, GradientTarget, PAGLoss, class_scores, high_frequency_share
 
 if TYPE_CHECKING:  # the class that follows the mixin in the list of bases
     from mmseg.models.segmentors import EncoderDecoder as _Segmentor
@@ -39,9 +40,15 @@ class PAGSettings(TypedDict):
 class PAGMixin(_Segmentor):
     """Adds the PAG loss to an mmseg segmentor's own losses; the weights stay those of the stock segmentor.
 
-    The score of a class is the mean of the class's logit over pixels. The gradient of the score is taken with respect
-    to pixels in [0, 1], without padding. Every class of a step costs one backward pass, and one backward pass through
-    that pass.
+    The target decides the form of the loss. With a region target (``RegionExemplars``, ``RegionDistillation``) some
+    regions of each image are repainted as other classes. The score is what the repainting changes, and its gradient
+    should be the repainting: ``mmadv.models.pag_regions`` defines both. A step has one score, so it costs one backward
+    pass, and one backward pass through that pass.
+
+    Any other target is the published form for classifiers. The score of a class is the mean of the class's logit over
+    pixels of the image, and its gradient should point to another image. Every class of a step costs two such passes.
+
+    Gradients are those with respect to pixels in [0, 1], without padding.
 
     The gradient is that of the deployed network: a second forward pass computes it in eval mode and without autocast.
     Batch norms are frozen for the cross-entropy too: in training they use their running statistics, which do not
@@ -52,13 +59,13 @@ class PAGMixin(_Segmentor):
 
     Args:
         pag: a dict of
-            ``weight``: λ of the loss, which is summed over all classes;
-            ``classes_per_step``: the number of random classes per image whose gradients a step aligns, 2 by default.
-            The loss multiplies the sum over these classes by K / classes_per_step. This is an unbiased estimate of
-            the sum over all K classes;
-            ``over``: 'valid' (default) takes the score over all valid pixels, 'class' over the pixels of the class
-            if the image has any;
-            ``exclude``: classes that are never a target, such as classes that hardly any image holds.
+            ``weight``: λ of the loss, which is summed over all classes in the published form;
+            ``exclude``: classes that are never a target, such as classes that hardly any image holds;
+            ``classes_per_step``, in the published form alone: the number of random classes per image whose gradients
+            a step aligns, 2 by default. The loss multiplies the sum over these classes by K / classes_per_step. This
+            is an unbiased estimate of the sum over all K classes;
+            ``over``, in the published form alone: 'valid' (default) takes the score over all valid pixels, 'class'
+            over the pixels of the class if the image has any.
         **segmentor: arguments of the segmentor.
 
     Raises:
@@ -78,6 +85,7 @@ class PAGMixin(_Segmentor):
         excluded = set(settings.get('exclude', ()))
         if not excluded <= set(range(classes)):
             raise UserError(f'model.pag.exclude must hold classes from 0 to {classes - 1}; found {sorted(excluded)}')
+        self._pag_published_settings = [key for key in ('classes_per_step', 'over') if key in settings]
         self.pag_classes = [k for k in range(classes) if k not in excluded]
         self.pag_classes_per_step = settings.get('classes_per_step', 2)
         self.pag_over = settings.get('over', 'valid')
@@ -89,7 +97,8 @@ class PAGMixin(_Segmentor):
         self._pag_loss = PAGLoss(weight=settings['weight'], num_classes=len(self.pag_classes))
         self._pag_key = IterationKey()
         self._pag_units_checked = False
-        self._pag_target: tuple[GradientTarget, ...] = ()
+        self._pag_region_loss = PAGLoss(weight=settings['weight'])
+        self._pag_target: tuple[GradientTarget | RegionExemplars, ...] = ()
         freeze_norms(self)
 
     def train(self, mode: bool = True) -> PAGMixin:
@@ -109,17 +118,24 @@ class PAGMixin(_Segmentor):
         super().train()
         check_statistics(self, freeze_norms(self))
 
-    def set_pag_target(self, target: GradientTarget) -> None:
+    def set_pag_target(self, target: GradientTarget | RegionExemplars) -> None:
         """Makes ``target`` give the directions g(x, t), for pixels in [0, 1] in the order the dataset loads them.
+
+        A region target makes the loss that of regions.
 
         The target does not become a submodule: no checkpoint holds its tensors, and training leaves its weights alone.
 
         Raises:
-            UserError: the target has another number of classes than the model.
+            UserError: the target has another number of classes than the model, or a setting has no effect with it.
         """
         classes = self.num_classes
         if target.num_classes != classes:
             raise UserError(f'the target of the gradients has {target.num_classes} classes, the model {classes}')
+        if isinstance(target, RegionExemplars) and self._pag_published_settings:
+            raise UserError(
+                f'model.pag.{self._pag_published_settings[0]} has no effect with the target {type(target).__name__}; '
+                'remove it'
+            )
         self._pag_target = (target,)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
@@ -152,22 +168,43 @@ class PAGMixin(_Segmentor):
             check_units(pixels, data_samples)
             self._pag_units_checked = True
         pixels.requires_grad_()
-        classes = self._draw_classes(len(inputs)).to(inputs.device)
-        scores = class_scores(model(pixels), classes, labels, over=self.pag_over, ignore_index=model.ignore_index)
         (target,) = self._pag_target
-        try:
-            directions = target.to(inputs.device)(pixels.detach(), classes, labels)
-        except ValueError as error:
-            raise UserError(f'{error} (size of PAGTargetHook)') from error
-        alignment = self._pag_loss(scores, pixels, directions, unpadded(inputs, data_samples))
-        labelled = (labels != model.ignore_index).flatten(1).any(1)
-        count = labelled.sum().clamp_min(1)
+        mask = unpadded(inputs, data_samples)
+        if isinstance(target, RegionExemplars):
+            alignment, counted = self._align_regions(model, target.to(inputs.device), pixels, labels, mask)
+        else:
+            alignment = self._align_classes(model, target.to(inputs.device), pixels, labels, mask)
+            counted = (labels != model.ignore_index).flatten(1).any(1)
+        count = counted.sum().clamp_min(1)
         sharpness = high_frequency_share(alignment.gradients)
         return {
-            'loss_pag': (alignment.loss * labelled).sum() / count,
-            'pag_cosine': (alignment.cosines.mean(1) * labelled).sum() / count,
-            'pag_high_frequency': (sharpness.mean(1) * labelled).sum() / count,
+            'loss_pag': (alignment.loss * counted).sum() / count,
+            'pag_cosine': (alignment.cosines.mean(1) * counted).sum() / count,
+            'pag_high_frequency': (sharpness.mean(1) * counted).sum() / count,
         }
+
+    def _align_regions(
+        self, model: TrainingAdapter, target: RegionExemplars, pixels: Tensor, labels: Tensor, mask: Tensor
+    ) -> tuple[Alignment, Tensor]:
+        """Returns the alignment of the gradients of ``region_scores``, and which images have a region."""
+        generator = torch.Generator().manual_seed(derive_seed('pag regions', *self._pag_key.next()))
+        repainted = target.repaint(pixels.detach(), labels, generator)
+        scores = region_scores(model(pixels), labels, repainted)
+        directions = target.directions(pixels.detach(), labels, repainted)
+        alignment = self._pag_region_loss(scores[:, None], pixels, directions[:, None], mask)
+        return alignment, (repainted.labels != labels).flatten(1).any(1)
+
+    def _align_classes(
+        self, model: TrainingAdapter, target: GradientTarget, pixels: Tensor, labels: Tensor, mask: Tensor
+    ) -> Alignment:
+        """Returns the alignment of the gradients of the scores of random classes."""
+        classes = self._draw_classes(len(pixels)).to(pixels.device)
+        scores = class_scores(model(pixels), classes, labels, over=self.pag_over, ignore_index=model.ignore_index)
+        try:
+            directions = target(pixels.detach(), classes, labels)
+        except ValueError as error:
+            raise UserError(f'{error} (size of PAGTargetHook)') from error
+        return self._pag_loss(scores, pixels, directions, mask)
 
     def _draw_classes(self, images: int) -> Tensor:
         """Returns the target classes of each image of a step, (N, T), without repetition."""

@@ -1,9 +1,10 @@
-"""Targets of the PAG loss for segmentors: banks of crops around classes, and teachers that a config describes."""
+"""Targets of the PAG loss for segmentors: banks of crops of classes, and teachers that a config describes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,10 +16,8 @@ from mmadv.checkpoints.loading import load_weights
 from mmadv.errors import UserError
 from mmadv.models.adapter import TrainingAdapter
 from mmadv.models.building import build_segmentor
+from mmadv.models.pag_regions import SMALLEST_REGION, RegionDistillation, RegionExemplars, region_boxes
 from mmadv.robustness import ClassBank, ClassMean, GradientTarget, NearestClusterMean, NearestNeighbour, OneImage
-
-# Smallest number of pixels of a class that makes an image an example of the class.
-SMALLEST_REGION = 16
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,40 @@ def collect_bank(pictures: Iterable[tuple[np.ndarray, np.ndarray]], request: Ban
                 crops[int(k)].append(crop_around(image, labels, int(k), request.size))
         if all(len(class_crops) == request.per_class for class_crops in crops.values()):
             break
+    return _as_bank(crops, request)
+
+
+def collect_regions(pictures: Iterable[tuple[np.ndarray, np.ndarray]], request: BankRequest) -> ClassBank:
+    """Returns a bank of regions of each class: the boxes of connected regions, resized, with their label maps.
+
+    The last channel of an example is its label map. An image gives at most one region of each class. The function stops
+    reading images when the bank is full.
+
+    Args:
+        pictures: images (H, W, C) uint8 with their labels (H, W), in the order in which the function tries them.
+        request: the content that the bank should have.
+    """
+    crops: dict[int, list[np.ndarray]] = {k: [] for k in request.classes}
+    for image, labels in pictures:
+        for k, box in dict(region_boxes(labels, request.ignore_index)).items():
+            if k in crops and len(crops[k]) < request.per_class:
+                crops[k].append(_region(image[box], labels[box], request.size))
+        if all(len(class_crops) == request.per_class for class_crops in crops.values()):
+            break
+    return _as_bank(crops, request)
+
+
+def _region(image: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns a box of an image with its label map as the last channel, resized to ``size``."""
+    width_height = (size[1], size[0])
+    smaller = image.shape[0] > size[0] and image.shape[1] > size[1]
+    resized = cv2.resize(image, width_height, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    label_map = cv2.resize(labels.astype(np.uint8), width_height, interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.concatenate([resized.reshape(*size, -1), label_map[..., None]], 2)
+
+
+def _as_bank(crops: Mapping[int, Sequence[np.ndarray]], request: BankRequest) -> ClassBank:
+    """Returns the bank of the crops (H, W, C) of each class."""
     channels = next((class_crops[0].shape[2] for class_crops in crops.values() if class_crops), 3)
     examples = np.zeros((request.num_classes, request.per_class, *request.size, channels), np.uint8)
     counts = torch.zeros(request.num_classes, dtype=torch.int64)
@@ -147,3 +180,23 @@ def build_bank_target(settings: Mapping[str, object], bank: ClassBank, without: 
     }
     arguments = {key: value for key, value in settings.items() if key != 'type'}
     return kinds[str(settings['type'])](bank, without=without, **arguments)
+
+
+def build_region_target(
+    settings: Mapping[str, Any], bank: ClassBank, without: Sequence[int], ignore_index: int = 255
+) -> RegionExemplars:
+    """Returns the region target that a config describes.
+
+    Args:
+        settings: ``type`` 'RegionExemplars' or 'RegionDistillation', and the target's own arguments.
+        bank: the bank of regions.
+        without: the classes that are never painted.
+        ignore_index: label of void pixels.
+    """
+    arguments: dict[str, Any] = dict(ignore_index=ignore_index, without=without)
+    if 'regions' in settings:
+        arguments['regions'] = settings['regions']
+    if settings['type'] == 'RegionExemplars':
+        return RegionExemplars(bank, **arguments)
+    teacher = load_teacher(settings['config'], settings['checkpoint'], bank.num_classes)
+    return RegionDistillation(teacher, bank, **arguments)

@@ -24,9 +24,10 @@ from mmadv.errors import UserError
 from mmadv.models import FreeAdvSegDataPreProcessor
 from mmadv.models.backbones import RobustPretrained
 from mmadv.models.backbones.input_convention import check_preprocessor
+from mmadv.models.pag_regions import RegionExemplars
 from mmadv.models.pag_segmentor import PAGMixin
 from mmadv.registry import ATTACKS, build
-from mmadv.robustness.gradient_targets import FixedRepresentative
+from mmadv.robustness.gradient_targets import ClassBank, FixedRepresentative
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -237,7 +238,7 @@ def test_full_size_pag_leaf_goes_on_from_the_clean_model_of_its_name(name):
     assert config.pop('load_from') == f'work_dirs/clean/{name}/iter_{clean["train_cfg"]["max_iters"]}.pth'
     clean.pop('load_from')
     (hook,) = config.pop('custom_hooks')
-    assert hook['type'] == 'PAGTargetHook'
+    assert hook['type'] == 'PAGTargetHook' and hook['target']['type'] == 'RegionExemplars'
     assert config['model'].pop('type') == 'PAGEncoderDecoder'
     assert config['model'].pop('pag') == config.pop('pag')
     assert config['model']['backbone'].pop('init_cfg') is None
@@ -421,6 +422,16 @@ def pixels(preprocessor, data):
     return ((preprocessed * preprocessor.std + preprocessor.mean) / 255)[:, [2, 1, 0]]
 
 
+def pag_target(config, images):
+    """Returns a target of the form that a config's hook makes: of regions, or of whole images."""
+    (hook,) = config.custom_hooks
+    if not hook.target.type.startswith('Region'):
+        return FixedRepresentative(images)
+    classes = torch.arange(len(images), dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 64, 64)
+    bank = ClassBank(torch.cat([images, classes], 1)[:, None], torch.ones(len(images), dtype=torch.int64))
+    return RegionExemplars(bank)
+
+
 def test_every_kind_of_model_and_attack_is_stepped():
     assert len(LEAVES) >= 53
     assert {'rb/fcn_r50_voc.py', 'fast_newton/pspnet_r50v2_cityscapes.py'} <= set(DISTINCT)
@@ -444,7 +455,7 @@ def test_one_training_step_and_one_attack_step(leaf):
         preprocessor.slot = 0  # as FreeTrainLoop does; the first perturbation is zero
     if isinstance(model, PAGMixin):  # as PAGTargetHook does
         images = torch.randint(0, 256, (model.num_classes, 3, 64, 64), generator=torch.Generator().manual_seed(2))
-        model.set_pag_target(FixedRepresentative(images.to(torch.uint8)))
+        model.set_pag_target(pag_target(config, images.to(torch.uint8)))
     if 'attack' in model_config.data_preprocessor:
         difference = (pixels(preprocessor, data) - original).abs()
         radius = build(model_config.data_preprocessor.attack, ATTACKS).threat.radius

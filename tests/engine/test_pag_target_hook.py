@@ -30,7 +30,7 @@ EXTRA = (
     + """
 custom_imports = dict(imports=['mmadv'])
 custom_hooks = [dict(type='PAGTargetHook', target=dict({target}){options})]
-model.update(type='PAGEncoderDecoder', pag=dict(weight=0.2, classes_per_step=2{pag}))
+model.update(type='PAGEncoderDecoder', pag=dict(weight=0.2{pag}))
 train_cfg.update(max_iters={iterations}, val_interval=100)
 val_cfg = val_dataloader = val_evaluator = None
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1))
@@ -172,6 +172,19 @@ def test_a_teacher_of_the_same_classes_is_followed(project):
         project(teacher)
 
 
+def test_regions_are_the_default_and_their_bank_and_teacher_serve_training(project):
+    work = project("type='RegionExemplars', per_class=3", iterations=2)
+    assert PAGTargetHook().target == {'type': 'RegionExemplars'} and PAGTargetHook().per_class == 32
+    bank = torch.load(work / BANK_FILE, weights_only=True)
+    assert bank['examples'].shape == (3, 3, 4, 64, 64) and bank['counts'].tolist() == [3, 3, 3]
+    assert all((bank['examples'][k, :, -1] == k).any() for k in range(3))
+    config, checkpoint = str(project.root / 'teacher.py'), str(work / 'iter_2.pth')
+    (project.root / 'teacher.py').write_text((project.root / 'config.py').read_text())
+    teacher = f"type='RegionDistillation', config={config!r}, checkpoint={checkpoint!r}, per_class=2, regions=1"
+    project(teacher, options=', size=(16, 24)')
+    assert torch.load(work / BANK_FILE, weights_only=True)['examples'].shape == (3, 2, 4, 16, 24)
+
+
 def test_pictures_come_as_they_are_loaded_in_an_order_of_the_seed(project):
     path = tiny_project.write_config(project.root / 'config.py', project.root / 'data')
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -209,6 +222,9 @@ def test_data_that_do_not_suffice_are_named(target, changes, match, project):
         (dict(type='NearestClusterMean', clusters=2.5), 'clusters must be a positive integer; found 2.5'),
         (dict(type='NearestNeighbour', clusters=2), "NearestNeighbour has no setting 'clusters'"),
         (dict(type='Distillation', config='a.py'), 'needs the checkpoint of its teacher'),
+        (dict(type='RegionDistillation', checkpoint='a.pth'), 'RegionDistillation needs the config of its teacher'),
+        (dict(type='RegionExemplars', regions=0), 'regions must be a positive integer; found 0'),
+        (dict(type='RegionExemplar'), "unknown target 'RegionExemplar'; did you mean 'RegionExemplars'"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(target, match):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mmadv.errors import UserError
 from mmadv.models import PAGEncoderDecoder, pag_segmentor
+from mmadv.models.pag_regions import RegionDistillation, RegionExemplars
 from mmadv.models.pag_targets import BankRequest, Teacher, collect_bank, crop_around
 from mmadv.robustness import ClassBank, Distillation, OneImage
 
@@ -284,6 +285,60 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(build_model, build_
     model.set_pag_target(Distillation(Teacher(other), CLASSES))
     assert float(losses_of(model, copied(batch))['pag_cosine']) < 0.9
     assert all(parameter.grad is None for parameter in other.parameters())
+
+
+def region_bank(channels=3):
+    examples = torch.randint(0, 256, (CLASSES, 2, channels + 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    examples[:, :, -1] = torch.arange(CLASSES)[:, None, None, None]
+    return ClassBank(examples.to(torch.uint8), torch.full((CLASSES,), 2))
+
+
+def test_the_loss_of_regions_is_the_naive_one_of_the_stock_model(build_model, build_pag, monkeypatch):
+    model, batch = build_pag('fcn', dict(weight=0.3)), coloured_batch(seed=1)
+    batch['data_samples'][1].gt_sem_seg.data[:, :3] = 255
+    target = RegionExemplars(region_bank(), regions=3)
+    model.set_pag_target(target)
+    drawn = []
+    repaint = target.repaint
+    monkeypatch.setattr(target, 'repaint', lambda *given: drawn.append(repaint(*given)) or drawn[-1])
+    actual = losses_of(model, copied(batch))
+    ((images, labels, regions),) = ((one.images, one.labels, one.regions) for one in drawn)
+    stock, cosines = build_model('fcn').eval(), []
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    for n, (image, sample) in enumerate(zip(batch['inputs'], batch['data_samples'], strict=True)):
+        pixels = (image.float() / 255).requires_grad_()
+        meta = dict(ori_shape=(16, 16), img_shape=(16, 16), pad_shape=(16, 16), padding_size=[0] * 4)
+        logits = stock.encode_decode(((pixels[[2, 1, 0]] * 255 - mean) / std)[None], [meta])[0]
+        old, score = sample.gt_sem_seg.data[0], 0
+        for number in range(1, int(regions[n].max()) + 1):
+            rows, columns = ((regions[n] == number) & (labels[n] != old)).nonzero(as_tuple=True)
+            gains = logits[labels[n, rows, columns], rows, columns] - logits[old[rows, columns], rows, columns]
+            score = score + gains.mean()
+        (gradient,) = torch.autograd.grad(score, pixels)
+        wanted = (images[n] - pixels.detach()).flatten()
+        cosines.append(float(F.cosine_similarity(gradient.flatten(), wanted, dim=0)))
+    assert float(actual['pag_cosine']) == pytest.approx(sum(cosines) / 2, abs=1e-5)
+    assert float(actual['loss_pag'].detach()) == pytest.approx(0.3 * (1 - sum(cosines) / 2), rel=1e-4)
+    losses_of(model, copied(batch))
+    assert not torch.equal(drawn[0].labels, drawn[1].labels)
+    for sample in batch['data_samples']:
+        sample.gt_sem_seg.data[:] = 255
+    assert float(losses_of(model, copied(batch))['loss_pag'].detach()) == 0
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn_of_regions(build_model, build_pag):
+    model, batch = build_pag('uper', dict(weight=1)), coloured_batch(seed=1)
+    model.set_pag_target(RegionDistillation(Teacher(build_model('uper')), region_bank()))
+    assert float(losses_of(model, copied(batch))['pag_cosine']) == pytest.approx(1, abs=1e-4)
+    model.set_pag_target(RegionDistillation(Teacher(build_model('uper', seed=1)), region_bank()))
+    assert float(losses_of(model, copied(batch))['pag_cosine']) < 0.9
+
+
+@pytest.mark.parametrize('setting', [dict(over='valid'), dict(classes_per_step=2)])
+def test_settings_without_effect_on_regions_are_refused(setting, build_pag):
+    model = build_pag('fcn', dict(weight=1, **setting))
+    with pytest.raises(UserError, match=rf'model.pag.{next(iter(setting))} has no effect .*RegionExemplars; remove it'):
+        model.set_pag_target(RegionExemplars(region_bank()))
 
 
 def test_windows_lie_around_the_class_and_inside_the_image():

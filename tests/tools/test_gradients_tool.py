@@ -55,6 +55,18 @@ def test_targets_of_training_are_taken_where_the_config_has_them(attack_tool, pr
     assert len(measured['per_image']) == 5 and -1 < measured['cosine'] < 1  # without the one that is void throughout
 
 
+def test_regions_are_measured_by_the_score_that_training_aligns(attack_tool, project):
+    target = "type='RegionExemplars', per_class=2"
+    configure(project, ALIGNED.format(target=target).replace(", over='class', exclude=[0]", ''))
+    assert attack_tool([*ARGV, '--gradients', '3', '--show', '1']) == 0
+    measured = load_results('out')['gradients']
+    assert measured['target'] == {'type': 'RegionExemplars', 'per_class': 2, 'of': 'training images'}
+    assert measured['over'] == 'region' and measured['cosine'] == measured['cosine_present']
+    assert measured['cosine_absent'] is None and len(measured['per_image']) == 3
+    assert -1 < measured['cosine'] < 1 and 0 < measured['high_frequency'] < 1
+    assert measured['sheet']['classes'] == ['box', 'disc']
+
+
 def test_what_cannot_be_measured_is_refused(attack_tool, project, capsys):
     assert '--gradients must be an integer in [1, 1000000000]' in refused(
         attack_tool, [*ARGV, '--gradients', '0'], project, capsys

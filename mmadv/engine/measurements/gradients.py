@@ -13,21 +13,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmadv.attacks import derive_seed
+from mmadv.attacks.freezing import frozen
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.example_collector import displayed
 from mmadv.engine.pag_bank import raw_pictures
-from mmadv.engine.pag_target_hook import BANK_TARGETS, PAGTargetHook
+from mmadv.engine.pag_target_hook import REGION_SIZE, PAGTargetHook
 from mmadv.errors import UserError
 from mmadv.fields import Positive
-from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels
+from mmadv.models.adapter import SegmentorAdapter, head_ignore_index, stack_images, stack_labels
+from mmadv.models.pag_regions import RegionExemplars, region_scores
 from mmadv.models.pag_segmentor import PAGMixin
-from mmadv.models.pag_targets import BankRequest, build_bank_target, collect_bank, load_teacher
+from mmadv.models.pag_targets import (
+    BankRequest,
+    build_bank_target,
+    build_region_target,
+    collect_bank,
+    collect_regions,
+    load_teacher,
+)
 from mmadv.report.drawing import draw_file
 from mmadv.report.measurement import Measurement, Option, Outcome, Picture, Section, register_measurement
 from mmadv.report.schema import OTHERS, Schema, entry
 from mmadv.report.sheet import draw_sheet
 from mmadv.report.table import Table
-from mmadv.robustness import Distillation, GradientTarget, class_scores, high_frequency_share, input_gradients
+from mmadv.robustness import (
+    Distillation,
+    GradientTarget,
+    class_scores,
+    cosine_similarity,
+    high_frequency_share,
+    input_gradients,
+)
 from mmadv.robustness import measure_gradients as measure
 from mmadv.synthesis import Descent, ball, move_to_class
 
@@ -127,15 +144,15 @@ class Representatives:
         settings: ``type`` and arguments of the target.
         source: the kind of the examples, in words.
         classes: requested classes.
-        over: pixels that a class' score is taken over, as in ``class_scores``.
+        over: pixels that a class' score is taken over, as in ``class_scores``, or 'region' for region targets.
         make: height and width of an image -> the target, and the classes that have no example.
     """
 
     settings: Mapping[str, Any]
     source: str
     classes: tuple[int, ...]
-    over: Over
-    make: Callable[[tuple[int, int]], tuple[GradientTarget, list[int]]]
+    over: Over | Literal['region']
+    make: Callable[[tuple[int, int]], tuple[GradientTarget | RegionExemplars, list[int]]]
 
 
 @register_measurement
@@ -187,7 +204,7 @@ class InputGradients(Measurement):
 
     def summarise(self, context: Any, outcome: Outcome) -> GradientsSummary:
         assert self._source is not None
-        targets: dict[tuple[int, int], tuple[GradientTarget, list[int]]] = {}
+        targets: dict[tuple[int, int], tuple[GradientTarget | RegionExemplars, list[int]]] = {}
         rows: list[dict[str, Any]] = []
         missing: set[int] = set()
         shown: list[tuple[SegmentorAdapter, Tensor, Tensor, str]] = []
@@ -203,7 +220,11 @@ class InputGradients(Measurement):
             missing |= set(without)
             classes = [k for k in self._source.classes if k not in without]
             name = data['data_samples'].metainfo['image_name']
-            values = _measured(model, images, labels, classes, goal.to(images.device), self._source.over)
+            goal = goal.to(images.device)
+            if isinstance(goal, RegionExemplars):
+                values = _measured_regions(model, images, labels, goal, derive_seed('gradients', position))
+            else:
+                values = _measured(model, images, labels, classes, goal, _pixels_of(self._source.over))
             rows.append({'image': name, **values})
             shown.append((model, images, labels, name))
         names = context.selection.metainfo['classes']
@@ -244,7 +265,7 @@ class InputGradients(Measurement):
                 wanted = torch.tensor([k], device=images.device)
                 with torch.enable_grad():
                     inputs = images.detach().requires_grad_()
-                    pixels: dict[str, Any] = {'over': self._source.over, 'ignore_index': model.ignore_index}
+                    pixels: dict[str, Any] = {'over': _pixels_of(self._source.over), 'ignore_index': model.ignore_index}
                     gradient = input_gradients(class_scores(model(inputs), wanted[:, None], labels, **pixels), inputs)
                 columns[f'gradient: {names[k]}'].append(displayed(_around_grey(gradient[0, 0]), rgb))
                 moved = move_to_class(model, images, wanted, descent=descent)
@@ -313,6 +334,32 @@ def _measured(
     }
 
 
+def _measured_regions(
+    model: SegmentorAdapter, images: Tensor, labels: Tensor, goal: RegionExemplars, seed: int
+) -> dict[str, Any]:
+    """Returns the cosine and share of the score of one image's repainted regions; none if it has no region."""
+    repainted = goal.repaint(images, labels, torch.Generator().manual_seed(seed))
+    with torch.enable_grad(), frozen(model):
+        inputs = images.detach().requires_grad_()
+        gradients = input_gradients(region_scores(model(inputs), labels, repainted)[:, None], inputs)
+    cosines = cosine_similarity(gradients, goal.directions(images, labels, repainted)[:, None])
+    shares = high_frequency_share(gradients)
+    if not (bool(cosines.isfinite().all()) and bool(shares.isfinite().all())):
+        raise UserError('InputGradients: a gradient of the model is not finite; check the checkpoint')
+    found = bool((repainted.labels != labels).any())
+    return {
+        'cosines': cosines[0, : int(found)].double().cpu().numpy(),
+        'shares': shares[0, : int(found)].double().cpu().numpy(),
+        'held': np.ones(int(found), bool),
+        'own_share': float(high_frequency_share(images)[0]),
+    }
+
+
+def _pixels_of(over: str) -> Over:
+    """Returns the pixels of a class' score on the sheet; in the region form all valid ones stand for the class."""
+    return 'class' if over == 'class' else 'valid'
+
+
 def _summary(
     rows: list[dict[str, Any]], names: Sequence[str], classes: list[int], missing: list[int], source: Representatives
 ) -> GradientsSummary:
@@ -365,9 +412,19 @@ def _representatives(context: Any, measured: list[int]) -> Representatives:
             'train_dataloader; add one, or take a config without PAGTargetHook'
         )
     dataset = build_dataset(context.spec.training_data, 'train_dataloader.dataset')
-    settings = {'per_class': BANK_TARGETS[hook.target['type']], **hook.target}
-    make = _bank_maker(number_of_classes, classes, settings, lambda: raw_pictures(dataset, hook.seed, hook.max_images))
-    return Representatives(settings, 'training images', classes, over, make)
+    settings = {**hook.target, 'per_class': hook.per_class}
+
+    def training_pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return raw_pictures(dataset, hook.seed, hook.max_images)
+
+    if not hook.of_regions:
+        make = _bank_maker(number_of_classes, classes, settings, training_pictures)
+        return Representatives(settings, 'training images', classes, over, make)
+    ignore_index = head_ignore_index(segmentor)
+    request = BankRequest(classes, number_of_classes, hook.per_class, hook.size or REGION_SIZE, ignore_index)
+    without = [k for k in range(number_of_classes) if k not in classes]
+    region_goal = build_region_target(settings, collect_regions(training_pictures(), request), without, ignore_index)
+    return Representatives(settings, 'training images', classes, 'region', lambda _: (region_goal, []))
 
 
 def _bank_maker(
