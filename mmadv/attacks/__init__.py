@@ -40,13 +40,14 @@ from mmadv.attacks.scheduled_pgd import ScheduledPGD
 from mmadv.attacks.schedules import CosineSchedule, Schedule
 from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.step_search import StepSearch
-from mmadv.attacks.threat import L2, Linf, Threat, parse_radius
+from mmadv.attacks.threat import L1, L2, Linf, Threat, parse_radius
 from mmadv.attacks.universal import TrainingBatch, Universal
 
 __all__ = [
     'APGD',
     'BIM',
     'FGSM',
+    'L1',
     'L2',
     'PGD',
     'PRESETS',

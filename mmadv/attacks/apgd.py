@@ -13,10 +13,14 @@ from mmadv.attacks.gradient_attack import GradientAttack
 from mmadv.attacks.objectives import MaskedCrossEntropy, Objective
 from mmadv.attacks.result import AttackOutput
 from mmadv.attacks.search import Search
+from mmadv.attacks.threat import L1
 from mmadv.registry import ATTACKS
 
 RISE_SHARE = 0.75
 MOMENTUM = 0.75
+# Under L1: the share of the values below which a best iterate counts as sparser, what steps and shares are divided by,
+# and the shortest step as a share of the radius.
+SPARSER, SHRINK, SHORTEST = 0.95, 1.5, 0.1
 
 
 class StepSchedule:
@@ -72,6 +76,49 @@ class StepSchedule:
         return self.halved
 
 
+class SparseSchedule:
+    """Decides steps and their sparsity under L1 (Croce and Hein, Mind the box, ICML 2021, section 4).
+
+    A step changes the values with the largest gradient. Every 0.04 n iterations, their share becomes the share of the
+    values that the best iterate has changed, divided by 1.5. If the best iterate has become sparser by 5 % or more, the
+    step has the length of the radius again, and the search goes on at the best iterate. Otherwise the step is divided
+    by 1.5, down to a tenth of the radius.
+
+    Args:
+        steps: n.
+        threat: the budget.
+        images: (N, C, h, w) clean images.
+    """
+
+    def __init__(self, steps: int, threat: L1, images: Tensor) -> None:
+        self.interval = max(int(0.04 * steps), 1)
+        self.since = 0
+        self.threat = threat
+        self.values = threat.values(images).to(images.dtype).expand(len(images), 1, 1, 1).flatten()
+        self.sparsity = self.values
+        self.density = torch.full_like(self.values, threat.density)
+
+    def restrict(self, keep: Tensor) -> None:
+        """Drops the images for which ``keep`` (N,) is False."""
+        self.values, self.sparsity, self.density = self.values[keep], self.sparsity[keep], self.density[keep]
+
+    def next(self, iterate: Tensor, gradient: Tensor, step_size: Tensor, centre: Tensor) -> Tensor:
+        """Returns the next iterate, (N, C, h, w)."""
+        moved = self.threat.sparse_step(iterate, gradient, step_size, self.density)
+        return self.threat.project(moved, centre)
+
+    def update(self, best_iterate: Tensor, centre: Tensor) -> Tensor | None:
+        """Returns which images have become sparser, (N,) bool, if the iteration is a checkpoint; otherwise None."""
+        self.since += 1
+        if self.since < self.interval:
+            return None
+        self.since = 0
+        sparsity = (best_iterate != centre).flatten(1).sum(1).to(self.values)
+        sparser = sparsity < SPARSER * self.sparsity
+        self.sparsity, self.density = sparsity, sparsity / self.values / SHRINK
+        return sparser
+
+
 @dataclass
 class _State:
     """The images still under attack, row by row."""
@@ -88,11 +135,18 @@ class _State:
         for item in dataclasses.fields(self):
             setattr(self, item.name, getattr(self, item.name)[keep])
 
+    def back_to_best(self, chosen: Tensor) -> None:
+        """Moves the images for which ``chosen`` (N, 1, 1, 1) is True back to their best iterates."""
+        self.iterate = torch.where(chosen, self.best_iterate, self.iterate)
+        self.gradient = torch.where(chosen, self.best_gradient, self.gradient)
+
 
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class APGD(GradientAttack):
     """Auto-PGD at one radius. It chooses its step size itself and keeps the iterate of lowest accuracy.
+
+    Under L1 it takes the sparse steps of ``SparseSchedule``.
 
     The step follows the objective's gradient. The schedule of step sizes follows the objective's tracked loss. An image
     leaves the batch once it has no pixel left to flip.
@@ -122,22 +176,34 @@ class APGD(GradientAttack):
                 schedule.restrict(remaining)
             if not len(search):
                 break
-            iterate = self._next(state, search.context.images, momentum=step > 0)
+            centre = search.context.images
+            if isinstance(schedule, SparseSchedule):
+                iterate = schedule.next(state.iterate, state.gradient, state.step_size, centre)
+            else:
+                iterate = self._next(state, centre, momentum=step > 0)
             moves = step + 1 < self.steps
             evaluation = search.context.evaluate(iterate, self.objective, (step + 1) / self.steps, gradient=moves)
             undone = search.take(iterate, evaluation)
             if moves:
                 assert evaluation.loss is not None and evaluation.gradient is not None
-                self._advance(state, schedule, iterate, evaluation.gradient, evaluation.loss)
+                self._advance(state, iterate, evaluation.gradient, evaluation.loss)
+                if isinstance(schedule, SparseSchedule):
+                    self._adapt(state, schedule.update(state.best_iterate, centre))
+                else:
+                    self._halve(state, schedule.update(evaluation.loss, state.best_loss))
         return search.result()
 
-    def _begin(self, search: Search, start: Tensor) -> tuple[_State, StepSchedule, Tensor]:
+    def _begin(self, search: Search, start: Tensor) -> tuple[_State, StepSchedule | SparseSchedule, Tensor]:
         evaluation = search.context.evaluate(start, self.objective, 0.0, gradient=True)
         assert evaluation.loss is not None and evaluation.gradient is not None
-        step_size = torch.full((len(search), 1, 1, 1), 2 * self.threat.radius, dtype=start.dtype, device=start.device)
+        first = self.threat.radius * (1 if isinstance(self.threat, L1) else 2)
+        step_size = torch.full((len(search), 1, 1, 1), first, dtype=start.dtype, device=start.device)
         gradient, loss = evaluation.gradient, evaluation.loss
         state = _State(start, start, gradient, step_size, start, gradient, loss)
-        return state, StepSchedule(self.steps, loss), search.take(start, evaluation)
+        schedule: StepSchedule | SparseSchedule = StepSchedule(self.steps, loss)
+        if isinstance(self.threat, L1):
+            schedule = SparseSchedule(self.steps, self.threat, search.context.images)
+        return state, schedule, search.take(start, evaluation)
 
     def _next(self, state: _State, centre: Tensor, *, momentum: bool) -> Tensor:
         threat, iterate = self.threat, state.iterate
@@ -148,16 +214,24 @@ class APGD(GradientAttack):
         return threat.project(mixed, centre)
 
     @staticmethod
-    def _advance(state: _State, schedule: StepSchedule, iterate: Tensor, gradient: Tensor, loss: Tensor) -> None:
+    def _advance(state: _State, iterate: Tensor, gradient: Tensor, loss: Tensor) -> None:
         state.previous, state.iterate, state.gradient = state.iterate, iterate, gradient
         rises = loss > state.best_loss
         chosen = rises.view(-1, 1, 1, 1)
         state.best_iterate = torch.where(chosen, iterate, state.best_iterate)
         state.best_gradient = torch.where(chosen, gradient, state.best_gradient)
         state.best_loss = torch.where(rises, loss, state.best_loss)
-        halves = schedule.update(loss, state.best_loss)
+
+    @staticmethod
+    def _halve(state: _State, halves: Tensor | None) -> None:
         if halves is not None:
             chosen = halves.view(-1, 1, 1, 1)
             state.step_size = torch.where(chosen, state.step_size / 2, state.step_size)
-            state.iterate = torch.where(chosen, state.best_iterate, state.iterate)
-            state.gradient = torch.where(chosen, state.best_gradient, state.gradient)
+            state.back_to_best(chosen)
+
+    def _adapt(self, state: _State, sparser: Tensor | None) -> None:
+        if sparser is not None:
+            chosen, radius = sparser.view(-1, 1, 1, 1), self.threat.radius
+            shorter = (state.step_size / SHRINK).clamp_min(SHORTEST * radius)
+            state.step_size = torch.where(chosen, radius, shorter)
+            state.back_to_best(chosen)

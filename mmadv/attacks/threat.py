@@ -19,7 +19,7 @@ from torch import Tensor
 from mmadv.attacks.randomness import derive_seed, normal_noise, uniform_noise, uniform_scalars
 from mmadv.attacks.region import Region, build_region
 from mmadv.errors import UserError
-from mmadv.fields import PositiveNumber, Radius, WrittenRadius, checked
+from mmadv.fields import PositiveNumber, Radius, Range, WrittenRadius, checked
 from mmadv.registry import THREATS
 from mmadv.shapes import FLOATS, Seeds, Shaped
 
@@ -128,7 +128,7 @@ class Threat(ABC):
     def distance(self, images: Tensor, centre: Tensor) -> Tensor:
         """Returns the norm of ``images - centre`` per image, (N,)."""
 
-    def _values(self, images: Tensor) -> Tensor:
+    def values(self, images: Tensor) -> Tensor:
         """Returns the number of values that may change, at least 1, (N, 1, 1, 1) or (1, 1, 1, 1) int64."""
         if self.region is None:
             return torch.full((1, 1, 1, 1), images[0].numel(), device=images.device)
@@ -234,7 +234,7 @@ class L2(Threat):
         direction = self.confined(normal_noise(centre, seeds), torch.zeros_like(centre))
         norm = _per_image(_l2(direction).to(centre.dtype)).clamp_min(torch.finfo(centre.dtype).tiny)
         share = uniform_scalars(centre, [derive_seed(seed, 'radius') for seed in seeds])
-        length = self.radius * share ** (1 / self._values(centre).to(centre.dtype))
+        length = self.radius * share ** (1 / self.values(centre).to(centre.dtype))
         direction = direction / norm
         return self.project(centre + length * direction, centre)
 
@@ -242,7 +242,7 @@ class L2(Threat):
         return _l2(images - centre).to(images.dtype)
 
     def whole_range(self, images: Tensor) -> float:
-        return math.sqrt(int(self._values(images).max())) if len(images) else math.inf
+        return math.sqrt(int(self.values(images).max())) if len(images) else math.inf
 
     def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
         return _l2(images - centre) <= self.radius
@@ -255,6 +255,98 @@ class L2(Threat):
     def _is_within(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
         """Returns whether a change of the measured norm (N,) is in the ball for any rounding of the norm; (N,) bool."""
         return norm <= self.radius * (1 - _margin(dtype) / 4)
+
+
+@THREATS.register
+@dataclass(frozen=True, kw_only=True)
+class L1(Threat):
+    """The sum of the absolute changes of all values of an image is at most ``radius``.
+
+    The projection is the exact one on the ball and [0, 1] together (Croce and Hein, Mind the box, ICML 2021). A step
+    along the steepest ascent would change one value only. ``step`` spreads it over a share of the values, those with
+    the largest gradient, as SLIDE (Tramèr and Boneh, 2019) does. APGD adapts that share to each image.
+
+    Args:
+        density: share of the values that a step changes.
+    """
+
+    density: Annotated[float, Range(0, 1, open_low=True)] = 0.2
+
+    def project(self, images: Tensor, centre: Tensor) -> Tensor:
+        images = self.confined(images, centre)
+        difference = (images - centre).flatten(1).double()
+        size, sign = difference.abs(), difference.sign()
+        origin = centre.flatten(1).double()
+        room = torch.minimum(torch.where(sign < 0, origin, 1 - origin), size)
+        # Rounding of a change to the images' precision adds less than the margin.
+        wanted = self.radius * (1 - _margin(images.dtype))
+        step = sign * torch.minimum((size - _excess(size, room, wanted)).clamp_min(0), room)
+        moved = _rounded_towards(centre, step.view_as(centre).to(centre.dtype)).clamp_(0, 1)
+        inside = _per_image(size.minimum(room).sum(1) <= wanted)
+        return torch.where(inside, images.clamp(0, 1), moved)
+
+    def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
+        return self.sparse_step(images, gradient, step_size, torch.full_like(images[:, 0, 0, 0], self.density))
+
+    def sparse_step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float, density: Tensor) -> Tensor:
+        """Returns ``images`` moved by ``step_size`` in all, equally over the values with the largest gradient.
+
+        Args:
+            images: (N, C, H, W).
+            gradient: (N, C, H, W).
+            step_size: length of the step, a number or (N, 1, 1, 1).
+            density: share of the values that may change, (N,).
+        """
+        gradient = self.confined(gradient, torch.zeros_like(gradient))
+        size = gradient.abs().flatten(1)
+        number = (density * self.values(images).flatten()).round().long().clamp(1, size.shape[1])
+        least = size.sort(dim=1).values.gather(1, (size.shape[1] - number)[:, None])
+        chosen = (size >= least) & (size > 0)
+        signs = (gradient.sign().flatten(1) * chosen / chosen.sum(1, keepdim=True).clamp_min(1)).view_as(images)
+        return images + step_size * signs
+
+    @checked
+    def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
+        noise = self.confined(uniform_noise(centre, seeds), torch.zeros_like(centre))
+        # Of a uniform number in [0, 1), -log(1 - u) has an exponential distribution, whose directions fill an L1 ball.
+        exponential = -torch.log1p(-noise.abs()) * noise.sign()
+        total = _per_image(exponential.abs().flatten(1).sum(1)).clamp_min(torch.finfo(centre.dtype).tiny)
+        share = uniform_scalars(centre, [derive_seed(seed, 'radius') for seed in seeds])
+        length = self.radius * share ** (1 / self.values(centre).to(centre.dtype))
+        return self.project(centre + length * exponential / total, centre)
+
+    def distance(self, images: Tensor, centre: Tensor) -> Tensor:
+        return _l1(images - centre).to(images.dtype)
+
+    def whole_range(self, images: Tensor) -> float:
+        return float(self.values(images).max()) if len(images) else math.inf
+
+    def in_ball(self, images: Tensor, centre: Tensor) -> Tensor:
+        return _l1(images - centre) <= self.radius
+
+
+def _l1(difference: Tensor) -> Tensor:
+    """Returns the L1 norm per image, (N,) float64."""
+    return difference.flatten(1).double().abs().sum(1)
+
+
+def _excess(size: Tensor, room: Tensor, radius: float) -> Tensor:
+    """Returns the number that is taken off each size so that the sizes, at most the room, sum to the radius; (N, 1).
+
+    The sum is piecewise linear in that number. It bends where a size falls below its room and where it reaches zero.
+
+    Args:
+        size: (N, D) float64, not negative.
+        room: (N, D) float64, at most ``size``.
+        radius: the largest sum.
+    """
+    bends, order = torch.cat([size - room, size], dim=1).sort(dim=1)
+    falling = torch.where(order < size.shape[1], 1.0, -1.0).double().cumsum(1)
+    drops = (falling[:, :-1] * bends.diff(dim=1)).cumsum(1)
+    sums = room.sum(1, keepdim=True) - torch.cat([torch.zeros_like(drops[:, :1]), drops], dim=1)
+    last = ((sums > radius).sum(1, keepdim=True) - 1).clamp_min(0)
+    at, total, slope = (one.gather(1, last) for one in (bends, sums, falling))
+    return torch.where(total > radius, at + (total - radius) / slope.clamp_min(1), 0)
 
 
 def _margin(dtype: torch.dtype) -> float:

@@ -57,6 +57,7 @@ CALLS = {
     'Threat.contains': lambda: (LINF.contains, dict(images=IMAGES, centre=IMAGES)),
     'Threat.random_start': lambda: (LINF.random_start, dict(centre=IMAGES, seeds=SEEDS)),
     'L2.random_start': lambda: (L2(radius=0.5).random_start, dict(centre=IMAGES, seeds=SEEDS)),
+    'L1.random_start': lambda: (mmadv.attacks.L1(radius=0.5).random_start, dict(centre=IMAGES, seeds=SEEDS)),
     'Linf.random_start': lambda: (LINF.random_start, dict(centre=IMAGES, seeds=SEEDS)),
     'Objective.__call__': lambda: (
         CrossEntropy(),
@@ -83,10 +84,10 @@ EXEMPT = {
 STEPS = {
     *('run', 'first_iterate', 'project', 'step', 'distance', 'in_ball', 'whole_range', 'value', 'tracked'),
     *('logit_gradient', 'tracked_and_logit_gradient', 'pending', 'margin', 'scale', 'temperature', 'order'),
-    *('radius_factor', 'step_factor', 'threat_at', 'chosen', 'confined', 'mask'),
+    *('radius_factor', 'step_factor', 'threat_at', 'chosen', 'confined', 'mask', 'sparse_step', 'values'),
 }
 EXEMPT |= {name: LOOP for name in public_calls(mmadv.attacks) if name.rpartition('.')[2] in STEPS - set(EXEMPT)}
-CENTRES = ('Threat.random_start.centre', 'L2.random_start.centre', 'Linf.random_start.centre')
+CENTRES = ('Threat.random_start.centre', 'L1.random_start.centre', 'L2.random_start.centre', 'Linf.random_start.centre')
 RIGHT = rights(
     ('a number in the range', '2.5', 'Threat.scaled.factor', 'Linf.scaled.factor', 'parse_radius.radius'),
     ('a number in the range', '0', 'Objective.__call__.progress', 'Universal.train.seed', 'parse_radius.radius'),
