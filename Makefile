@@ -1,16 +1,17 @@
 # make demo: train a segmentor by three methods, attack the results, write a report.
 # make test: lint, types, doctests and tests.
 # make benchmark: what attacks and training steps cost over the bare model, beside the stored ratios.
+# make gpu: attacks and training on a GPU, in at most eight minutes, with PYTHON as it is; it installs nothing.
 # make test-lowest: tests with the lowest supported versions of the dependencies, in .venv-lowest.
 # make docs: the documentation site, in site/; open site/index.html.
-# All first install the project into .venv, again only when setup.py or pyproject.toml changed.
+# All but gpu and test-lowest first install the project into .venv, again only when setup.py or pyproject.toml changed.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.mmadv-installed
 
-.PHONY: demo test test-lowest docs benchmark setup lint types pytest clean
+.PHONY: demo test test-lowest docs benchmark gpu setup lint types pytest clean
 
 demo: setup
 	$(BIN)/python -W ignore -m mmadv demo
@@ -31,6 +32,9 @@ test-lowest:
 benchmark: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/attack_cost.py --compare
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/training_cost.py --compare
+
+gpu:
+	PYTHONPATH="$(CURDIR):$(CURDIR)/.site:$$PYTHONPATH" $(PYTHON) -W ignore benchmarks/gpu.py
 
 setup: $(STAMP)
 
