@@ -9,6 +9,7 @@ from mmadv.engine.cost_sampler import CostSampler
 from mmadv.engine.free_train_loop import FreeTrainLoop
 from mmadv.engine.iteration_seed_hook import IterationSeedHook
 from mmadv.engine.measurements import (
+    Calibration,
     CommonCorruptions,
     InputGradients,
     MinimalRadius,
@@ -26,6 +27,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'AttackTestLoop',
     'AttackValLoop',
+    'Calibration',
     'CatastrophicOverfittingHook',
     'ChannelsLastHook',
     'CommonCorruptions',

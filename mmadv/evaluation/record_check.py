@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 from mmadv.errors import UserError
-from mmadv.fields import Filled, NotNegative, NotRequired, Share, check
+from mmadv.fields import Filled, NotNegative, NotNegativeNumber, NotRequired, Share, check
 from mmadv.printing import shown
 
 # Real counts of pixels are far below this limit. With it, sums over a dataset fit into 64 bits.
@@ -32,6 +32,17 @@ class Rows:
         return all(type(number) is int for number in row[: self.integers]) and all(
             type(number) in (int, float) and 0 <= number <= MOST_PIXELS for number in row
         )
+
+
+class Length:
+    """In ``Annotated``: a list of so many items."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def fits(self, value: list[Any]) -> bool:
+        """Returns whether a list has so many items."""
+        return len(value) == self.items
 
 
 Areas = Annotated[list, Rows(4, 4)]
@@ -61,6 +72,15 @@ class Certificates(TypedDict):
     certified: list[CertifiedAreas]
 
 
+class CalibrationRows(TypedDict):
+    """The sums of an image for its calibration under one condition."""
+
+    totals: Annotated[list[NotNegativeNumber], Length(6)]
+    confidence: Annotated[list, Rows(4, 3)]
+    classes: Annotated[list, Rows(5, 4)]
+    ranks: Annotated[list, Rows(3, 3)]
+
+
 class Failed(TypedDict):
     """A record of an image that the model failed on."""
 
@@ -84,6 +104,7 @@ class Record(TypedDict):
     reached: NotRequired[dict[str, Pair]]
     rounded: NotRequired[dict[str, Areas]]
     minimal_radius: NotRequired[tuple[Share, Share | None, NotNegative, NotNegative]]
+    calibration: NotRequired[Annotated[dict[str, CalibrationRows], Filled()]]
     certificates: NotRequired[Certificates]
     corruptions: NotRequired[Annotated[dict[str, Annotated[dict[str, Areas], Filled()]], Filled()]]
 

@@ -10,6 +10,12 @@ from mmadv.robustness.aligned_gradients import (
     measure_gradients,
 )
 from mmadv.robustness.bootstrap import bootstrap, paired_bootstrap, percentile_interval, resampled_miou
+from mmadv.robustness.calibration import (
+    CalibrationSums,
+    calibration_intervals,
+    calibration_metrics,
+    calibration_sums,
+)
 from mmadv.robustness.certification import (
     bonferroni,
     certified_counts,
@@ -38,6 +44,7 @@ from mmadv.robustness.smoothing import Certificate, Certifier, NonFiniteNoisyLog
 
 __all__ = [
     'Alignment',
+    'CalibrationSums',
     'Certificate',
     'Certifier',
     'ClassBank',
@@ -56,6 +63,9 @@ __all__ = [
     'SmoothedModel',
     'bonferroni',
     'bootstrap',
+    'calibration_intervals',
+    'calibration_metrics',
+    'calibration_sums',
     'certified_counts',
     'certified_radius',
     'chosen_counts',

@@ -39,7 +39,7 @@ def bootstrap(
         images have a valid pixel.
     """
     counts = counts.select(counts.valid > 0)
-    return _intervals(len(counts), lambda weights: _resampled(counts, weights), samples, level, seed)
+    return intervals(len(counts), lambda weights: _resampled(counts, weights), samples, level, seed)
 
 
 @checked
@@ -73,7 +73,7 @@ def paired_bootstrap(
         values, others = (_resampled(one, weights) for one in pair)
         return {name: values[name] - others[name] for name in values}
 
-    return _intervals(len(pair[0]), differences, samples, level, seed)
+    return intervals(len(pair[0]), differences, samples, level, seed)
 
 
 @checked
@@ -104,7 +104,7 @@ def percentile_interval(values: Values, level: Probability = LEVEL) -> tuple[flo
     return _interval(values, 50 * (1 - level))
 
 
-def _intervals(
+def intervals(
     images: int, measured: Callable[[np.ndarray], Mapping[str, np.ndarray]], samples: int, level: float, seed: int
 ) -> dict[str, tuple[float, float] | None]:
     """Returns the percentile interval of each metric; ``measured`` takes how often each image was drawn, (S, N)."""

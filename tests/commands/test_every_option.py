@@ -46,6 +46,8 @@ COMPANIONS = {
     '--samples': ['--smooth', '0.1'],
     '--minimal-share': ['--minimal-radius', '8/255'],
     '--minimal-tolerance': ['--minimal-radius', '8/255'],
+    '--calibration-corruptions': ['--calibration'],
+    '--calibration-severity': ['--calibration'],
     '--severities': ['--corruptions', 'fog'],
     '--corruption-scale': ['--corruptions', 'fog'],
     '--frost-photographs': ['--corruptions', 'frost'],
@@ -92,6 +94,7 @@ RIGHT = {
     '--eps': {'one', 'half'},  # the whole range of images, and half of it
     '--minimal-radius': {'one'},
     '--severities': {'one'},
+    **of_each(('--calibration', '--calibration-severity'), COUNT),
     '--step-size': {'one', 'half'},
     '--model': {'one'},  # its last word is a deviation
     '--box': COUNT_OR_ZERO,  # a corner may be 0

@@ -24,6 +24,14 @@ RECORD = {
     'reached': {'4/255': [3, 10]},
     'rounded': {'4/255': [[0, 3, 6, 7], [2, 0, 2, 3]]},
     'minimal_radius': [0.01, None, 12, 10],
+    'calibration': {
+        'clean': {
+            'totals': [10, 6, 2.5, 0.5, 1.5, 8.0],
+            'confidence': [[12, 10, 6, 8.0]],
+            'classes': [[0, 12, 10, 6, 8.0]],
+            'ranks': [[200, 10, 4]],
+        }
+    },
     'corruptions': {'fog': {'1': [[0, 3, 6, 7], [2, 0, 2, 3]]}},
     'certificates': {
         'smoothed': [[0, 4, 6, 7], [2, 1, 2, 3]],
@@ -65,6 +73,8 @@ WRONG = [
     (('reached', '4/255'), ['a', 'b'], 'record.reached.4/255[0] must be an integer'),
     (('rounded', '4/255', 0), [0, 3, 6, 6], 'record.rounded.4/255 has other labelled pixels'),
     (('minimal_radius',), [2, None, 1, 1], 'record.minimal_radius[0] must be a finite number in [0, 1]'),
+    (('calibration', 'clean', 'totals'), [1], 'record.calibration.clean.totals must be'),
+    (('calibration', 'clean', 'ranks'), [[1, 2]], 'record.calibration.clean.ranks must be a list'),
     (('corruptions',), [], 'record.corruptions must be a dict'),
     (('corruptions', 'fog', '1', 0), [0, 3, 6, 6], 'record.corruptions.fog.1 has other labelled pixels'),
     (('certificates', 'smoothed'), 3, 'record.certificates.smoothed must be a list'),

@@ -16,6 +16,7 @@ LOGITS = MODEL(IMAGES).detach()
 PREDICTIONS = LOGITS.argmax(1)
 CLASSES = torch.tensor([[0, 1], [1, 2], [2, 3]])
 COUNTS = robustness.count(PREDICTIONS, LABELS, 4)
+SUMS = robustness.calibration_sums(LOGITS[0], LABELS[0], bins=5)
 ATTACK = robustness.SmoothAdv(attack=mmadv.attacks.PGD(threat=mmadv.attacks.L2(radius=0.5)), sigma=0.1)
 MEMBERS = {'a': COUNTS, 'b': robustness.count(PREDICTIONS.flip(1), LABELS, 4)}
 BANK = ClassBank(IMAGES[:, None].repeat(1, 2, 1, 1, 1)[[0, 1, 2, 0]], torch.tensor([2, 1, 2, 1]))
@@ -92,6 +93,12 @@ CALLS = {
         robustness.paired_bootstrap,
         dict(counts=COUNTS, reference=COUNTS, samples=5, level=0.9, seed=1),
     ),
+    'calibration_sums': lambda: (
+        robustness.calibration_sums,
+        dict(logits=LOGITS[0], labels=LABELS[0], bins=5, ignore_index=255),
+    ),
+    'calibration_metrics': lambda: (robustness.calibration_metrics, dict(sums=SUMS)),
+    'calibration_intervals': lambda: (robustness.calibration_intervals, dict(images=[SUMS, SUMS], samples=5, seed=1)),
     'percentile_interval': lambda: (robustness.percentile_interval, dict(values=np.arange(9.0), level=0.9)),
     'resampled_miou': lambda: (robustness.resampled_miou, dict(counts=COUNTS, samples=5, seed=1)),
     'certified_counts': lambda: (
@@ -137,7 +144,9 @@ CALLS = {
 }
 # name -> why it is not called with spoilt arguments.
 EXEMPT = {
-    **dict.fromkeys(('Alignment', 'Certificate', 'LowestMIoU'), 'a result, which only the package makes'),
+    **dict.fromkeys(
+        ('Alignment', 'CalibrationSums', 'Certificate', 'LowestMIoU'), 'a result, which only the package makes'
+    ),
     **dict.fromkeys(('GradientTarget', 'GradientTarget.forward'), 'abstract; its subclasses are tried'),
     'SmoothAdv': 'registered: test_fields_of_components.py',
     'SmoothAdv.run': 'a step of the loops of attacks',
@@ -148,11 +157,20 @@ VECTOR_ARGUMENTS = ('cosine_similarity.vectors', 'cosine_similarity.others')
 FORWARD = [f'{name}.forward' for name in ('FixedRepresentative', 'NearestNeighbour', 'Distillation')]
 SEEDS = [
     f'{name}.seed'
-    for name in ('Certifier.__call__', 'SmoothedModel', 'bootstrap', 'paired_bootstrap', 'resampled_miou')
+    for name in (
+        'Certifier.__call__',
+        'SmoothedModel',
+        'bootstrap',
+        'paired_bootstrap',
+        'resampled_miou',
+        'calibration_intervals',
+    )
 ]
 SEEDS += ['draw_bank.seed', 'lowest_miou.seed', 'NearestClusterMean.seed', 'cluster_means.seed']
 RIGHT = rights(
     ('a number in the range', '0', *SEEDS, 'lowest_miou.random_starts', 'high_frequency_share.cutoff'),
+    ('logits of any size and precision', 'negative|half|in 0..255', 'calibration_sums.logits'),
+    ('any number of images', '[]|one less|one more', 'calibration_intervals.images'),
     (
         'any numbers; nan is left out',
         'array in 0..255|array negative|array with nan|array with inf|array smaller batch',

@@ -9,9 +9,11 @@ from mmadv.engine.measurements.gradients import InputGradients  # isort: skip
 from mmadv.engine.measurements.universal_perturbation import UniversalPerturbation  # isort: skip
 from mmadv.engine.measurements.certificates import Certificates  # isort: skip
 from mmadv.engine.measurements.common_corruptions import CommonCorruptions  # isort: skip
+from mmadv.engine.measurements.calibration import Calibration  # isort: skip
 from mmadv.engine.measurements.radius_sheet import RadiusSheet  # isort: skip
 
 __all__ = [
+    'Calibration',
     'Certificates',
     'CommonCorruptions',
     'InputGradients',

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mmadv.corruptions import (
     CORRUPTIONS,
@@ -18,12 +16,11 @@ from mmadv.corruptions import (
     SCALES,
     SEVERITIES,
     Severity,
-    corrupt,
-    corruption_seed,
     corruptions_of,
     severities_of,
 )
 from mmadv.corruptions import frost_photographs as read_photographs
+from mmadv.engine.corrupted_images import CorruptedImages
 from mmadv.engine.predictor import finite_predictions
 from mmadv.errors import UserError
 from mmadv.evaluation.attack_metric import number
@@ -123,11 +120,11 @@ class CommonCorruptions(Measurement):
 
     def measure(self, context: Any, group: Any) -> list[Any]:
         """Returns corruption -> severity as text -> areas, for each image."""
-        pixels = _bytes(group.images, context.rgb)
+        corrupted = CorruptedImages(group, context, self.scale, self.frost_photographs)
         values: list[dict[str, dict[str, Any]]] = [{name: {} for name in self._corruptions} for _ in group.names]
         for name in self._corruptions:
             for severity in self._severities:
-                images = self._corrupted(pixels, name, severity, context, group)
+                images = corrupted(name, severity)
                 what = f'the image with {name} of severity {severity},'
                 predictions = finite_predictions(group.model, images, group.names, what).cpu()
                 for value, prediction, label in zip(values, predictions, group.scored_labels, strict=True):
@@ -135,23 +132,6 @@ class CommonCorruptions(Measurement):
                     counts = count(prediction[None], label[None], classes, ignored, group.void)
                     value[name][str(severity)] = to_areas(counts)
         return values
-
-    def _corrupted(self, pixels: np.ndarray, name: str, severity: int, context: Any, group: Any) -> Tensor:
-        """Returns the images of a group, (n, C, h, w) in [0, 1], after one corruption."""
-        corrupted = [
-            corrupt(
-                one,
-                name,
-                severity,
-                seed=corruption_seed(context.spec.seed, image, name, severity),
-                scale=self.scale,
-                frost_photographs=self.frost_photographs,
-            )
-            for one, image in zip(pixels, group.names, strict=True)
-        ]
-        channels = slice(None, None, 1 if context.rgb else -1)
-        images = torch.from_numpy(np.ascontiguousarray(np.stack(corrupted)[..., channels])).permute(0, 3, 1, 2)
-        return images.to(group.images.device, group.images.dtype) / 255
 
     def summarise(self, context: Any, outcome: Outcome) -> CorruptionsSummary:
         """Returns the metrics over all images, and the means over severities and corruptions with their intervals."""
@@ -221,14 +201,6 @@ class CommonCorruptions(Measurement):
         if unknown:
             raise UserError(f'{where}.corrupted has the unknown corruption {unknown[0]}')
         summary.check(where)
-
-
-def _bytes(images: Tensor, rgb: bool) -> np.ndarray:
-    """Returns images (n, 3, h, w) in [0, 1] as (n, h, w, 3) uint8 RGB."""
-    if images.shape[1] != 3:
-        raise UserError(f'CommonCorruptions needs images with three channels; found {images.shape[1]}; leave it out')
-    pixels = (255 * images).round().clamp(0, 255).to('cpu', torch.uint8).permute(0, 2, 3, 1).numpy()
-    return np.ascontiguousarray(pixels if rgb else pixels[..., ::-1])
 
 
 def _mean(

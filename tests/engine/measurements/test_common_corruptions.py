@@ -171,5 +171,5 @@ def test_photographs_are_checked_before_the_run_and_decide_the_settings(tmp_path
 
 def test_grey_images_are_refused():
     images = torch.zeros(2, 1, 9, 9)
-    with pytest.raises(UserError, match='needs images with three channels; found 1'):
+    with pytest.raises(UserError, match='need images with three channels; found 1'):
         CommonCorruptions(corruptions=['fog']).measure(context(True), SimpleNamespace(images=images))
