@@ -16,7 +16,7 @@ from mmadv.attacks import Attack, AttackResult, NonFinite, Pixels, WorstCase, de
 from mmadv.attacks.result import joined
 from mmadv.attacks.sweep import leading, strengthened, unsolved, without_passes
 from mmadv.checkpoints.loading import load_weights
-from mmadv.engine.attack_regions import AttackRegion, parse_attack_region, regions_of
+from mmadv.engine.attack_regions import KEY, AttackRegion, parse_attack_region, regions_of
 from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
 from mmadv.engine.spec import EvaluationSpec
@@ -100,6 +100,7 @@ class PredictedGroup:
         clean_seconds: time of the clean predictions in seconds.
         attacked: radius -> outcome.
         scored_labels: labels as they are in the data, (n, H, W) int64, on the CPU.
+        regions: the regions of the attack at the size of the labels, (n, H, W) bool, on the CPU; None without a region.
         void: labels in ``scored_labels`` that are neither a class nor ``ignore_index``.
     """
 
@@ -114,6 +115,7 @@ class PredictedGroup:
     attacked: dict[str, AttackedAtRadius] = field(default_factory=dict)
     scored_labels: Tensor = field(default_factory=lambda: torch.empty(0))
     void: tuple[int, ...] = ()
+    regions: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +163,9 @@ class Predictor:
         """
         attacks = spec.attacks
         target = parse_attack_target(spec.target, classes) if spec.target else None
+        region = parse_attack_region(spec.region, classes) if spec.region else None
+        if region is not None and region.fixed is not None:
+            attacks = {radius: attack and attack.inside(region.fixed) for radius, attack in attacks.items()}
         if target is not None:
             attacks = {
                 radius: attack and with_targeted(attack, targeted=target.targeted) for radius, attack in attacks.items()
@@ -174,7 +179,7 @@ class Predictor:
             ignore_index=ignore_index,
             source=None if spec.source is None else load_source(spec.source, next(segmentor.parameters())),
             target=target,
-            region=parse_attack_region(spec.region, classes) if spec.region else None,
+            region=region,
             shares_radii=spec.sweep == 'shared',
         )
 
@@ -223,6 +228,7 @@ class Predictor:
             attacked=outcomes,
             scored_labels=stack_labels(samples).cpu(),
             void=model.void,
+            regions=None if self.region is None else torch.stack([sample.metainfo[KEY] for sample in samples]),
         )
 
     def _attack_at_all_radii(self, given: AttackInput) -> dict[str, AttackedAtRadius]:
@@ -317,11 +323,8 @@ class Predictor:
 
     def _run(self, radius: str, attack: Attack, given: AttackInput, rows: Tensor) -> AttackResult:
         """Returns the result of an attack, inside the regions if there are any, on the images at ``rows`` (n,)."""
-        if given.regions is None:
+        if given.regions is None or attack.threat.region is not None:
             return self._run_alike(radius, attack, given, rows)
-        assert self.region is not None
-        if self.region.fixed is not None:
-            return self._run_alike(radius, attack.inside(self.region.fixed), given, rows)
         # Each image has a region of its own, and the threat model of an attack has one region.
         inside = [attack.inside(Pixels(given.regions[row : row + 1])) for row in rows.tolist()]
         return joined([self._run_alike(radius, one, given, rows[n : n + 1]) for n, one in enumerate(inside)])

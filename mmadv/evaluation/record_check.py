@@ -81,6 +81,12 @@ class CalibrationRows(TypedDict):
     ranks: Annotated[list, Rows(3, 3)]
 
 
+class Distances(TypedDict):
+    """``region_distance`` of a record."""
+
+    bands: list[list[NotNegative]]
+
+
 class Failed(TypedDict):
     """A record of an image that the model failed on."""
 
@@ -106,6 +112,7 @@ class Record(TypedDict):
     minimal_radius: NotRequired[tuple[Share, Share | None, NotNegative, NotNegative]]
     calibration: NotRequired[Annotated[dict[str, CalibrationRows], Filled()]]
     certificates: NotRequired[Certificates]
+    region_distance: NotRequired[Distances]
     corruptions: NotRequired[Annotated[dict[str, Annotated[dict[str, Areas], Filled()]], Filled()]]
 
 

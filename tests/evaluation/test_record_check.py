@@ -32,6 +32,7 @@ RECORD = {
             'ranks': [[200, 10, 4]],
         }
     },
+    'region_distance': {'bands': [[10, 6, 3], [4, 2, 1]]},
     'corruptions': {'fog': {'1': [[0, 3, 6, 7], [2, 0, 2, 3]]}},
     'certificates': {
         'smoothed': [[0, 4, 6, 7], [2, 1, 2, 3]],
@@ -75,6 +76,7 @@ WRONG = [
     (('minimal_radius',), [2, None, 1, 1], 'record.minimal_radius[0] must be a finite number in [0, 1]'),
     (('calibration', 'clean', 'totals'), [1], 'record.calibration.clean.totals must be'),
     (('calibration', 'clean', 'ranks'), [[1, 2]], 'record.calibration.clean.ranks must be a list'),
+    (('region_distance', 'bands', 0), [-1], 'record.region_distance.bands[0][0] must be an integer at least 0'),
     (('corruptions',), [], 'record.corruptions must be a dict'),
     (('corruptions', 'fog', '1', 0), [0, 3, 6, 6], 'record.corruptions.fog.1 has other labelled pixels'),
     (('certificates', 'smoothed'), 3, 'record.certificates.smoothed must be a list'),

@@ -10,6 +10,7 @@ from mmadv.engine.measurements.universal_perturbation import UniversalPerturbati
 from mmadv.engine.measurements.certificates import Certificates  # isort: skip
 from mmadv.engine.measurements.common_corruptions import CommonCorruptions  # isort: skip
 from mmadv.engine.measurements.calibration import Calibration  # isort: skip
+from mmadv.engine.measurements.region_distance import RegionDistance  # isort: skip
 from mmadv.engine.measurements.radius_sheet import RadiusSheet  # isort: skip
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'MinimalRadius',
     'ObjectSizes',
     'RadiusSheet',
+    'RegionDistance',
     'SanityChecks',
     'SavedImages',
     'UniversalPerturbation',

@@ -16,6 +16,7 @@ import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmadv.attacks import NonFinite, TrainingBatch, Universal, derive_seed
+from mmadv.engine.attack_regions import note_regions, parse_box
 from mmadv.engine.attacked_batches import groups_of_one_geometry
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
 from mmadv.engine.image_space import attack_image_files
@@ -72,7 +73,9 @@ class UniversalPerturbation(Measurement):
 
     def check(self, spec: Any) -> None:
         refused = [type(one).__name__ for one in spec.measurements if isinstance(one, SanityChecks | MinimalRadius)]
-        for name in [*refused, *(f'test_cfg.{key}' for key in ('target', 'region') if getattr(spec, key))]:
+        by_labels = spec.region and parse_box(spec.region) is None
+        aims = {'test_cfg.target': spec.target, f'test_cfg.region {spec.region}': by_labels}
+        for name in [*refused, *(aim for aim, given in aims.items() if given)]:
             raise UserError(
                 f'{name} needs an attack that perturbs each image by itself; leave it out, or name another attack than '
                 'Universal'
@@ -169,6 +172,9 @@ class UniversalPerturbation(Measurement):
             read = [images[n] for n in chosen]
             inputs, samples = [data['inputs'] for data in read], [data['data_samples'] for data in read]
             self._check_sizes(inputs, samples)
+            if predictor.region is not None:
+                assert predictor.ignore_index is not None  # a run always sets it
+                note_regions(samples, predictor.region, context.spec.score, predictor.ignore_index)
             self._names = [[sample.metainfo['image_name'] for sample in samples]]
             parts = []
             for group in groups_of_one_geometry(inputs, samples):

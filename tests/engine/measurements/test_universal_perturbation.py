@@ -70,6 +70,22 @@ def test_trained_once_kept_and_stronger_than_noise(words, tmp_path, monkeypatch,
     assert whole['evaluation']['attacked']['0']['worst_case'] == whole['evaluation']['clean']
 
 
+def test_one_perturbation_of_a_box_for_all_images(words, tmp_path):
+    box = ['--attack', 'universal', '--iterations', '8', '--eps', '1', '--show', '0', '--by-distance']
+    box += ['--region', 'box:0.25,0.25,0.25,0.5']
+    assert run_test([*words, *box, '--out', str(tmp_path / 'out')]) == 0
+    perturbation = np.load(tmp_path / 'out/universal/1.npz')['perturbation']
+    inside = np.zeros((32, 32), bool)
+    inside[8:16, 8:24] = True
+    assert not perturbation[:, ~inside].any() and np.abs(perturbation[:, inside]).max() > 0.5
+    evaluation = load_results(tmp_path / 'out')['evaluation']
+    assert evaluation['attacked']['1']['worst_case']['aAcc'] < evaluation['clean']['aAcc']
+    near, *_, far = (n for n, pixels in enumerate(evaluation['region_distance']['pixels']) if pixels)
+    attacked, clean = (evaluation['region_distance'][name] for name in ('attacked', 'clean'))
+    lost = [clean[band] - attacked['1'][band] for band in (near, far)]
+    assert lost[0] > max(lost[1], 0.01)
+
+
 def test_refused(tiny, words, tmp_path, capsys):
     def sentence(arguments):
         assert guarded(run_test, [*arguments, '--out', str(tmp_path / 'out')]) == 2
@@ -80,4 +96,6 @@ def test_refused(tiny, words, tmp_path, capsys):
     result = sentence([*plain, *ATTACK])
     assert 'a universal perturbation needs images of one size' in result and '.png is 32x' in result
     assert '--check needs an attack that perturbs each image by itself' in sentence([*plain, *ATTACK, '--check'])
+    by_labels = sentence([*words, *ATTACK[:-3], '8/255', '--region', 'class:box'])
+    assert '--region class:box needs an attack that perturbs each image by itself' in by_labels
     assert "no 'train_dataloader'" in sentence([*words, *ATTACK, '--cfg-options', 'train_dataloader=None'])
