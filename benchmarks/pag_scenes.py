@@ -301,11 +301,11 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
     def cell(group: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], float], digits: int) -> str:
         mean, deviation = mean_and_deviation([value(record) for record in group])
-        return f'{mean:.{digits}f} ± {deviation:.{digits}f}'
+        return f'{mean:.{digits}f}' + (f' ± {deviation:.{digits}f}' if len(group) > 1 else '')
 
     lines = [
-        f'| training | clean mIoU | SEA {RADIUS} | SEA L2 {L2_RADIUS} | transfer | cosine | sharpness | s |',
-        '|---|' + '---:|' * 7,
+        f'| training | clean mIoU | SEA {RADIUS} | SEA L2 {L2_RADIUS} | transfer | cosine | sharpness | s | seeds |',
+        '|---|' + '---:|' * 8,
     ]
     for method in METHODS:
         group = [record for record in records if record['method'] == method]
@@ -315,7 +315,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         known = all(record['transfer'] is not None for record in group)
         cells.append(cell(group, lambda record: 100 * record['transfer'], 1) if known else '-')
         cells += [cell(group, lambda record, key=key: record[key], 2) for key in ('cosine', 'sharpness')]
-        cells.append(f'{mean_and_deviation([record["seconds"] for record in group])[0]:.0f}')
+        cells += [f'{mean_and_deviation([record["seconds"] for record in group])[0]:.0f}', str(len(group))]
         lines.append(f'| {method} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
@@ -360,11 +360,10 @@ def main() -> None:
         pictured = ('plain', 'regions', 'regions, teacher')
         draw_picture({name: trained(name, SEEDS[0], arguments.work_dir) for name in pictured}, ROOT / PICTURE)
     content = json.loads(file.read_text(encoding='utf-8'))
-    seeds = sorted({record['seed'] for record in records})
     text = (
-        f'{table(content["records"])}\n\nmIoU in percent, {TEST} scenes, mean ± standard deviation over {len(seeds)} '
-        f'seeds of the training. SEA takes {ITERATIONS} iterations of each of four losses. The last column is the '
-        f'processor time of {STEPS} steps. {provenance(content)}\n\n'
+        f'{table(content["records"])}\n\nmIoU in percent, {TEST} scenes, mean ± standard deviation over the seeds '
+        f'of the training. SEA takes {ITERATIONS} iterations of each of four losses. s: processor time '
+        f'of {STEPS} steps. {provenance(content)}\n\n'
         f'![Gradients, and scenes moved to other labels](images/{Path(PICTURE).name})\n\n'
         f'Four test scenes and networks of seed {SEEDS[0]}. A move is a targeted attack in an L2 ball of {PAINTING:g}, '
         'towards the label map of the repainted scene.\n\n'
