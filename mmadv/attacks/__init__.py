@@ -42,6 +42,7 @@ from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.step_search import StepSearch
 from mmadv.attacks.threat import L1, L2, Linf, Threat, parse_radius
 from mmadv.attacks.universal import TrainingBatch, Universal
+from mmadv.attacks.worst_place import WorstPlace
 
 __all__ = [
     'APGD',
@@ -96,6 +97,7 @@ __all__ = [
     'Tsallis',
     'Universal',
     'WorstCase',
+    'WorstPlace',
     'ama',
     'auto',
     'derive_seed',

@@ -94,6 +94,7 @@ ARGUMENTS = {
     'Restarts': {'attack': PGD(threat=LINF, steps=2)},
     'SmoothAdv': {'attack': PGD(threat=EUCLID, steps=2), 'sigma': 0.1},
     'StepSearch': {'attack': FGSM(threat=LINF)},
+    'WorstPlace': {'attack': PGD(threat=LINF, steps=2), 'places': 3, 'share': 0.25},
 }
 
 
@@ -133,8 +134,9 @@ def test_result_is_in_the_budget_and_says_what_it_did(attack, seed):
 
 # Rows 2 to 5 and columns 2 to 5 of 8 x 10 pixels.
 BOX = Box(top=0.25, left=0.2, height=0.5, width=0.4)
-# Two have no budget of their own; Universal is trained again in a region, see test_region.py.
-WITHOUT_REGION = ('GaussianNoise', 'SmoothAdv', 'Universal')
+# Two have no budget of their own; Universal is trained again in a region, and WorstPlace chooses its own: see
+# test_region.py.
+WITHOUT_REGION = ('GaussianNoise', 'SmoothAdv', 'Universal', 'WorstPlace')
 # Their steps may be shortened to nothing.
 MAY_STAY = ('FastNewton', 'PixelwiseFastNewton', 'RandomChoice', 'StepSearch')
 

@@ -18,6 +18,7 @@ from mmadv.attacks import (
     Pixels,
     RandomNoise,
     Square,
+    WorstPlace,
     preset,
 )
 from mmadv.attacks.universal import TrainingBatch, Universal
@@ -114,6 +115,26 @@ def test_a_universal_perturbation_is_trained_inside_the_region():
         assert torch.equal(result.images[..., 6:, :], images[..., 6:, :])
 
 
+def test_the_worst_of_several_boxes():
+    inner = APGD(threat=Linf(radius=0.2), steps=6, random_start=False)
+    attack = WorstPlace(attack=inner, places=4, share=0.25)
+    boxes = attack.boxes()
+    assert (boxes[0].top, boxes[0].left, boxes[0].height, boxes[0].width) == (0.25, 0.25, 0.5, 0.5)
+    assert len({(box.top, box.left) for box in boxes}) == 4
+    model, (images, _) = conv_net(0).eval(), batch(0)
+    labels = model(images).argmax(1)
+    result = attack(model, images, labels, seeds=[1, 2, 3])
+    singles = torch.stack([inner.inside(box)(model, images, labels).accuracy for box in boxes])
+    assert torch.equal(result.accuracy, singles.amin(0)) and (singles[0] > singles.amin(0)).any()
+    masks = [box.mask(images)[0, 0] for box in boxes]
+    for changed in (result.images != images).any(1):
+        assert any(not changed[~mask].any() for mask in masks)
+    assert attack.title == 'worst of 4 boxes of 25 % for APGD'
+    started = attack(model, images, labels, start=torch.ones_like(images))
+    for changed in (started.images != images).any(1):
+        assert any(not changed[~mask].any() for mask in masks)
+
+
 def test_an_empty_region_leaves_the_image():
     images, labels = batch(0)
     empty = Pixels(torch.zeros(1, 1, 8, 10, dtype=torch.bool))
@@ -143,6 +164,8 @@ def test_boxes_hold_the_pixels_whose_centres_they_hold():
         (lambda: FastNewton(region=3), 'FastNewton.region must be a region, its config, or None; found 3'),
         (lambda: odd_pixels(2).mask(torch.zeros(3, 3, 8, 10)), r'a region of \(2, 1, 8, 10\) is not one of images of'),
         (lambda: GaussianNoise(sigma=0.1).inside(BOX), 'GaussianNoise has no radius'),
+        (lambda: WorstPlace(attack=PGD(threat=Linf(radius=0.1, region=BOX))), 'attack has a region already'),
+        (lambda: WorstPlace(attack=GaussianNoise(sigma=0.1)), 'GaussianNoise has no radius'),
     ],
 )
 def test_mistakes_are_told(call, message):
