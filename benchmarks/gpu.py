@@ -488,7 +488,6 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 
 def run(scale: Scale, device: str, minutes: float, out: Path) -> list[dict[str, Any]]:
     """Measures until the time is over, and returns the records that the file holds."""
-    end = time.monotonic() + 60 * minutes
     records: list[dict[str, Any]] = []
     content = {
         'schema': SCHEMA,
@@ -509,6 +508,7 @@ def run(scale: Scale, device: str, minutes: float, out: Path) -> list[dict[str, 
     def time_up(*_: Any) -> None:
         raise TimeUp
 
+    end = time.monotonic() + 60 * minutes
     before = signal.signal(signal.SIGALRM, time_up)
     try:
         for job in plan(scale, device):

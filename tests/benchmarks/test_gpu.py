@@ -72,10 +72,10 @@ def test_an_error_and_the_end_of_the_time_cost_one_measurement_each(tmp_path, mo
     monkeypatch.setattr(gpu, 'plan', lambda scale, device: jobs)
     monkeypatch.setattr(gpu, 'save', lambda path, content: stored.append(len(content['records'])))
     jobs[0] = gpu.Job({'kind': 'a'}, fails, seconds=0)
-    records = gpu.run(gpu.TINY, 'cpu', 0.5 / 60, tmp_path / 'gpu.json')
+    records = gpu.run(gpu.TINY, 'cpu', 1.5 / 60, tmp_path / 'gpu.json')
     assert stored == [1, 2, 3, 4]
     assert records[0] == {'kind': 'a', 'state': 'failed', 'reason': 'ValueError: no such kernel'}
-    assert records[1]['state'] == 'done' and 0 < records[1]['left'] <= 0.5
+    assert records[1]['state'] == 'done' and 0 < records[1]['left'] <= 1.5
     assert records[2] == {'kind': 'c', 'state': 'skipped', 'reason': 'the time was over before it ended'}
     assert records[3]['state'] == 'skipped' and records[3]['reason'].endswith('s are left, less than 10 s')
 
