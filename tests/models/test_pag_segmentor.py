@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mmadv.errors import UserError
 from mmadv.models import PAGEncoderDecoder, pag_segmentor
+from mmadv.models.iteration_key import IterationKey
 from mmadv.models.pag_regions import RegionDistillation, RegionExemplars
 from mmadv.models.pag_targets import BankRequest, Teacher, collect_bank, crop_around
 from mmadv.robustness import ClassBank, Distillation, OneImage
@@ -324,6 +325,35 @@ def test_the_loss_of_regions_is_the_naive_one_of_the_stock_model(build_model, bu
     for sample in batch['data_samples']:
         sample.gt_sem_seg.data[:] = 255
     assert float(losses_of(model, copied(batch))['loss_pag'].detach()) == 0
+
+
+def test_second_order_gradients_of_regions_agree_with_finite_differences(build_pag):
+    model, batch = build_pag('fcn', dict(weight=0.5)).double().eval(), coloured_batch(seed=1)
+    model.set_pag_target(RegionExemplars(region_bank()))
+    parameters = list(model.parameters())
+    generator = torch.Generator().manual_seed(3)
+    direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+
+    def loss():
+        model._pag_key = IterationKey()  # the same draws in every call
+        return pag_loss(model, copied(batch))
+
+    def loss_at(step):
+        with torch.no_grad():
+            values = [parameter.clone() for parameter in parameters]
+            for parameter, towards in zip(parameters, direction, strict=True):
+                parameter.add_(step * towards)
+        actual = float(loss().detach())
+        with torch.no_grad():
+            for parameter, value in zip(parameters, values, strict=True):
+                parameter.copy_(value)
+        return actual
+
+    loss().backward()
+    slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, direction, strict=True) if p.grad is not None)
+    step = 1e-7  # crosses no kink of the rectifiers
+    assert slope == pytest.approx((loss_at(step) - loss_at(-step)) / (2 * step), rel=1e-3, abs=1e-5)
+    assert abs(slope) > 1e-3
 
 
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn_of_regions(build_model, build_pag):
