@@ -55,12 +55,13 @@ PLAN = [
     ('published', 1, ('1/255', '2/255'), EQUAL),
     ('published', 2, ('1/255', '2/255'), EQUAL),
     ('published', 8, ('1/255', '2/255'), EQUAL),
-    ('published', 2, ('1/255', '2/255'), MORE),
-    ('adversarial', 2, ('1/255', '2/255'), EQUAL),
     ('published', 8, ('0.5/255', '4/255'), EQUAL),
-    ('published', 8, ('0.5/255', '1/255', '2/255', '4/255'), MORE),
+    ('adversarial', 4, ('4/255', '2/255', '1/255'), EQUAL),
+    ('published', 4, ('1/255', '2/255'), MORE),
+    ('adversarial', 8, ('4/255', '2/255', '1/255', '0.5/255'), EQUAL),
+    ('published', 8, ('1/255', '2/255', '0.5/255', '4/255'), MORE),
     ('published', 8, ('1/255',), [(f'sea/{loss}', 300) for loss in ALL_LOSSES]),
-    ('adversarial', 8, ('0.5/255', '1/255', '2/255', '4/255'), [*EQUAL, *MORE]),
+    ('adversarial', 8, ('4/255', '2/255', '1/255', '0.5/255'), MORE),
 ]
 
 

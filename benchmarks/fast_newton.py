@@ -37,12 +37,12 @@ METHODS = {
     'Fast Newton': 'configs/fast_newton/upernet_r18_fast_newton_camvid_finetune.py',
     'FGSM': 'configs/at/upernet_r18_fgsm_camvid_finetune.py',
     'BIM-3': 'configs/at/upernet_r18_bim3_camvid_finetune.py',
+    'DDC-AT': 'configs/ddc_at/upernet_r18_ddcat_camvid_finetune.py',
     'RS-FGSM': 'configs/at/upernet_r18_rs_fgsm_camvid_finetune.py',
     'random FGSM': 'configs/at/upernet_r18_random_fgsm_camvid_finetune.py',
     'free': 'configs/at/upernet_r18_free_camvid_finetune.py',
     'PGD-5': 'configs/at/upernet_r18_pgd5_camvid_finetune.py',
     'Fast Newton, bounded': 'configs/fast_newton/upernet_r18_bounded_fast_newton_camvid_finetune.py',
-    'DDC-AT': 'configs/ddc_at/upernet_r18_ddcat_camvid_finetune.py',
     'step search': 'configs/at/upernet_r18_step_search_camvid_finetune.py',
 }
 # What `auto` costs is 400 gradients for each image and radius: it gets fewer images and one radius.
