@@ -123,7 +123,7 @@ def test_section_has_what_has_run_and_says_how_much_that_is(runs, docs, tmp_path
     assert '| Fast Newton | 2.00 | 2.00 | 0.0100 | 0.0300 | 0.0200 |' in text
     assert '| standard | 1.00 | 1.00 | - | - | - |' in text
     assert (
-        'Not measured yet: BIM-3, RS-FGSM, random FGSM, free, PGD-5, Fast Newton, bounded, DDC-AT, step search.' in text
+        'Not measured yet: BIM-3, DDC-AT, RS-FGSM, random FGSM, free, PGD-5, Fast Newton, bounded, step search.' in text
     )
     assert 'Under BIM-10 Fast Newton is +19.0 to +19.0 points' in text
     assert 'Against FGSM under BIM-10, in points: +4.0 at 0.01' in text
