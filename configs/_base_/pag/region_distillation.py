@@ -6,7 +6,7 @@ custom_hooks = [
         target=dict(
             type='RegionDistillation',
             config='configs/demo/pspnet_pgd2_digits.py',
-            checkpoint='demo_output/pspnet_pgd2_digits/training/iter_200.pth',
+            checkpoint='demo_output/pgd_with_2_steps/training/iter_200.pth',
             per_class=32,
             regions=4,
         ),
