@@ -1,5 +1,6 @@
 """Every field of every component that mmengine and mmseg build from configs, with values of another type or range."""
 
+import importlib.util
 import inspect
 import math
 
@@ -53,7 +54,12 @@ RIGHT = {
     'AttackMetric': METRIC,
     # Then the runner is read, which is None here.
     'AttackTestLoop': {"'no'": 'title target', "''": 'title target', '[]': 'radii measurements'},
-    'CommonCorruption': {'0': 'prob seed', '[]': 'corruptions', **dict.fromkeys(("'no'", "''"), 'frost_photographs')},
+    'CommonCorruption': {
+        '0': 'prob seed',
+        **dict.fromkeys(("'no'", "''"), 'frost_photographs'),
+        # An empty list stands for all corruptions, and frost needs the photographs of this package.
+        **({'[]': 'corruptions'} if importlib.util.find_spec('imagecorruptions') else {}),
+    },
     'CostSampler': {'0': 'seed'},
     'FreeAdvSegDataPreProcessor': {
         **dict.fromkeys(('-1', '-0.5', '2.5'), 'pad_val seg_pad_val'),

@@ -98,8 +98,8 @@ def resampled_miou(counts: Counts, samples: Positive = SAMPLES, seed: Seed = 0) 
 def percentile_interval(values: Values, level: Probability = LEVEL) -> tuple[float, float] | None:
     """Returns the interval that holds a share of ``level`` of resampled values; None if all are nan.
 
-    >>> percentile_interval(np.array([float('nan'), *range(101)]), level=0.9)
-    (5.0, 95.0)
+    >>> percentile_interval(np.array([float('nan'), *range(101)]), level=0.5)
+    (25.0, 75.0)
     """
     return _interval(values, 50 * (1 - level))
 

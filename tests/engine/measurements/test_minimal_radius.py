@@ -158,7 +158,7 @@ def test_refused_together(capsys):
         (['--attack', 'pgd', '--minimal-share', '0.9'], '--minimal-share is for --minimal-radius UPPER'),
         (
             ['--attack', 'pgd', '--eps', '4/255', '--minimal-radius', '8/255', '--target', 'class:a'],
-            'for untargeted attacks on the',
+            'for untargeted attacks on all pixels of the model itself',
         ),
     ):
         assert guarded(run_test, ['c.py', 'w.pth', *words]) == 2
