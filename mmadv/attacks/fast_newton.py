@@ -82,7 +82,7 @@ class FastNewton(Attack):
         """Returns the step of each image, (N, C, h, w), for the mean gain over the valid pixels of the context."""
         evaluation = context.evaluate(centre, LogitMargin(), gradient=True)
         assert evaluation.loss is not None and evaluation.gradient is not None
-        gain, gradient = -evaluation.loss, self.threat.confined(evaluation.gradient, torch.zeros_like(centre))
+        gain, gradient = -evaluation.loss, self.threat.inner(evaluation.gradient)
         length = gradient.abs().flatten(1).sum(1)
         defined = (gain > 0) & (length > 0)
         step_size = torch.where(defined, gain / torch.where(defined, length, 1), 0)

@@ -142,6 +142,10 @@ class Threat(ABC):
         """Returns ``images`` with the pixels of ``centre`` outside the region; subclasses project and step with it."""
         return images if self.region is None else torch.where(self.region.mask(centre), images, centre)
 
+    def inner(self, values: Tensor) -> Tensor:
+        """Returns ``values`` (N, C, h, w) of images, such as gradients, with zeros outside the region."""
+        return values if self.region is None else torch.where(self.region.mask(values), values, 0.0)
+
     def _stays_outside(self, images: Tensor, centre: Tensor) -> Tensor:
         """Returns per image whether all pixels outside the region are unchanged, (N,) bool."""
         return (self.confined(images, centre) == images).flatten(1).all(1)
@@ -178,7 +182,7 @@ class Linf(Threat):
         return torch.minimum(torch.maximum(images, centre - self.radius), centre + self.radius).clamp_(0, 1)
 
     def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
-        return images + step_size * self.confined(gradient, torch.zeros_like(gradient)).sign()
+        return images + step_size * self.inner(gradient).sign()
 
     @checked
     def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
@@ -222,7 +226,7 @@ class L2(Threat):
         return projected
 
     def step(self, images: Tensor, gradient: Tensor, step_size: Tensor | float) -> Tensor:
-        gradient = self.confined(gradient, torch.zeros_like(gradient))
+        gradient = self.inner(gradient)
         # The largest entry is divided out first: squares of tiny gradients underflow in float32.
         largest = _per_image(gradient.abs().flatten(1).amax(1)).clamp_min(torch.finfo(gradient.dtype).tiny)
         direction = gradient / largest
@@ -231,7 +235,7 @@ class L2(Threat):
 
     @checked
     def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
-        direction = self.confined(normal_noise(centre, seeds), torch.zeros_like(centre))
+        direction = self.inner(normal_noise(centre, seeds))
         norm = _per_image(_l2(direction).to(centre.dtype)).clamp_min(torch.finfo(centre.dtype).tiny)
         share = uniform_scalars(centre, [derive_seed(seed, 'radius') for seed in seeds])
         length = self.radius * share ** (1 / self.values(centre).to(centre.dtype))
@@ -297,7 +301,7 @@ class L1(Threat):
             step_size: length of the step, a number or (N, 1, 1, 1).
             density: share of the values that may change, (N,).
         """
-        gradient = self.confined(gradient, torch.zeros_like(gradient))
+        gradient = self.inner(gradient)
         size = gradient.abs().flatten(1)
         number = (density * self.values(images).flatten()).round().long().clamp(1, size.shape[1])
         least = size.sort(dim=1).values.gather(1, (size.shape[1] - number)[:, None])
@@ -307,7 +311,7 @@ class L1(Threat):
 
     @checked
     def random_start(self, centre: Batch, seeds: Seeds) -> Tensor:
-        noise = self.confined(uniform_noise(centre, seeds), torch.zeros_like(centre))
+        noise = self.inner(uniform_noise(centre, seeds))
         # Of a uniform number in [0, 1), -log(1 - u) has an exponential distribution, whose directions fill an L1 ball.
         exponential = -torch.log1p(-noise.abs()) * noise.sign()
         total = _per_image(exponential.abs().flatten(1).sum(1)).clamp_min(torch.finfo(centre.dtype).tiny)

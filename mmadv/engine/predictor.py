@@ -23,6 +23,7 @@ from mmadv.engine.spec import EvaluationSpec
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, stack_images, stack_labels, unwrap
 from mmadv.models.building import build_segmentor
+from mmadv.models.segmentors.imported_segmentor import own_weights
 from mmadv.report.run import SourceModel
 
 
@@ -397,12 +398,17 @@ def load_source(source: SourceModel, like: Tensor) -> EncoderDecoder:
         like: a parameter of the evaluated model, which gives the device and the precision.
 
     Raises:
-        UserError: the config or the checkpoint cannot be read, or the weights do not fit.
+        UserError: the config or the checkpoint cannot be read, the weights do not fit, or there are none.
     """
     try:
         config = Config.fromfile(source.config)
     except (OSError, SyntaxError) as error:
         raise UserError(f'the source config {source.config} cannot be read ({error}); check the path') from error
+    if source.checkpoint is None and own_weights(config.model) is None:
+        raise UserError(
+            f'the source config {source.config} needs a checkpoint; only models of Hugging Face and torchvision bring '
+            'their weights along'
+        )
     segmentor = unwrap(build_segmentor(config))
     if source.checkpoint is not None:
         load_weights(segmentor, source.checkpoint)

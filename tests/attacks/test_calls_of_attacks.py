@@ -84,7 +84,7 @@ EXEMPT = {
 STEPS = {
     *('run', 'first_iterate', 'project', 'step', 'distance', 'in_ball', 'whole_range', 'value', 'tracked'),
     *('logit_gradient', 'tracked_and_logit_gradient', 'pending', 'margin', 'scale', 'temperature', 'order'),
-    *('radius_factor', 'step_factor', 'threat_at', 'chosen', 'confined', 'mask', 'sparse_step', 'values'),
+    *('radius_factor', 'step_factor', 'threat_at', 'chosen', 'confined', 'inner', 'mask', 'sparse_step', 'values'),
 }
 EXEMPT |= {name: LOOP for name in public_calls(mmadv.attacks) if name.rpartition('.')[2] in STEPS - set(EXEMPT)}
 CENTRES = ('Threat.random_start.centre', 'L1.random_start.centre', 'L2.random_start.centre', 'Linf.random_start.centre')

@@ -1,8 +1,12 @@
 """Fixtures of a tiny dataset, config and trained checkpoint."""
 
+from contextlib import contextmanager
+
 import pytest
 import tiny_project
 import torch
+
+from mmadv.evaluation.result_store import ResultStore
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -22,3 +26,24 @@ def tiny(tmp_path_factory):
     tiny_project.train(config, root / 'work')
     (root / 'work' / 'iter_60.pth').rename(root / 'trained.pth')
     return root
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """A context whose run is interrupted (Ctrl-C) when it has stored so many records."""
+
+    @contextmanager
+    def after(records):
+        append, left = ResultStore.append, [records]
+
+        def stopped(self, record):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            append(self, record)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ResultStore, 'append', stopped)
+            yield
+
+    return after

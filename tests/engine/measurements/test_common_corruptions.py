@@ -15,7 +15,6 @@ from mmadv.corruptions import corrupt, corruption_seed
 from mmadv.engine.measurements.common_corruptions import CommonCorruptions
 from mmadv.engine.predictor import PredictedGroup
 from mmadv.errors import UserError
-from mmadv.evaluation import ResultStore
 from mmadv.evaluation.image_record import to_counts
 from mmadv.report import RunResults, load_results
 from mmadv.report.corruptions import CorruptionsSummary
@@ -112,24 +111,14 @@ def test_means_and_retention_follow_from_the_counts():
     assert [row[0] for row in summary.rows()] == ['snow', 'fog', 'mean']
 
 
-def test_a_run_agrees_with_a_pipeline_that_corrupts_and_goes_on_after_a_stop(tiny, tmp_path, monkeypatch, capsys):
+def test_a_run_agrees_with_a_pipeline_that_corrupts_and_goes_on_after_a_stop(tiny, tmp_path, interrupted, capsys):
     words = [str(tiny / 'config.py'), str(tiny / 'trained.pth'), '--attack', 'none', '--show', '0']
     asked = [*words, '--corruptions', 'shot_noise', 'pixelate', '--severities', '5', '1']
     whole, cut, piped = tmp_path / 'whole', tmp_path / 'cut', tmp_path / 'piped'
     assert run_test([*asked, '--batch-size', '4', '--out', str(whole)]) == 0
     assert 'mIoU under common corruptions, %' in capsys.readouterr().out
-    append, left = ResultStore.append, [2]
-
-    def stopped(self, record):
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        append(self, record)
-
-    monkeypatch.setattr(ResultStore, 'append', stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(2):
         run_test([*asked, '--out', str(cut)])
-    monkeypatch.setattr(ResultStore, 'append', append)
     assert guarded(run_test, [*asked[:-1], '2', '--out', str(cut), '--resume']) == 2
     assert 'differs in measurements.corruptions.severities' in capsys.readouterr().err
     assert run_test([*asked, '--out', str(cut), '--resume']) == 0

@@ -13,7 +13,6 @@ from mmadv.commands.testing import run_test
 from mmadv.engine.measurements.minimal_radius import Bracket, MinimalRadius, curve_points
 from mmadv.engine.predictor import AttackedAtRadius, PredictedGroup
 from mmadv.errors import UserError
-from mmadv.evaluation import ResultStore
 from mmadv.report import RunResults, load_results
 from mmadv.report.measurement import Outcome
 
@@ -97,25 +96,15 @@ def test_a_share_of_the_pixels_is_enough():
         assert (result[0][1] is not None) == broken
 
 
-def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, monkeypatch, capsys):
+def test_runs_go_on_and_do_not_depend_on_the_batch(tiny, tmp_path, interrupted, capsys):
     words = [str(tiny / 'config.py'), str(tiny / 'trained.pth'), '--attack', 'pgd', '--eps', '8/255', '--show', '0']
     words += ['--iterations', '2', '--precision', 'float64', '--minimal-radius', '96/255']
     words += ['--minimal-share', '0.15', '--minimal-tolerance', '8/255']
     whole, cut = tmp_path / 'whole', tmp_path / 'cut'
     assert run_test([*words, '--out', str(whole), '--batch-size', '4']) == 0
     assert 'images of which 15 % of the pixels are not made wrong:' in capsys.readouterr().out
-    append, left = ResultStore.append, [2]
-
-    def stopped(self, record):
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        append(self, record)
-
-    monkeypatch.setattr(ResultStore, 'append', stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(2):
         run_test([*words, '--out', str(cut)])
-    monkeypatch.setattr(ResultStore, 'append', append)
     assert guarded(run_test, [*words[:-1], '4/255', '--out', str(cut), '--resume']) == 2
     assert 'differs in measurements.minimal_radius.tolerance' in capsys.readouterr().err
     assert run_test([*words, '--out', str(cut), '--resume']) == 0

@@ -14,7 +14,6 @@ from mmadv.commands.command_line import guarded
 from mmadv.commands.testing import run_test
 from mmadv.engine.measurements.saved_images import SavedImages, file_name
 from mmadv.errors import UserError
-from mmadv.evaluation import ResultStore
 from mmadv.report import load_results
 
 COMMON = ['--precision', 'float64', '--show', '0']
@@ -56,19 +55,9 @@ def test_the_files_stay_in_the_ball_and_score_what_the_report_says(tiny, tmp_pat
         assert difference == pytest.approx(rounded[name] - worst[name])
 
 
-def test_goes_on_with_the_files_and_makes_a_lost_one_again(tiny, tmp_path, whole, monkeypatch):
-    append, left = ResultStore.append, [3]
-
-    def stopped(self, record):
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        append(self, record)
-
-    monkeypatch.setattr(ResultStore, 'append', stopped)
-    with pytest.raises(KeyboardInterrupt):
+def test_goes_on_with_the_files_and_makes_a_lost_one_again(tiny, tmp_path, whole, interrupted):
+    with interrupted(3):
         run(tiny, *ATTACK, '--out', tmp_path / 'cut')
-    monkeypatch.setattr(ResultStore, 'append', append)
     (tmp_path / 'cut/unfinished/adversarial/8_255/1.png').unlink()
     run(tiny, *ATTACK, '--out', tmp_path / 'cut', '--resume', '--batch-size', '3')
     assert files(tmp_path / 'cut') == files(whole)

@@ -9,7 +9,6 @@ from tiny_project import write_config
 from mmadv.attacks import Universal
 from mmadv.commands.command_line import guarded
 from mmadv.commands.testing import run_test
-from mmadv.evaluation import ResultStore
 from mmadv.report import load_results
 
 RESIZE = "pipeline.insert(1, dict(type='Resize', scale=(32, 32), keep_ratio=False))\n"
@@ -23,23 +22,13 @@ def words(tiny, tmp_path_factory):
     return [str(config), str(tiny / 'trained.pth'), '--precision', 'float64']
 
 
-def test_trained_once_kept_and_stronger_than_noise(words, tmp_path, monkeypatch, capsys):
+def test_trained_once_kept_and_stronger_than_noise(words, tmp_path, monkeypatch, interrupted, capsys):
     assert run_test([*words, *ATTACK, '--out', str(tmp_path / 'whole')]) == 0
     assert 'training a universal perturbation at radius 24/255: 12 mini-batches of 8 from 6 of 6' in (
         capsys.readouterr().err
     )
-    append, left = ResultStore.append, [2]
-
-    def stopped(self, record):
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        append(self, record)
-
-    monkeypatch.setattr(ResultStore, 'append', stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(2):
         run_test([*words, *ATTACK, '--out', str(tmp_path / 'cut'), '--limit', '4'])
-    monkeypatch.setattr(ResultStore, 'append', append)
 
     def never(*_, **__):
         raise AssertionError('it was trained before')
