@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import socket
 
 import pytest
@@ -17,6 +18,13 @@ def configs_without_layout():
     yapf_api.FormatCode = lambda text, **options: (text, False)
     yield
     yapf_api.FormatCode = format_code
+
+
+@pytest.fixture(autouse=True, scope='module')
+def objects_that_stay():
+    """MMEngine collects garbage whenever it builds a dataset; what was imported stays, and need not be searched."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
