@@ -42,7 +42,7 @@ class AttackValLoop(ValLoop):
     Clean metrics keep their names, such as ``mIoU``; the attacked metrics are named ``robust/mIoU``. Both are in the
     log, in the JSON log and, with a TensorBoard backend, among the curves.
     ``CheckpointHook(save_best='robust/mIoU')`` keeps the most robust weights. An image costs one prediction and the
-    passes of the attack.
+    passes of the attack, and one more prediction if the attack keeps the strongest image.
 
     Noise is keyed by ``seed`` and the image's name, so every validation attacks with the same noise. Results depend
     neither on batch size nor on the number of processes, beyond the arithmetic of the model.

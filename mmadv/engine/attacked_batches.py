@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadv.attacks import Attack, NonFinite
+from mmadv.attacks.freezing import frozen
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, geometry, stack_images, stack_labels
 from mmadv.models.batches import check_not_scaled, label_maps, sample_names
@@ -71,6 +72,13 @@ def groups_of_one_geometry(inputs: Sequence[Tensor], samples: Sequence[Any]) -> 
     return list(groups.values())
 
 
+@torch.no_grad()
+def clean_classes(model: SegmentorAdapter, images: Tensor) -> Tensor:
+    """Returns the classes that the deployed model predicts, (N, H, W) int64."""
+    with frozen(model):
+        return model(images).argmax(1)
+
+
 def attack_batch(
     segmentor: nn.Module,
     attack: Attack,
@@ -80,6 +88,8 @@ def attack_batch(
     ignore_index: int | None = None,
 ) -> list[Attacked]:
     """Returns the outcomes of an attack on the images of a batch; image sizes may differ.
+
+    No image is predicted better than its clean one if the attack keeps the strongest image; this costs one more pass.
 
     Args:
         segmentor: segmentor of mmseg, in any mode; it is attacked in eval mode.
@@ -102,8 +112,16 @@ def attack_batch(
         images, labels = stack_images([inputs[i] for i in group], mine), model.attackable(stack_labels(mine))
         model.check_labels(labels, mine)
         images, labels = images.to(parameter.device, dtype), labels.to(parameter.device)
+        clean = clean_classes(model, images) if attack.keeps_strongest else None
         try:
-            result = attack(model, images, labels, seeds=[seeds[i] for i in group], ignore_index=model.ignore_index)
+            result = attack(
+                model,
+                images,
+                labels,
+                seeds=[seeds[i] for i in group],
+                ignore_index=model.ignore_index,
+                clean_predictions=clean,
+            )
         except NonFinite as error:
             raise UserError(
                 f'{sample_names(mine)[error.index]}: {error.description} at iteration '

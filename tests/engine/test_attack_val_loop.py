@@ -11,7 +11,8 @@ from mmseg.registry import HOOKS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_project import write_config, write_dataset
 
-from mmadv.attacks import PGD, Linf, derive_seed
+from mmadv.attacks import PGD, Linf, RandomNoise, derive_seed
+from mmadv.engine.attacked_batches import attack_batch
 from mmadv.engine.catastrophic_overfitting_hook import CatastrophicOverfittingHook
 from mmadv.errors import UserError
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
@@ -64,6 +65,24 @@ def test_robust_metrics_are_those_of_the_attack_test_loop(build_runner):
         assert validated[f'robust/{name}'] == pytest.approx(attacked, abs=0.006)
     assert validated['robust/aAcc'] < validated['aAcc']
     assert runner.val() == validated
+
+
+def test_no_image_is_predicted_better_than_its_clean_one(build_runner):
+    runner = build_runner()
+    segmentor, data = runner.model, next(iter(runner.build_dataloader(runner.cfg.val_dataloader)))
+    noise = RandomNoise(threat=Linf(radius='96/255'), steps=1)
+    samples, inputs = data['data_samples'], data['inputs']
+    model, labels = SegmentorAdapter(segmentor, samples), stack_labels(samples)
+    images = stack_images(inputs, samples)
+    segmentor.eval()
+    clean = (model(images).argmax(1) == labels).sum().item()
+    better = [
+        seed for seed in range(20) if (noise(model, images, labels, seeds=[seed]).predictions == labels).sum() > clean
+    ]
+    assert better
+    for seed in better:
+        (attacked,) = attack_batch(segmentor, noise, inputs, samples, [seed])
+        assert attacked.correct == clean
 
 
 def test_limit_spreads_over_the_data_and_batches_do_not_matter(build_runner):
