@@ -29,12 +29,14 @@ from mmadv.robustness import Counts, count, metrics
 # Ten steps of 0.004, whatever the radius: the smallest step that reaches 0.04.
 BIM_STEPS, BIM_STEP_SIZE = 10, 0.004
 AUTO_PASSES = 400
+SEA_ITERATIONS = 100
 ATTACKS: dict[str, Callable[[str], Attack]] = {
     'FGSM': lambda radius: preset('fgsm', radius),
     'BIM-10': lambda radius: BIM(
         threat=Linf(radius=radius), steps=BIM_STEPS, step_size=BIM_STEP_SIZE, keep='lowest_accuracy'
     ),
     'auto': lambda radius: preset('auto', radius, AUTO_PASSES),
+    'SEA': lambda radius: preset('sea', radius, SEA_ITERATIONS),
 }
 BATCH = 8
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curves import AUTO_PASSES, attack_model
+from curves import AUTO_PASSES, SEA_ITERATIONS, attack_model
 from experiments import ROOT, Run, Stage, run, store
 from fast_newton_report import publish
 from training_record import OPTION, train_recorded
@@ -37,16 +37,18 @@ METHODS = {
     'Fast Newton': 'configs/fast_newton/upernet_r18_fast_newton_camvid_finetune.py',
     'FGSM': 'configs/at/upernet_r18_fgsm_camvid_finetune.py',
     'BIM-3': 'configs/at/upernet_r18_bim3_camvid_finetune.py',
+    'PGD-5': 'configs/at/upernet_r18_pgd5_camvid_finetune.py',
     'DDC-AT': 'configs/ddc_at/upernet_r18_ddcat_camvid_finetune.py',
     'RS-FGSM': 'configs/at/upernet_r18_rs_fgsm_camvid_finetune.py',
     'random FGSM': 'configs/at/upernet_r18_random_fgsm_camvid_finetune.py',
     'free': 'configs/at/upernet_r18_free_camvid_finetune.py',
-    'PGD-5': 'configs/at/upernet_r18_pgd5_camvid_finetune.py',
     'Fast Newton, bounded': 'configs/fast_newton/upernet_r18_bounded_fast_newton_camvid_finetune.py',
     'step search': 'configs/at/upernet_r18_step_search_camvid_finetune.py',
 }
-# What `auto` costs is 400 gradients for each image and radius: it gets fewer images and one radius.
-AUTO_RADIUS, AUTO_IMAGES = '0.02', 8
+# Strong attacks cost about 400 gradients for each image: they get fewer images and one radius. SEA stands beside `auto`
+# for DDC-AT, adversarial training whose step costs about as much, and standard training.
+STRONG = {'auto': tuple(METHODS), 'SEA': ('standard', 'PGD-5', 'DDC-AT')}
+STRONG_RADIUS, STRONG_IMAGES = '0.02', 8
 # The start is accurate and not robust if its clean mIoU is at least this, and that under BIM-10 at this radius is less
 # than this share of it.
 FLOOR, FLOOR_RADIUS, FLOOR_SHARE = 0.45, '0.02', 0.5
@@ -59,7 +61,7 @@ TRAINING = (
 
 
 def plan(work_dir: Path, seeds: Sequence[int] = SEEDS) -> list[Run]:
-    """Returns the start, then all methods of each seed under FGSM and BIM, then the same under ``auto``."""
+    """Returns the start, then all methods of each seed under FGSM and BIM, then under the strong attacks."""
     start = work_dir / 'start'
     weights = start / 'iter_1500.pth'
     options = ('--cfg-options', *TRAINING, 'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False')
@@ -75,8 +77,10 @@ def plan(work_dir: Path, seeds: Sequence[int] = SEEDS) -> list[Run]:
             train = Stage(command, folder / 'training.json')
             facts = {'method': method, 'seed': seed}
             runs.append(Run(folder.name, (train, *attacks(config, folder / 'iter_500.pth', folder)), facts))
-            stage = attacked(config, folder / 'iter_500.pth', folder, 'auto', AUTO_IMAGES, AUTO_RADIUS)
-            later.append(Run(f'{folder.name}_auto', (stage,), facts))
+            for name, chosen in STRONG.items():
+                if method in chosen:
+                    stage = attacked(config, folder / 'iter_500.pth', folder, name, STRONG_IMAGES, STRONG_RADIUS)
+                    later.append(Run(f'{folder.name}_{name}', (stage,), facts))
         runs += later
     return runs
 
@@ -171,7 +175,8 @@ def store_all(runs: Sequence[Run]) -> dict[str, Any]:
     """Writes the records of all that has run, and returns them; of a start that is too weak, nothing."""
     records = records_of(runs)
     check_start(records)
-    settings = {'auto': {'radius': AUTO_RADIUS, 'passes': AUTO_PASSES}, 'methods': METHODS, 'start': START}
+    strong = {'radius': STRONG_RADIUS, 'passes': AUTO_PASSES, 'iterations': SEA_ITERATIONS}
+    settings = {'strong': strong, 'methods': METHODS, 'start': START}
     path = store('fast_newton', records, trainings=trainings_of(runs), settings=settings)
     return json.loads(path.read_text(encoding='utf-8'))
 

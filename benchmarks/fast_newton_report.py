@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 Records = Sequence[Mapping[str, Any]]
 CURVES = ('FGSM', 'BIM-10')
+# As tables name them.
+STRONG = {'auto': '`auto`', 'SEA': 'SEA'}
 # The fewest rows that say something about Fast Newton.
 NEEDED = ('start', 'standard', 'Fast Newton')
 MARKERS = 'xDsov^PX*.'
@@ -76,7 +78,7 @@ def section(content: Mapping[str, Any], whole: Sequence[str]) -> str:
         curves_table(records, whole),
         'Cost and length of a step:',
         cost_table(content, whole),
-        auto_text(content, whole),
+        strong_text(content, whole),
         seeds_text(records, whole),
         f'Not measured yet: {", ".join(absent)}.' if absent else '',
         f'Start: `{settings["start"]}`; methods, in the order of the rows: {configs}. Attack seed 0. '
@@ -165,24 +167,26 @@ def cost_table(content: Mapping[str, Any], whole: Sequence[str]) -> str:
     )
 
 
-def auto_text(content: Mapping[str, Any], whole: Sequence[str]) -> str:
-    """Returns the table of ``auto``, or a sentence if no method has met it."""
-    settings = content['settings']['auto']
-    records = [record for record in content['records'] if record['attack'] == 'auto' and record['method'] in whole]
+def strong_text(content: Mapping[str, Any], whole: Sequence[str]) -> str:
+    """Returns the table of the strong attacks, or a sentence if no method has met one."""
+    settings = content['settings']['strong']
+    records = [record for record in content['records'] if record['attack'] in STRONG and record['method'] in whole]
     if not records:
-        return '`auto` has not run yet; it costs 400 gradients for each image.'
+        return '`auto` and SEA have not run yet; they cost 400 gradients for each image.'
     lines = [
-        f'Under `auto` at {settings["radius"]} with {settings["passes"]} gradients, mIoU in percent on '
-        f'{records[0]["images"]} images:',
+        f'Under `auto` with {settings["passes"]} gradients and under SEA with {settings["iterations"]} iterations of '
+        f'each of its four losses, at {settings["radius"]}, mIoU in percent on {records[0]["images"]} images:',
         '',
-        '| training | seeds | clean | auto |',
-        '|---|---:|---:|---:|',
+        f'| training | seeds | clean | {" | ".join(STRONG.values())} |',
+        '|---|---:|---:|' + '---:|' * len(STRONG),
     ]
     for method in whole:
-        own = [record['mIoU'] for record in records if record['method'] == method]
+        own = [record for record in records if record['method'] == method]
         if own:
-            cells = [cell([one[radius] for one in own]) for radius in ('0', settings['radius'])]
-            lines.append(f'| {method} | {len(own)} | {" | ".join(cells)} |')
+            seeds = {record['seed']: record['mIoU']['0'] for record in own}
+            shares = [[one['mIoU'][settings['radius']] for one in own if one['attack'] == name] for name in STRONG]
+            cells = [cell(list(seeds.values())), *map(cell, shares)]
+            lines.append(f'| {method} | {len(seeds)} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
