@@ -116,6 +116,19 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(tiny, tmp_path, whole,
     assert_same(finish(again), whole)
 
 
+def test_a_shared_sweep_that_was_killed_goes_on_to_the_same_result(tiny, tmp_path, interrupted):
+    """An image is stored with all of its radii, so the smaller radius is there for the larger one."""
+    loop = {**LOOP, 'attack': {**PGD, 'random_start': True}, 'radii': ['24/255', '8/255'], 'sweep': 'shared', 'show': 0}
+    expected = finish(make_runner(tiny / 'config.py', tmp_path / 'whole', loop=loop))
+    runner = make_runner(tiny / 'config.py', tmp_path / 'cut', ResultStore(tmp_path / 'store', {'run': 1}), loop=loop)
+    with interrupted(2):
+        runner.test()
+    store = ResultStore(tmp_path / 'store', {'run': 1})
+    runner = make_runner(tiny / 'config.py', tmp_path / 'last', store, loop=loop, **{'test_dataloader.batch_size': 3})
+    assert runner.test_loop.done == 2
+    assert_same(finish(runner), expected)
+
+
 def test_an_image_that_was_removed_is_left_out_and_named(tiny, tmp_path):
     """The images after it have other indexes then."""
     write_dataset(tmp_path / 'data')
