@@ -27,6 +27,7 @@ from mmadv.attacks.objectives import (
     Objective,
     Tsallis,
 )
+from mmadv.attacks.patch import Patch, UniversalPatch
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
 from mmadv.attacks.pixels import FromPixels
 from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
@@ -41,7 +42,8 @@ from mmadv.attacks.schedules import CosineSchedule, Schedule
 from mmadv.attacks.square import RandomNoise, Square
 from mmadv.attacks.step_search import StepSearch
 from mmadv.attacks.threat import L1, L2, Linf, Threat, parse_radius
-from mmadv.attacks.universal import TrainingBatch, Universal
+from mmadv.attacks.trained_attack import TrainingBatch
+from mmadv.attacks.universal import Universal
 from mmadv.attacks.worst_place import WorstPlace
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     'NonFiniteGradient',
     'NonFiniteLogits',
     'Objective',
+    'Patch',
     'Pixels',
     'PixelwiseFastNewton',
     'RadiusReduction',
@@ -96,6 +99,7 @@ __all__ = [
     'TrainingBatch',
     'Tsallis',
     'Universal',
+    'UniversalPatch',
     'WorstCase',
     'WorstPlace',
     'ama',

@@ -56,6 +56,9 @@ class Attack(ABC):
         steps: int | None = None
         label: str = ''
 
+    # Whether the attack chooses, for each image, the pixels that it changes and that are in no score.
+    runs_alone: ClassVar[bool] = False
+
     @property
     def title(self) -> str:
         """The attack's name in tables: its label, or the name of its class if the label is empty.
@@ -95,6 +98,10 @@ class Attack(ABC):
             context: the model, images and labels.
             start: (N, C, h, w) first iterate within the budget, instead of the attack's own choice.
         """
+
+    def budget(self, context: AttackContext) -> Threat:
+        """Returns the threat model that results for the images of a context are checked against."""
+        return self.threat
 
     @checked
     def with_threat(self, threat: Threat) -> Any:
@@ -235,7 +242,7 @@ class Attack(ABC):
                     if len(context)
                     else AttackOutput(clean, context.valid_pixels, context.labels)
                 )
-        context.check_result(output.images, self.threat, type(self).__name__)
+        context.check_result(output.images, self.budget(context), type(self).__name__)
         return output, context, attackable
 
 
@@ -341,7 +348,18 @@ def build_parts(owner: Attack, /, **parts: Any) -> None:
         part = build(config, registry)
         if not isinstance(part, kind):
             raise UserError(f'{type(owner).__name__}: {name} must be a {registry.kind}; found {part!r}')
+        if isinstance(part, Attack):
+            check_part_of(owner, part)
         object.__setattr__(owner, name, part)
+
+
+def check_part_of(owner: Attack, part: Attack) -> None:
+    """Raises UserError if an attack can only run by itself, not as a part of another."""
+    if part.runs_alone:
+        raise UserError(
+            f'{type(owner).__name__}: {type(part).__name__} draws the pixels that it changes and that are in no score, '
+            'so it cannot be a part of another attack'
+        )
 
 
 def check_steps(attack: Attack, steps: Any) -> None:

@@ -223,6 +223,15 @@ class AttackContext:
         part._clean_logits = None if self._clean_logits is None else self._clean_logits[keep]
         return part
 
+    def masked(self, labels: Tensor) -> AttackContext:
+        """Returns the same images with other labels (N, H, W), perhaps all void. Both contexts share the counters."""
+        part = AttackContext.__new__(AttackContext)
+        part.__dict__.update(self.__dict__)
+        part.labels = labels
+        # A gradient without a valid pixel is zero, and stays so.
+        part.valid_pixels = (labels != self.ignore_index).flatten(1).sum(1).clamp_min(1)
+        return part
+
     def reseed(self, *keys: object) -> AttackContext:
         """Returns the same context with seeds derived from its seeds and ``keys``, and with counters at zero."""
         return self._replaced(self.labels, [derive_seed(seed, *keys) for seed in self.seeds])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mmadv.attacks.attack import Attack
+from mmadv.attacks.attack import Attack, check_part_of
 from mmadv.attacks.threat import Threat
 from mmadv.errors import UserError
 from mmadv.fields import Positive, checked
@@ -39,6 +39,7 @@ class AttackGroup(Attack):
         for name, attack in attacks.items():
             if not isinstance(attack, Attack):
                 raise UserError(f"{kind}: '{name}' must be an attack; found {attack!r}")
+            check_part_of(self, attack)
         object.__setattr__(self, 'attacks', attacks)
         threats = {name: attack.threat for name, attack in attacks.items()}
         if self.shares_threat and any(threat != self.threat for threat in threats.values()):

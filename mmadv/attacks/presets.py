@@ -23,6 +23,7 @@ from mmadv.attacks.objectives import (
     Objective,
     Tsallis,
 )
+from mmadv.attacks.patch import Patch, UniversalPatch
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, SegPGD
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.scheduled_pgd import ScheduledPGD
@@ -190,11 +191,13 @@ class Preset:
         make: threat model and number of iterations -> attack.
         steps: the attack's default number of iterations; None for an attack of one step, which takes no number.
         counted: the unit of that number, if it is not steps on each image.
+        radius: the only radius that the attack takes; None for any.
     """
 
     make: Callable[[Threat, int], Attack]
     steps: int | None
     counted: str = ''
+    radius: str | None = None
 
 
 def _strongest(kind: type[PGD]) -> Callable[[Threat, int], Attack]:
@@ -231,6 +234,10 @@ PRESETS: dict[str, Preset] = {
     'square': Preset(lambda threat, steps: Square(threat=threat, steps=steps), 1000, 'queries'),
     'noise': Preset(lambda threat, steps: RandomNoise(threat=threat, steps=steps), 10, 'draws'),
     'universal': Preset(lambda threat, steps: Universal(threat=threat, steps=steps), 300, 'mini-batches'),
+    'patch': Preset(lambda threat, steps: Patch(steps=steps).with_threat(threat), 400, 'draws', '1'),
+    'universal-patch': Preset(
+        lambda threat, steps: UniversalPatch(steps=steps).with_threat(threat), 300, 'mini-batches', '1'
+    ),
 }
 
 

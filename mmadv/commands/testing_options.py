@@ -103,7 +103,7 @@ def _add_attacked(parser: Parser) -> None:
         '--score',
         choices=['rest', 'all'],
         default='rest',
-        help='with --region: score the pixels outside the region, or all pixels (default: rest)',
+        help='with --region or a patch: score the pixels outside it, or all pixels (default: rest)',
     )
     parser.add_argument(
         '--source',
@@ -167,6 +167,7 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
         return attack if arguments.iterations is None else attack.with_steps(arguments.iterations)
     if name not in PRESETS:
         raise UserError(f"unknown attack '{name}'{nearest(name, ['none', *PRESETS])}")
+    radii = radii or [radius for radius in [PRESETS[name].radius] if radius]
     if not radii:
         raise UserError(f'--attack {name} needs --eps, such as --eps 4/255 8/255')
     positive = [text for text in radii if parse_radius(text) > 0]

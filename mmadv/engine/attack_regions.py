@@ -1,4 +1,4 @@
-"""Regions of an attack that options name: a box, the pixels of one class, or all pixels but those of a class."""
+"""Regions of an attack: a box, the pixels of one class, all pixels but those of a class, or the place of a patch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmadv.attacks import Box, Region
+from mmadv.attacks import Box, Region, derive_seed
+from mmadv.attacks.patch import PatchAttack
 from mmadv.errors import UserError, nearest
 
 # Meta data of a sample: its region, (H, W) bool at the size of the labels.
@@ -31,6 +32,16 @@ class AttackRegion(ABC):
     @abstractmethod
     def pixels(self, labels: Tensor) -> Tensor:
         """Returns the region (n, H, W) bool of images with labels (n, H, W)."""
+
+    def of_image(self, labels: Tensor, name: str, size: Sequence[int]) -> Tensor:
+        """Returns the region (H, W) bool of one image.
+
+        Args:
+            labels: (H, W).
+            name: name of the image.
+            size: height and width of the network's input.
+        """
+        return self.pixels(labels[None])[0]
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,21 @@ class ClassRegion(AttackRegion):
 
     def pixels(self, labels: Tensor) -> Tensor:
         return (labels == self.index) != self.others
+
+
+@dataclass(frozen=True)
+class PatchRegion(AttackRegion):
+    """The place at which a patch is evaluated, which the run's seed and the image's name decide."""
+
+    attack: PatchAttack
+    seed: int
+
+    def pixels(self, labels: Tensor) -> Tensor:
+        raise NotImplementedError('the place of a patch depends on the name of the image')
+
+    def of_image(self, labels: Tensor, name: str, size: Sequence[int]) -> Tensor:
+        (placement,) = self.attack.placements(size, [derive_seed(self.seed, name)])
+        return placement.box(size).mask(labels[None, None])[0, 0]
 
 
 def parse_box(text: str) -> Box | None:
@@ -90,18 +116,22 @@ def parse_attack_region(text: str, classes: Sequence[str]) -> AttackRegion:
     return ClassRegion(list(classes).index(value), others=kind == 'except')
 
 
-def note_regions(samples: Sequence[Any], region: AttackRegion, score: str, ignore_index: int) -> None:
+def note_regions(
+    inputs: Sequence[Tensor], samples: Sequence[Any], region: AttackRegion, score: str, ignore_index: int
+) -> None:
     """Writes the region of each sample into its meta data; if only the rest is scored, makes the region void.
 
     Args:
-        samples: data samples with labels.
+        inputs: images (C, h, w) as the pipeline gives them.
+        samples: their data samples, with labels.
         region: the region of the attack.
         score: 'rest' or 'all'.
         ignore_index: label of the pixels that are in no score.
     """
-    for sample in samples:
+    for image, sample in zip(inputs, samples, strict=True):
         labels = sample.gt_sem_seg.data
-        pixels = region.pixels(labels.reshape(1, *labels.shape[-2:]))[0]
+        name = sample.metainfo.get('image_name', '')
+        pixels = region.of_image(labels.reshape(labels.shape[-2:]), name, image.shape[1:])
         sample.set_metainfo({KEY: pixels})
         if score == 'rest':
             void = torch.full_like(labels, ignore_index, dtype=torch.int64)

@@ -279,7 +279,7 @@ class AttackTestLoop(TestLoop):
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         inputs, samples = list(data_batch['inputs']), data_batch['data_samples']
         if self.predictor.region is not None:
-            note_regions(samples, self.predictor.region, self.spec.score, self.ignore_index)
+            note_regions(inputs, samples, self.predictor.region, self.spec.score, self.ignore_index)
         done: list[int] = []
         for group in groups_of_one_geometry(inputs, samples):
             done += self._run_group(group, inputs, samples)

@@ -13,10 +13,11 @@ from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from mmadv.attacks import Attack, AttackResult, NonFinite, Pixels, WorstCase, derive_seed, parse_radius
+from mmadv.attacks.patch import PatchAttack
 from mmadv.attacks.result import joined
 from mmadv.attacks.sweep import leading, strengthened, unsolved, without_passes
 from mmadv.checkpoints.loading import load_weights
-from mmadv.engine.attack_regions import KEY, AttackRegion, parse_attack_region, regions_of
+from mmadv.engine.attack_regions import KEY, AttackRegion, PatchRegion, parse_attack_region, regions_of
 from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
 from mmadv.engine.spec import EvaluationSpec
@@ -165,6 +166,8 @@ class Predictor:
         attacks = spec.attacks
         target = parse_attack_target(spec.target, classes) if spec.target else None
         region = parse_attack_region(spec.region, classes) if spec.region else None
+        if isinstance(spec.attack, PatchAttack):
+            region = PatchRegion(spec.attack, spec.seed)
         if region is not None and region.fixed is not None:
             attacks = {radius: attack and attack.inside(region.fixed) for radius, attack in attacks.items()}
         if target is not None:
@@ -324,7 +327,7 @@ class Predictor:
 
     def _run(self, radius: str, attack: Attack, given: AttackInput, rows: Tensor) -> AttackResult:
         """Returns the result of an attack, inside the regions if there are any, on the images at ``rows`` (n,)."""
-        if given.regions is None or attack.threat.region is not None:
+        if given.regions is None or attack.threat.region is not None or attack.runs_alone:
             return self._run_alike(radius, attack, given, rows)
         # Each image has a region of its own, and the threat model of an attack has one region.
         inside = [attack.inside(Pixels(given.regions[row : row + 1])) for row in rows.tolist()]

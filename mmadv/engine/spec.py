@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmadv.attacks import Attack, Box, Cascade, parse_radius
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
+from mmadv.attacks.patch import PatchAttack
 from mmadv.engine.attack_regions import parse_box
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.errors import UserError, nearest
@@ -102,6 +103,11 @@ class EvaluationSpec:
         return attacks_by_radius(self.attack, self.radii)
 
     @property
+    def region_text(self) -> str | None:
+        """Returns the region of the attack as results name it: as given, 'patch' for a patch, or None."""
+        return 'patch' if isinstance(self.attack, PatchAttack) else self.region
+
+    @property
     def title(self) -> str:
         """Returns the name of the attack in tables, with its target and its source model."""
         if self.name:
@@ -138,7 +144,7 @@ class EvaluationSpec:
             'sweep': self.sweep,
             'space': self.space,
             'target': self.target,
-            'region': self.region and [self.region, self.score],
+            'region': self.region_text and [self.region_text, self.score],
             'source': self.source and self.source.to_json(),
             'measurements': {name: settings for name, settings in measured.items() if settings is not None} or None,
             'config': dict(self.config),
@@ -233,8 +239,8 @@ def attacks_by_radius(
 def check_region(attack: Attack | None, region: str | None, score: str) -> None:
     """Raises UserError unless an attack can be confined to a region, as ``EvaluationSpec`` names it."""
     if region is None:
-        if score != 'rest':
-            raise UserError('test_cfg.score is for test_cfg.region; give that, or leave it out')
+        if score != 'rest' and not isinstance(attack, PatchAttack):
+            raise UserError('test_cfg.score is for test_cfg.region or a patch; give one of them, or leave it out')
         return
     parse_box(region)
     if attack is None:
@@ -292,8 +298,10 @@ def first_attack(attacks: Mapping[str, Attack | None]) -> tuple[str, Attack]:
 def radius_text(radius: float) -> str:
     """Returns the text of a radius, as a multiple of 1/255 if it is one.
 
-    >>> radius_text(4 / 255), radius_text(0.03)
-    ('4/255', '0.03')
+    >>> radius_text(4 / 255), radius_text(0.03), radius_text(1.0)
+    ('4/255', '0.03', '1')
     """
+    if radius == int(radius):
+        return str(int(radius))
     levels = round(radius * 255, 6)
     return f'{levels:g}/255' if levels == int(levels) else repr(radius)

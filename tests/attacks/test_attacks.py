@@ -51,7 +51,9 @@ from mmadv.attacks import (
 )
 from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
-from mmadv.attacks.universal import TrainingBatch, Universal
+from mmadv.attacks.patch import Patch, UniversalPatch
+from mmadv.attacks.trained_attack import TrainedAttack, TrainingBatch
+from mmadv.attacks.universal import Universal
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 from mmadv.robustness import SmoothAdv
@@ -90,12 +92,17 @@ ALL = [
 # What a registered attack needs beside a threat model and a few steps, where it needs more.
 ARGUMENTS = {
     'FurthestClass': {'attack': ama('8/255', passes=8)},
+    'Patch': {'steps': 4, 'size': (2, 3)},
     'PixelwiseFastNewton': {},
     'Restarts': {'attack': PGD(threat=LINF, steps=2)},
     'SmoothAdv': {'attack': PGD(threat=EUCLID, steps=2), 'sigma': 0.1},
     'StepSearch': {'attack': FGSM(threat=LINF)},
     'WorstPlace': {'attack': PGD(threat=LINF, steps=2), 'places': 3, 'share': 0.25},
 }
+
+
+# They are trained on images before they run.
+TRAINED = ('Universal', 'UniversalPatch')
 
 
 def short_form(name):
@@ -108,10 +115,12 @@ def short_form(name):
 ALL += [
     short_form(name)
     for name in ATTACKS.names()
-    if name not in {type(attack).__name__ for attack in ALL} and name not in ('ama', 'auto', 'sea', 'Universal')
+    if name not in {type(attack).__name__ for attack in ALL} and name not in ('ama', 'auto', 'sea', *TRAINED)
 ]
-# Universal runs after it was trained.
+# These run after they were trained.
 ALL.append(Universal(threat=LINF, steps=4).with_perturbation(torch.full((3, 8, 10), 0.01, dtype=torch.float64)))
+GREY = torch.full((3, 2, 2), 128 / 255, dtype=torch.float64)
+ALL.append(UniversalPatch(steps=4, brightness=(1, 1)).with_texture(GREY))
 TWO = {'a': FGSM(threat=LINF), 'b': BIM(threat=LINF, steps=3)}
 every_attack = pytest.mark.parametrize('attack', ALL, ids=lambda attack: f'{type(attack).__name__}-{ALL.index(attack)}')
 
@@ -134,9 +143,9 @@ def test_result_is_in_the_budget_and_says_what_it_did(attack, seed):
 
 # Rows 2 to 5 and columns 2 to 5 of 8 x 10 pixels.
 BOX = Box(top=0.25, left=0.2, height=0.5, width=0.4)
-# Two have no budget of their own; Universal is trained again in a region, and WorstPlace chooses its own: see
-# test_region.py.
-WITHOUT_REGION = ('GaussianNoise', 'SmoothAdv', 'Universal', 'WorstPlace')
+# Two have no budget of their own; Universal is trained again in a region, and WorstPlace and patches choose their own:
+# see test_region.py and test_patch.py.
+WITHOUT_REGION = ('GaussianNoise', 'SmoothAdv', 'WorstPlace', 'Patch', *TRAINED)
 # Their steps may be shortened to nothing.
 MAY_STAY = ('FastNewton', 'PixelwiseFastNewton', 'RandomChoice', 'StepSearch')
 
@@ -634,7 +643,9 @@ class Sick(nn.Module):
         return self.net(x)
 
 
-DIFFERENTIATE = [attack for attack in ALL if not isinstance(attack, (GaussianNoise, RandomNoise, Square, Universal))]
+DIFFERENTIATE = [
+    attack for attack in ALL if not isinstance(attack, (GaussianNoise, RandomNoise, Square, TrainedAttack, Patch))
+]
 
 
 @pytest.mark.parametrize('attack', DIFFERENTIATE, ids=lambda a: f'{type(a).__name__}-{ALL.index(a)}')
@@ -704,7 +715,7 @@ def test_messages_name_the_position_in_the_batch_that_was_given(attack):
     labels[1] = (model(images)[1].argmax(0) + 1) % 4  # fooled already
 
     # These ask nothing of the model before the evaluation.
-    for fine_calls in (0,) if isinstance(attack, (GaussianNoise, Universal)) else (0, 1):
+    for fine_calls in (0,) if isinstance(attack, (GaussianNoise, TrainedAttack)) else (0, 1):
         calls = []
 
         def sick(x, calls=calls, fine_calls=fine_calls):
@@ -720,7 +731,7 @@ def test_messages_name_the_position_in_the_batch_that_was_given(attack):
         attack(model, images, wrong)
 
 
-@pytest.mark.parametrize('name', PRESETS)
+@pytest.mark.parametrize('name', [name for name in PRESETS if PRESETS[name].radius is None])
 def test_presets_are_built_with_radius_and_iterations(name):
     attack = preset(name, '4/255') if name == 'fgsm' else preset(name, '4/255', 7)
     assert attack.threat == Linf(radius=4 / 255)

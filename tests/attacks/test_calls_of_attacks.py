@@ -8,6 +8,7 @@ from toy_models import batch, conv_net
 
 import mmadv.attacks
 from mmadv.attacks import FGSM, L2, PGD, CrossEntropy, FromPixels, Linf, TrainingBatch, Universal, derive_seed
+from mmadv.attacks.patch import Patch, UniversalPatch
 from mmadv.errors import UserError
 from mmadv.registry import PARTS
 
@@ -67,8 +68,10 @@ CALLS = {
     'Tsallis.part': lambda: (mmadv.attacks.Tsallis().part, dict(begin=0.0, end=0.5)),
     'FromPixels': lambda: (FromPixels, dict(model=MODEL, **STATISTICS, align_corners=False)),
     'FromPixels.forward': lambda: (FromPixels(MODEL, **STATISTICS), dict(images=IMAGES)),
-    'Universal.train': training,
+    'TrainedAttack.train': training,
     'Universal.with_perturbation': lambda: (Universal(threat=LINF).with_perturbation, dict(perturbation=IMAGES[0] / 9)),
+    'UniversalPatch.with_texture': lambda: (UniversalPatch().with_texture, dict(texture=IMAGES[0])),
+    'PatchAttack.with_threat': lambda: (Patch().with_threat, dict(threat=Linf(radius=1))),
     'parse_radius': lambda: (mmadv.attacks.parse_radius, dict(radius='4/255', what='radius')),
     'preset': lambda: (mmadv.attacks.preset, dict(name='pgd', radius='4/255', iterations=3, threat='Linf')),
 }
@@ -84,13 +87,14 @@ EXEMPT = {
 STEPS = {
     *('run', 'first_iterate', 'project', 'step', 'distance', 'in_ball', 'whole_range', 'value', 'tracked'),
     *('logit_gradient', 'tracked_and_logit_gradient', 'pending', 'margin', 'scale', 'temperature', 'order'),
+    *('budget', 'textures', 'placements', 'with_trained'),
     *('radius_factor', 'step_factor', 'threat_at', 'chosen', 'confined', 'inner', 'mask', 'sparse_step', 'values'),
 }
 EXEMPT |= {name: LOOP for name in public_calls(mmadv.attacks) if name.rpartition('.')[2] in STEPS - set(EXEMPT)}
 CENTRES = ('Threat.random_start.centre', 'L1.random_start.centre', 'L2.random_start.centre', 'Linf.random_start.centre')
 RIGHT = rights(
     ('a number in the range', '2.5', 'Threat.scaled.factor', 'Linf.scaled.factor', 'parse_radius.radius'),
-    ('a number in the range', '0', 'Objective.__call__.progress', 'Universal.train.seed', 'parse_radius.radius'),
+    ('a number in the range', '0', 'Objective.__call__.progress', 'TrainedAttack.train.seed', 'parse_radius.radius'),
     (
         'a number in the range',
         '0',
@@ -109,7 +113,8 @@ RIGHT = rights(
     ('any images will do', 'smaller batch|empty|narrower|lower', 'FromPixels.forward.images'),
     ('smoothing adds noise, and a nan shows', 'with nan|negative', 'FromPixels.forward.images'),
     ('any images will do', 'smaller batch|narrower|lower', 'Universal.with_perturbation.perturbation'),
-    ('more mini-batches than steps', 'one more', 'Universal.train.batches'),
+    ('any texture will do', 'smaller batch|narrower|lower', 'UniversalPatch.with_texture.texture'),
+    ('more mini-batches than steps', 'one more', 'TrainedAttack.train.batches'),
     ("the sentence calls it 'attack', as the command line does", "'no'|''|misspelt", 'preset.name'),
     ('only a name in the message', "'no'|''|misspelt", 'parse_radius.what'),
 )

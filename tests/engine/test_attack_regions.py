@@ -37,7 +37,7 @@ def test_regions_of_a_box_and_of_classes():
 @pytest.mark.parametrize('score', ['rest', 'all'])
 def test_the_region_becomes_void_if_only_the_rest_is_scored(score):
     samples = [sample([[0, 1], [2, 1]]), sample([[0, 0], [2, 255]])]
-    note_regions(samples, parse_attack_region('class:box', CLASSES), score, 255)
+    note_regions([torch.zeros(3, 2, 2)] * 2, samples, parse_attack_region('class:box', CLASSES), score, 255)
     expected = [[0, 255], [2, 255]] if score == 'rest' else [[0, 1], [2, 1]]
     assert samples[0].gt_sem_seg.data.tolist() == [expected]
     assert samples[1].gt_sem_seg.data.tolist() == [[[0, 0], [2, 255]]]
@@ -88,7 +88,7 @@ def test_a_run_changes_the_region_alone_and_scores_the_rest(tiny, tmp_path):
         (['--region', 'box:0.5,0,0.6,1'], "--region 'box:0.5,0,0.6,1': Box: top + height must be at most 1"),
         (['--region', 'circle:1'], '--region must be box:TOP,LEFT,HEIGHT,WIDTH, class:NAME or except:NAME'),
         (['--region', 'class:car'], "--region: the dataset has no class 'car'"),
-        (['--score', 'all'], '--score is for --region; give that, or leave it out'),
+        (['--score', 'all'], '--score is for --region or a patch; give one of them, or leave it out'),
         (['--region', 'class:box', '--check'], '--check is for untargeted attacks on all pixels of the model itself'),
         (['--region', 'class:box', '--minimal-radius', '8/255'], 'leave out --region or --minimal-radius'),
     ],

@@ -19,7 +19,10 @@ STEPS = {'auto': 8, 'sea': 3, 'sea-eccv-image': 3}
 
 
 @devices
-@pytest.mark.parametrize('name', sorted(set(PRESETS) - {'sea-eccv', 'universal'}))  # which need a data set
+# Two need a data set. Signs of small gradients decide the texture of a patch, so rounding changes it.
+@pytest.mark.parametrize(
+    'name', sorted({name for name in PRESETS if PRESETS[name].radius is None} - {'sea-eccv', 'universal'})
+)
 def test_attacks_end_where_they_end_on_the_cpu(name, device):
     images, labels = batch()
     attack = preset(name, '8/255', None if PRESETS[name].steps is None else STEPS.get(name, 4))

@@ -7,6 +7,7 @@ from mmadv.engine.measurements.object_sizes import ObjectSizes  # isort: skip
 from mmadv.engine.measurements.sanity_checks import SanityChecks  # isort: skip
 from mmadv.engine.measurements.gradients import InputGradients  # isort: skip
 from mmadv.engine.measurements.universal_perturbation import UniversalPerturbation  # isort: skip
+from mmadv.engine.measurements.patch_texture import PatchTexture  # isort: skip
 from mmadv.engine.measurements.certificates import Certificates  # isort: skip
 from mmadv.engine.measurements.common_corruptions import CommonCorruptions  # isort: skip
 from mmadv.engine.measurements.calibration import Calibration  # isort: skip
@@ -20,6 +21,7 @@ __all__ = [
     'InputGradients',
     'MinimalRadius',
     'ObjectSizes',
+    'PatchTexture',
     'RadiusSheet',
     'RegionDistance',
     'SanityChecks',

@@ -154,6 +154,10 @@ class MinimalRadius(Measurement):
     def check(self, spec: Any) -> None:
         if spec.attack is None:
             raise UserError('MinimalRadius needs an attack; name one')
+        if spec.region_text == 'patch':
+            raise UserError(
+                'MinimalRadius needs an attack with a radius, which a patch has not; leave MinimalRadius out'
+            )
         for option in ('target', 'region', 'source'):
             if getattr(spec, option):
                 raise UserError(

@@ -84,13 +84,13 @@ class RegionDistance(Measurement):
         Option(
             '--by-distance',
             None,
-            {'action': 'store_true', 'help': 'with --region: give the accuracy by the distance from the region'},
+            {'action': 'store_true', 'help': 'with --region or a patch: give the accuracy by the distance from it'},
         ),
     )
 
     def check(self, spec: Any) -> None:
-        if not spec.region:
-            raise UserError('RegionDistance needs test_cfg.region; give it, or leave RegionDistance out')
+        if not spec.region_text:
+            raise UserError('RegionDistance needs test_cfg.region or a patch; give one, or leave RegionDistance out')
 
     def measure(self, context: Any, group: Any) -> list[Any]:
         """Returns the rows of each image; None without a region."""

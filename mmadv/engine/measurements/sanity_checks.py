@@ -76,6 +76,8 @@ class SanityChecks(Measurement):
         return None
 
     def check(self, spec: Any) -> None:
+        if spec.region_text == 'patch':
+            raise UserError('SanityChecks needs an attack with a radius, which a patch has not; leave it out')
         for option in ('target', 'region', 'source'):
             if getattr(spec, option):
                 raise UserError(

@@ -57,7 +57,7 @@ def test_pixels_are_counted_by_their_distance():
 def test_a_run_prints_and_stores_it(tiny, tmp_path, capsys):
     words = [str(tiny / 'config.py'), str(tiny / 'trained.pth'), '--attack', 'fgsm', '--eps', '64/255', '--show', '0']
     assert guarded(run_test, [*words, '--by-distance', '--out', str(tmp_path / 'none')]) == 2
-    assert '--by-distance needs --region; give it, or leave --by-distance out' in capsys.readouterr().err
+    assert '--by-distance needs --region or a patch; give one, or leave --by-distance out' in capsys.readouterr().err
     words += ['--region', 'class:box', '--by-distance']
     assert run_test([*words, '--out', str(tmp_path / 'out')]) == 0
     assert 'Accuracy by distance from the region in pixels, %' in capsys.readouterr().out
@@ -71,5 +71,5 @@ def test_a_run_prints_and_stores_it(tiny, tmp_path, capsys):
 
 def test_a_region_is_needed():
     attack = PGD(threat=Linf(radius=0.1))
-    with pytest.raises(UserError, match='RegionDistance needs test_cfg.region'):
+    with pytest.raises(UserError, match='RegionDistance needs test_cfg.region or a patch'):
         EvaluationSpec(attack=attack, measurements=(RegionDistance(),))
