@@ -25,6 +25,7 @@ from mmadv.reproduction import pag_toy
 RIGHT_ARGUMENTS = {
     'train': ['config.py', '--work-dir', 'work'],
     'test': ['config.py', 'trained.pth', '--attack', 'pgd', '--eps', '4/255', '--out', 'out'],
+    'card': ['config.py', 'trained.pth', '--out', 'out'],
     'certify': ['config.py', 'trained.pth', '--sigma', '0.25', '--out', 'out'],
     'synthesize inpaint': ['config.py', 'trained.pth', '0', '--out', 'out'],
     'synthesize generate': ['config.py', 'trained.pth', '0', '--out', 'out'],

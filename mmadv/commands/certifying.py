@@ -9,7 +9,7 @@ from typing import Annotated
 from mmadv.commands.argument_types import not_negative, number, positive, sigma
 from mmadv.commands.command_line import Parser
 from mmadv.commands.testing import run_evaluation
-from mmadv.commands.testing_options import add_run
+from mmadv.commands.testing_options import add_model, add_run
 from mmadv.engine.measurements import Certificates
 from mmadv.engine.spec import EvaluationSpec
 from mmadv.fields import Range
@@ -27,10 +27,7 @@ def parser() -> Parser:
         description='Certify a segmentor by randomized smoothing, in L2.',
         example='mmadv certify demo/pspnet_gaussian_digits.py work_dirs/gaussian/iter_200.pth --sigma 0.25',
     )
-    result.add_argument('config', help='config of the model and its test data, from mmadv or mmseg')
-    result.add_argument(
-        'checkpoint', nargs='?', help='its checkpoint; models of Hugging Face and torchvision need none'
-    )
+    add_model(result)
     result.add_argument(
         '--sigma', type=sigma, required=True, help='standard deviation of the noise, for images in [0, 1]'
     )

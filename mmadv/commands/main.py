@@ -29,6 +29,7 @@ class Command(NamedTuple):
 COMMANDS = {
     'train': Command('training', 'run_train', 'train a segmentor, adversarially if its config says so'),
     'test': Command('testing', 'run_test', 'attack a segmentor and write how robust it is'),
+    'card': Command('card', 'run_card', 'measure all that is asked about the robustness of a model, on one page'),
     'certify': Command('certifying', 'run_certify', 'certify a segmentor by randomized smoothing'),
     'synthesize': Command('synthesizing', 'run_synthesize', 'paint images with the gradients of segmentors'),
     'convert': Command('converting', 'run_convert', 'rename the weights of a public checkpoint'),

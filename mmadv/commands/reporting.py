@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmadv.commands.card_reporting import report_cards
 from mmadv.commands.command_line import Parser
 from mmadv.commands.paired_runs import WORST, StoredRun, paired_data, paired_rows, paired_table
 from mmadv.errors import UserError
@@ -18,6 +19,7 @@ from mmadv.evaluation.result_store import read_records
 from mmadv.printing import printable
 from mmadv.report import bounds
 from mmadv.report.budget import draw_budget
+from mmadv.report.card import is_card
 from mmadv.report.comparison import FORMATS, section_tables
 from mmadv.report.curve import draw_curve
 from mmadv.report.drawing import draw_file
@@ -34,10 +36,10 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of ``mmadv report``."""
     result = Parser(
         prog='mmadv report',
-        description='Compare result folders of mmadv test and mmadv certify.',
+        description='Compare result folders of mmadv test and mmadv certify, or cards of mmadv card.',
         example='mmadv report work_dirs/clean/sea work_dirs/at/sea --out comparison',
     )
-    result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='result folder of mmadv test or mmadv certify')
+    result.add_argument('folders', nargs='+', metavar='RESULT_DIR', help='folder of mmadv test, certify or card')
     result.add_argument('--names', nargs='+', metavar='NAME', help='names of the runs (default: names of the folders)')
     result.add_argument(
         '--out',
@@ -60,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
         action='store_true',
         help='also compare each attack with the same attack of the first run, on common images, with paired intervals',
     )
+    result.add_argument(
+        '--changes',
+        action='store_true',
+        help='say what changed beyond the intervals between two cards of one model, the older one first',
+    )
     return result
 
 
@@ -75,6 +82,10 @@ def run_report(argv: Sequence[str]) -> None:
         raise UserError(f'--names must name each of the {len(arguments.folders)} runs differently; found {names}')
     if arguments.out:
         check_writable(arguments.out)
+    cards = [folder for folder in arguments.folders if is_card(folder)]
+    if cards or arguments.changes:
+        report_cards(arguments, names)
+        return
     runs = {name: RunResults.load(folder) for name, folder in zip(names, arguments.folders, strict=True)}
     texts = {suffix: write(runs) for suffix, write in FORMATS.items()}
     print(texts['md'])

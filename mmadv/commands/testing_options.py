@@ -19,6 +19,8 @@ from mmadv.registry import ATTACKS, build
 from mmadv.report.measurement import MEASUREMENTS, Measurement, Option
 from mmadv.report.run import SourceModel
 
+NORMS = ('Linf', 'L2', 'L1')
+
 
 def parser() -> Parser:
     """Returns the parser of ``mmadv test``."""
@@ -82,7 +84,10 @@ def parser() -> Parser:
 
 
 def _add_attacked(parser: Parser) -> None:
-    """Adds the options of the attacked space, the target of the attack, and the source model of a transfer attack."""
+    """Adds the options of norm, attacked space, target and region of the attack, and of the source of a transfer."""
+    parser.add_argument(
+        '--norm', choices=NORMS, help='norm of the radii of a named attack, of the whole image (default: Linf)'
+    )
     parser.add_argument(
         '--space',
         choices=SPACES,
@@ -114,12 +119,21 @@ def _add_attacked(parser: Parser) -> None:
     )
 
 
-def add_run(parser: Parser, default_out: str) -> None:
+def add_model(parser: Parser) -> None:
+    """Adds the config and the checkpoint of the evaluated model."""
+    parser.add_argument('config', help='config of the model and its test data, from mmadv or mmseg')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='its checkpoint; models of Hugging Face and torchvision need none'
+    )
+
+
+def add_run(parser: Parser, default_out: str, *, launcher: bool = True) -> None:
     """Adds the options of every run that evaluates a checkpoint: number of images, seed and output folder.
 
     Args:
         parser: parser that gets the options.
         default_out: the last part of the default output folder.
+        launcher: add the options of a run in several processes.
     """
     parser.add_argument(
         '--limit', type=positive, help='number of images, spread evenly over the dataset (default: all)'
@@ -128,7 +142,8 @@ def add_run(parser: Parser, default_out: str) -> None:
     parser.add_argument('--out', metavar='DIR', help=f'output folder (default: work_dirs/CONFIG/{default_out})')
     parser.add_argument('--resume', action='store_true', help='resume the unfinished run in --out')
     parser.add_argument('--restart', action='store_true', help='discard the unfinished run in --out and start again')
-    parser.add_launcher()
+    if launcher:
+        parser.add_launcher()
     parser.add_cfg_options()
 
 
@@ -150,6 +165,10 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
             superfluous.
     """
     name, radii = arguments.attack, arguments.eps
+    if arguments.norm is not None and (name == 'none' or name.endswith('.py')):
+        raise UserError(
+            f'--norm {arguments.norm} is for a named attack; leave it out, or set the threat in the attack file'
+        )
     if name == 'none':
         if radii or arguments.iterations is not None or arguments.check is not None:
             raise UserError(
@@ -173,7 +192,7 @@ def chosen_attack(arguments: Namespace) -> Attack | None:
     positive = [text for text in radii if parse_radius(text) > 0]
     if not positive:
         raise UserError('--eps 0 leaves the attack nothing to change; give a positive radius, or --attack none')
-    return preset(name, positive[0], arguments.iterations)
+    return preset(name, positive[0], arguments.iterations, arguments.norm or NORMS[0])
 
 
 def check_combinations(arguments: Namespace) -> None:

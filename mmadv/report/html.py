@@ -37,7 +37,7 @@ def write_report(result_dirs: Mapping[str, str | Path], out: str | Path, title: 
     if not Path(out).name:
         raise UserError(f"out must be the path of a file; found '{out}'")
     runs = {name: RunResults.load(folder) for name, folder in result_dirs.items()}
-    return _write_whole(Path(out), _page(runs, dict(zip(runs, map(Path, result_dirs.values()), strict=True)), title))
+    return write_whole(Path(out), _page(runs, dict(zip(runs, map(Path, result_dirs.values()), strict=True)), title))
 
 
 def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: str) -> str:
@@ -47,7 +47,7 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
     wins = [views.wins_table(name, run.evaluation) for name, run in shown.items()]
     evaluations = [run.evaluation for run in runs.values()]
     return (
-        _environment()
+        environment()
         .get_template('report.html')
         .render(
             title=title,
@@ -68,23 +68,24 @@ def _page(runs: Mapping[str, RunResults], folders: Mapping[str, Path], title: st
 
 def table_page(table: Table) -> str:
     """Returns a page of its own with one table."""
-    return _environment().get_template('table.html').render(content=table)
+    return environment().get_template('table.html').render(content=table)
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Returns the environment of the templates, which escapes texts."""
+    result = Environment(
         loader=FileSystemLoader(Path(__file__).parent / 'templates'),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters['percent'] = percent
-    return environment
+    result.filters['percent'] = percent
+    return result
 
 
-def _write_whole(path: Path, text: str) -> Path:
+def write_whole(path: Path, text: str) -> Path:
     """Writes a file under a temporary name first, so that the file is complete or does not exist."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -155,9 +155,16 @@ def curves(runs: Mapping[str, RunResults]) -> list[str]:
     if not any(run.radii for run in runs.values()):
         return []
     plots = draw_svgs('the robustness curves', lambda: curve_svgs(runs))
-    for measurement, summaries in measured(runs).items():
-        plots += draw_svgs(f'the curve of {measurement.name}', partial(measurement.curves, summaries))
-    return plots + draw_svgs(f'the plot of {bounds.NAME}', lambda: bounds.bounds_svgs(runs))
+    return plots + measured_curves(runs) + draw_svgs(f'the plot of {bounds.NAME}', lambda: bounds.bounds_svgs(runs))
+
+
+def measured_curves(runs: Mapping[str, RunResults]) -> list[str]:
+    """Returns the plots of the measurements of runs as svg elements."""
+    return [
+        svg
+        for measurement, summaries in measured(runs).items()
+        for svg in draw_svgs(f'the curve of {measurement.name}', partial(measurement.curves, summaries))
+    ]
 
 
 class ShownSection(NamedTuple):

@@ -51,6 +51,7 @@ COMPANIONS = {
     '--severities': ['--corruptions', 'fog'],
     '--corruption-scale': ['--corruptions', 'fog'],
     '--frost-photographs': ['--corruptions', 'frost'],
+    'card --frost-photographs': [],
 }
 # What the other words of an option with several are.
 OTHER_WORDS = {
@@ -91,7 +92,7 @@ RIGHT = {
     '--tau': {'half'},
     '--weight': {'one', 'half'},
     '--penalty': {'zero', 'one', 'half'},
-    '--eps': {'one', 'half'},  # the whole range of images, and half of it
+    **of_each(('--eps', '--eps-l2'), {'one', 'half'}),  # the whole range of images, and half of it
     '--minimal-radius': {'one'},
     '--severities': {'one'},
     **of_each(('--calibration', '--calibration-severity'), COUNT),
@@ -159,7 +160,7 @@ def lines(command, name):
             position = POSITIONALS[command].index(name)
             yield kind, value, [*right[:position], value, *right[position + 1 :]]
             continue
-        rest = [*without(right, name), *COMPANIONS.get(name, [])]
+        rest = [*without(right, name), *COMPANIONS.get(f'{command} {name}', COMPANIONS.get(name, []))]
         if action.nargs in (None, '?', 0):
             yield kind, value, [*rest, f'{name}={value}']
             continue
