@@ -10,6 +10,7 @@ from mmadv.attacks.attack_context import NonFinite, NonFiniteGradient, NonFinite
 from mmadv.attacks.by_radius import ByRadius
 from mmadv.attacks.cascade import Cascade
 from mmadv.attacks.ensemble import WorstCase
+from mmadv.attacks.explore_then_commit import ExploreThenCommit
 from mmadv.attacks.fast_newton import FastNewton, PixelwiseFastNewton
 from mmadv.attacks.furthest_class import FurthestClass
 from mmadv.attacks.gaussian_noise import GaussianNoise
@@ -30,7 +31,7 @@ from mmadv.attacks.objectives import (
 from mmadv.attacks.patch import Patch, UniversalPatch
 from mmadv.attacks.pgd import BIM, FGSM, PGD, CosPGD, RandomFGSM, SegPGD
 from mmadv.attacks.pixels import FromPixels
-from mmadv.attacks.presets import PRESETS, ama, auto, preset, sea
+from mmadv.attacks.presets import PRESETS, adaptive, ama, auto, preset, sea
 from mmadv.attacks.radius_reduction import RadiusReduction
 from mmadv.attacks.random_choice import RandomChoice
 from mmadv.attacks.randomness import derive_seed
@@ -65,6 +66,7 @@ __all__ = [
     'CosineCrossEntropy',
     'CosineSchedule',
     'CrossEntropy',
+    'ExploreThenCommit',
     'FastNewton',
     'FromPixels',
     'FurthestClass',
@@ -102,6 +104,7 @@ __all__ = [
     'UniversalPatch',
     'WorstCase',
     'WorstPlace',
+    'adaptive',
     'ama',
     'auto',
     'derive_seed',

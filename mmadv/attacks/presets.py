@@ -12,6 +12,7 @@ from mmadv.attacks.attack import Attack
 from mmadv.attacks.cascade import Cascade, shared_out
 from mmadv.attacks.class_weights import DATASET, with_class_weights
 from mmadv.attacks.ensemble import WorstCase
+from mmadv.attacks.explore_then_commit import ExploreThenCommit
 from mmadv.attacks.furthest_class import FurthestClass
 from mmadv.attacks.objectives import (
     BalancedCrossEntropy,
@@ -179,6 +180,38 @@ def auto(
     )
 
 
+@ATTACKS.register
+def adaptive(
+    radius: str | float, passes: int = 120, threat: str | dict[str, Any] = 'Linf', targeted: bool = False
+) -> ExploreThenCommit:
+    """Returns the parts of ``auto`` under a rule that decides for each image which part gets the passes, and how many.
+
+    AMA, AMA aimed at the furthest class, and APGD on the Jensen-Shannon divergence from the strongest result so far
+    take 20 passes each. The part that led then runs again from new starts, as long as a run gains a tenth of a point
+    (``ExploreThenCommit``). docs/annealed_margin.md compares it with ``auto`` and SEA.
+
+    Args:
+        radius: '4/255', '0.03' or a float.
+        passes: the largest number of forward and backward passes per image, for all runs together. Further forward
+            passes score the clean image and the last iterate of each run, and choose the class.
+        threat: 'Linf' or 'L2'.
+        targeted: whether the labels are the target classes; the aimed part is then AMA in its masked form.
+
+    Raises:
+        UserError: the threat is unknown, the radius is invalid, or there are fewer passes than attacks.
+    """
+    return ExploreThenCommit(
+        attacks={
+            'ama': ama(radius, threat=threat, targeted=targeted),
+            'furthest': FurthestClass(attack=ama(radius, 100, 'masked', threat, targeted)),
+            'js': APGD(threat=_budget(radius, threat), objective=JensenShannon(targeted=targeted)),
+        },
+        relays=('js',),
+        steps=passes,
+        label='adaptive ({steps} passes)',
+    )
+
+
 def _budget(radius: str | float, threat: str | dict[str, Any]) -> Threat:
     return build({**({'type': threat} if isinstance(threat, str) else threat), 'radius': radius}, THREATS)
 
@@ -231,6 +264,7 @@ PRESETS: dict[str, Preset] = {
     ),
     'ama': Preset(lambda threat, steps: ama(threat.radius, steps, threat=_kind(threat)), 100),
     'auto': Preset(lambda threat, steps: auto(threat.radius, steps, _kind(threat)), 400, 'in all'),
+    'adaptive': Preset(lambda threat, steps: adaptive(threat.radius, steps, _kind(threat)), 120, 'in all, at most'),
     'square': Preset(lambda threat, steps: Square(threat=threat, steps=steps), 1000, 'queries'),
     'noise': Preset(lambda threat, steps: RandomNoise(threat=threat, steps=steps), 10, 'draws'),
     'universal': Preset(lambda threat, steps: Universal(threat=threat, steps=steps), 300, 'mini-batches'),

@@ -166,7 +166,7 @@ class AttackMetric(BaseMetric):
             worst_case=metric_values(worst).with_scalars({**searched, **_target_rates(reached)}),
             members={name: metric_values(counts) for name, counts in members.items()} if ensemble else {},
             wins={name: Wins(**won) for name, won in wins(members).items()} if ensemble else {},
-            passes=Passes(*(PassCount(int(column.sum()), float(column[attackable].mean())) for column in passes.T)),
+            passes=Passes(*(PassCount.of(int(column.sum()), column[attackable].tolist()) for column in passes.T)),
             minimised=None if lowest is None else MinimisedMIoU(**lowest.to_dict()),
         )
 

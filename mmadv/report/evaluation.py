@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -64,10 +64,24 @@ class PassCount(Schema):
     Attributes:
         total: the sum over all images.
         mean_per_image: the mean over the images that count.
+        max_per_image: the largest number that one of these images took; None in results of earlier versions.
     """
 
     total: NotNegative
     mean_per_image: Amount
+    max_per_image: NotNegative | None = None
+
+    @classmethod
+    def of(cls, total: int, passes: Sequence[int]) -> PassCount:
+        """Returns the count of ``total`` passes. ``passes`` are those of each image that counts."""
+        return cls(total, sum(passes) / len(passes), max(passes))
+
+    @property
+    def text(self) -> str:
+        """The mean, and the largest number of an image if it is another one."""
+        mean = f'{self.mean_per_image:.1f}'
+        same = self.max_per_image is None or self.max_per_image == self.mean_per_image
+        return mean if same else f'{mean} (at most {self.max_per_image})'
 
 
 @dataclass(frozen=True)

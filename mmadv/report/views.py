@@ -198,8 +198,7 @@ def sections(runs: Mapping[str, RunResults], folders: Mapping[str, Path]) -> lis
 def settings(run: RunResults) -> dict[str, str]:
     """Returns the settings of a run: name of the setting -> text."""
     passes = {
-        radius: f'{result.passes.forward.mean_per_image:.1f} forward, '
-        f'{result.passes.backward.mean_per_image:.1f} backward'
+        radius: f'{result.passes.forward.text} forward, {result.passes.backward.text} backward'
         for radius, result in run.evaluation.attacked.items()
     }
     return {

@@ -44,6 +44,7 @@ from mmadv.attacks import (
     SegPGD,
     Square,
     WorstCase,
+    adaptive,
     ama,
     auto,
     preset,
@@ -88,6 +89,7 @@ ALL = [
     ama('8/255', passes=8),
     ama(0.5, passes=8, form='sigmoid', threat='L2', targeted=True),
     auto('8/255', passes=8),
+    adaptive('8/255', passes=8),
 ]
 # What a registered attack needs beside a threat model and a few steps, where it needs more.
 ARGUMENTS = {
@@ -115,7 +117,8 @@ def short_form(name):
 ALL += [
     short_form(name)
     for name in ATTACKS.names()
-    if name not in {type(attack).__name__ for attack in ALL} and name not in ('ama', 'auto', 'sea', *TRAINED)
+    if name not in {type(attack).__name__ for attack in ALL}
+    and name not in ('adaptive', 'ama', 'auto', 'sea', *TRAINED)
 ]
 # These run after they were trained.
 ALL.append(Universal(threat=LINF, steps=4).with_perturbation(torch.full((3, 8, 10), 0.01, dtype=torch.float64)))
@@ -758,6 +761,7 @@ def test_presets_are_built_with_radius_and_iterations(name):
         (ama(0.5, threat='L2'), 'AMA (100 passes)', 'AMA (9 passes)'),
         (ama('4/255', 30, 'sigmoid'), 'AMA (sigmoid, 30 passes)', 'AMA (sigmoid, 9 passes)'),
         (auto('4/255', passes=50), 'auto (50 passes)', 'auto (9 passes)'),
+        (adaptive('4/255'), 'adaptive (120 passes)', 'adaptive (9 passes)'),
         (PGD(threat=LINF, steps=3), 'PGD', 'PGD'),
         (preset('tsallis', '4/255'), 'TsallisPGD (300 steps)', 'TsallisPGD (9 steps)'),
         (RadiusReduction(attack=APGD(threat=LINF)), 'RadiusReduction of APGD', 'RadiusReduction of APGD'),

@@ -47,6 +47,7 @@ CALLS = {
         mmadv.attacks.ByRadius(attacks=dict(a=FGSM(threat=LINF))).with_threat,
         dict(threat=LINF),
     ),
+    'ExploreThenCommit.with_steps': lambda: (mmadv.attacks.adaptive(0.1).with_steps, dict(steps=40)),
     'Cascade.with_steps': lambda: (mmadv.attacks.auto(0.1).with_steps, dict(steps=40)),
     'Wrapper.with_threat': lambda: (mmadv.attacks.Restarts(attack=PGD(threat=LINF)).with_threat, dict(threat=LINF)),
     'Wrapper.with_steps': lambda: (mmadv.attacks.Restarts(attack=PGD(threat=LINF)).with_steps, dict(steps=3)),

@@ -17,6 +17,7 @@ from mmadv.attacks import (
     PGD,
     Cascade,
     CosineSchedule,
+    ExploreThenCommit,
     Linf,
     RadiusReduction,
     RandomChoice,
@@ -44,6 +45,7 @@ WITH_STEPS = [
     Restarts(attack=FIXED),
     WorstCase(attacks={'a': FIXED, 'b': APGD(threat=LINF)}),
     Cascade(attacks={'a': FIXED, 'b': APGD(threat=LINF)}),
+    ExploreThenCommit(attacks={'a': FIXED, 'b': APGD(threat=LINF)}),
     RandomChoice(attacks={'a': FIXED, 'b': FGSM(threat=LINF)}),
     SmoothAdv(attack=PGD(threat=LINF, steps=4, step_size='4/255'), sigma=0.1),
 ]

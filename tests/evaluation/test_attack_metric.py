@@ -50,8 +50,8 @@ def test_single_attack():
     assert attacked.members == {}
     assert attacked.worst_case.iou == pytest.approx([2 / 6, 2 / 6])
     assert attacked.passes.to_json() == {
-        'forward': {'total': 6, 'mean_per_image': 3.0},
-        'backward': {'total': 4, 'mean_per_image': 2.0},
+        'forward': {'total': 6, 'mean_per_image': 3.0, 'max_per_image': 3},
+        'backward': {'total': 4, 'mean_per_image': 2.0, 'max_per_image': 2},
     }
     assert metric.per_image[1].clean == 0.75
     assert metric.evaluation.title == 'some attack'

@@ -66,3 +66,9 @@ def test_classes_as_fractions():
         'sky,0.5,0.75,0.5,0.75',
         '"a, b",,,,',
     ]
+
+
+def test_passes_name_the_largest_number_if_images_differ():
+    assert PassCount.of(9, [2, 7]).text == '4.5 (at most 7)'
+    assert PassCount.of(8, [4, 4]).text == '4.0'
+    assert PassCount.from_json({'total': 9, 'mean_per_image': 4.5}).text == '4.5'

@@ -264,12 +264,7 @@ class MinimalRadius(Measurement):
             },
             not_broken_at_upper=float((highs > self._upper * rounding).mean()),
             radii=tuple(radii),
-            passes=Passes(
-                *(
-                    PassCount(int(passes.sum()), float(passes.mean()))
-                    for passes in np.array(measured, dtype=object).T[2:]
-                )
-            ),
+            passes=Passes(*(PassCount.of(sum(passes), passes) for passes in list(zip(*measured, strict=True))[2:])),
         )
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: Any) -> Any:

@@ -1,0 +1,165 @@
+"""Short probes of several attacks on each image, and then runs of the attack that led, as long as they gain pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmadv.attacks.attack_context import AttackContext, Best
+from mmadv.attacks.cascade import Cascade
+from mmadv.attacks.restarts import evaluated
+from mmadv.attacks.result import AttackOutput
+from mmadv.errors import UserError
+from mmadv.fields import Positive, Probability, checked
+from mmadv.registry import ATTACKS
+
+# The lengths of the runs of a round, in units of a probe: the part that led, then each relay.
+LEADER, RELAY = 3, 1
+# The number of probes that the steps must cover, so that short attacks have short probes.
+PROBES = 6
+
+
+@ATTACKS.register
+@dataclass(frozen=True, kw_only=True)
+class ExploreThenCommit(Cascade):
+    """Probes every part on an image, then runs the part that led, from new starts, until a round gains too little.
+
+    Successive halving with one halving, as explore-then-commit strategies of bandits. The rule is fixed in advance and
+    decides for each image by itself:
+
+    - The clean image is the first result. Each part then runs ``probe`` iterations.
+    - The part that took most pixels leads. A relay counts by what it took from the strongest result so far.
+    - In each round the leader runs ``3 * probe`` iterations with new noise, and each relay ``probe`` iterations.
+    - An image stops if all probes together, or a round, took fewer than ``least_gain`` of its valid pixels, if no pixel
+      is left to flip, or if all ``steps`` are used. It leaves the batch and costs no more passes.
+
+    Args:
+        attacks: name -> attack or its config, in order, under the same threat model. Their own steps do not matter.
+        relays: names of the attacks that start from the strongest result so far; the first cannot be one of them.
+        steps: the largest number of iterations for an image, in all runs together.
+        probe: iterations of a probe, at most; a sixth of ``steps`` if that is less.
+        least_gain: share of the valid pixels that a round must flip for another round to follow.
+    """
+
+    steps: Positive = 400
+    probe: Positive = 20
+    least_gain: Probability = 0.001
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < len(self.attacks):
+            raise UserError(
+                f'{len(self.attacks)} attacks in turn need at least as many steps together; found {self.steps!r}'
+            )
+
+    @checked
+    def with_steps(self, steps: Positive) -> ExploreThenCommit:
+        """Returns the same attack with at most ``steps`` iterations for an image."""
+        return dataclasses.replace(self, steps=steps)
+
+    @property
+    def probe_steps(self) -> int:
+        """Iterations of each probe."""
+        return max(1, min(self.probe, self.steps // max(PROBES, len(self.attacks))))
+
+    def rounds(self) -> Iterator[tuple[int, int]]:
+        """Yields the iterations of the leader and of each relay in each round after the probes."""
+        unit = self.probe_steps
+        left = self.steps - len(self.attacks) * unit
+        while left > 0:
+            leader = min(LEADER * unit, left)
+            relay = min(RELAY * unit, (left - leader) // max(1, len(self.relays)))
+            # A rest that is too short for another run of the leader makes this one longer.
+            if left - leader - relay * len(self.relays) < LEADER * unit:
+                leader = left - relay * len(self.relays)
+            yield leader, relay
+            left -= leader + relay * len(self.relays)
+
+    def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
+        """Returns the strongest result; only the probe of the first attack uses a given ``start``."""
+        trial = _Trial(self, context)
+        least = self.least_gain * context.valid_pixels
+        undone = trial.remaining > 0
+        clean, taken = trial.remaining.clone(), []
+        for name in self.attacks:
+            before = trial.remaining.clone() if name in self.relays else clean
+            trial.run(name, undone & (trial.remaining > 0), self.probe_steps, start=start)
+            taken.append(before - trial.last)
+            start = None
+        leader = torch.stack(taken).argmax(0)
+        undone &= (trial.remaining > 0) & (clean - trial.remaining >= least)
+        for number, (leader_steps, relay_steps) in enumerate(self.rounds(), 1):
+            before = trial.remaining.clone()
+            for index, name in enumerate(self.attacks):
+                trial.run(name, undone & (leader == index), leader_steps, number)
+            for name in self.relays if relay_steps else ():
+                trial.run(name, undone & (trial.remaining > 0), relay_steps, number, 'relay')
+            undone &= (trial.remaining > 0) & (before - trial.remaining >= least)
+        return dataclasses.replace(trial.best.output(), parts=trial.parts())
+
+
+class _Trial:
+    """Runs parts on some of the images. Keeps the strongest image of each, and what each part reached.
+
+    Args:
+        attack: the attack with the parts.
+        context: its images are the N rows; it counts all passes.
+
+    Attributes:
+        best: the strongest images so far.
+        last: (N,) pixels that the latest run of a part left to flip; of images without a run, of the clean image.
+    """
+
+    def __init__(self, attack: ExploreThenCommit, context: AttackContext) -> None:
+        self.attack, self.context = attack, context
+        self.best = Best(context, targeted=attack.targeted)
+        evaluation = context.evaluate(context.images)
+        context.note_clean(evaluation.predictions)
+        rows = torch.arange(len(context), device=context.images.device)
+        self.best.update(rows, context.images, evaluation)
+        self.last = self.remaining.clone()
+        most = torch.iinfo(torch.int64).max
+        self._reached = {name: torch.full_like(self.last, most) for name in attack.attacks}
+
+    @property
+    def remaining(self) -> Tensor:
+        """(N,) pixels that are left to flip in the strongest images so far."""
+        return self.best.remaining
+
+    def run(self, name: str, chosen: Tensor, steps: int, *keys: object, start: Tensor | None = None) -> None:
+        """Runs a part on the images for which ``chosen`` (N,) is True.
+
+        Args:
+            name: name of the part.
+            chosen: images to attack.
+            steps: iterations.
+            keys: keys of the noise, beside the name; none for a probe.
+            start: (N, C, h, w) first iterate of an attack that is no relay, instead of its own choice.
+        """
+        if not bool(chosen.any()):
+            return
+        rows = chosen.nonzero().squeeze(1)
+        part = self.context.restrict(chosen).reseed(name, *keys)
+        if name in self.attack.relays:
+            start = self.best.images
+        output = self.attack.attacks[name].with_steps(steps).run(part, None if start is None else start[rows])
+        evaluation = evaluated(output, part)
+        self.context.count_passes_of(part, chosen)
+        self.best.update(rows, output.images, evaluation)
+        left = self.best.remaining_pixels(evaluation.correct, part.valid_pixels, self.attack.targeted)
+        self.last = self.last.index_copy(0, rows, left)
+        self._reached[name] = self._reached[name].index_copy(0, rows, torch.minimum(self._reached[name][rows], left))
+
+    def parts(self) -> dict[str, Tensor]:
+        """Returns the accuracy (N,) that each part reached at best, NaN for images that it did not attack."""
+        valid, most = self.context.valid_pixels, torch.iinfo(torch.int64).max
+        return {
+            name: torch.where(
+                left < most, self.best.remaining_pixels(left, valid, self.attack.targeted) / valid.double(), torch.nan
+            )
+            for name, left in self._reached.items()
+        }
