@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mmadv.attacks import Attack, Universal
+from mmadv.attacks import Attack
+from mmadv.attacks.trained_attack import TrainedAttack
 from mmadv.commands import testing, testing_options
 from mmadv.commands.card_parts import Part
 from mmadv.engine.attack_regions import parse_box
@@ -85,7 +86,7 @@ def passes_of(spec: EvaluationSpec) -> Passes:
     forward, backward, once, corrupted = 1, 0, 0, 0
     positive = [attack for attack in spec.attacks.values() if attack is not None]
     for attack in positive:
-        if isinstance(attack, Universal):
+        if isinstance(attack, TrainedAttack):
             once += attack.steps * attack.batch_size
             forward += 1
             continue

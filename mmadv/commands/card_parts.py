@@ -13,9 +13,8 @@ from mmadv.corruptions import CORRUPTIONS, FROST, frost_photographs
 from mmadv.engine.spec import EvaluationSpec
 from mmadv.errors import UserError
 
-# The centre of the image: a tenth of its area that an attack changes a little, and a smaller patch of any content.
+# The centre of the image, a tenth of its area.
 REGION = 'box:0.35,0.35,0.3,0.3'
-PATCH = 'box:0.4,0.4,0.2,0.2'
 WITHOUT_FROST = [name for name in CORRUPTIONS if name != FROST]
 # Attacks of a config's training that add Gaussian noise, for which certificates are meant.
 NOISY_ATTACKS = ('GaussianNoise', 'SmoothAdv')
@@ -33,7 +32,8 @@ class Budget:
         sea: iterations of each loss of SEA.
         severities: severities of the common corruptions.
         square: queries of the black-box attack.
-        universal: mini-batches that train the universal perturbation.
+        patch: draws that train the patch of each image.
+        universal: mini-batches that train the universal perturbation, and the universal patch.
         calibration: iterations of AMA.
         check: number of images of the sanity checks.
         without: parts that are measured only if they are named.
@@ -46,6 +46,7 @@ class Budget:
     sea: int | None
     severities: tuple[int, ...]
     square: int | None
+    patch: int | None
     universal: int | None
     calibration: int | None
     check: int
@@ -61,6 +62,7 @@ BUDGETS = {
         sea=25,
         severities=(1, 3, 5),
         square=300,
+        patch=100,
         universal=30,
         calibration=50,
         check=2,
@@ -74,6 +76,7 @@ BUDGETS = {
         sea=None,
         severities=(1, 2, 3, 4, 5),
         square=None,
+        patch=None,
         universal=None,
         calibration=None,
         check=8,
@@ -92,7 +95,6 @@ class CardSettings:
         linf: radii under Linf.
         l2: radii under L2, of the whole image.
         region: region of the localized attack.
-        patch: region of the patch.
         sigma: standard deviation of the noise of the certificates; None if there are none.
         source: config and checkpoint of the source model of the transfer attack; empty without one.
         weather: name -> config of the model with that weather's data.
@@ -106,7 +108,6 @@ class CardSettings:
     linf: tuple[str, ...]
     l2: tuple[str, ...]
     region: str
-    patch: str
     sigma: float | None
     source: tuple[str, ...]
     weather: Mapping[str, str]
@@ -181,8 +182,12 @@ PARTS: dict[str, PartKind] = {
         lambda card: _attack('auto', card.budget.auto, [card.main], '--region', card.region, '--by-distance'),
     ),
     'patch': PartKind(
-        'Patch of any content, scored outside',
-        lambda card: _attack('auto', card.budget.auto, ['1'], '--region', card.patch, '--by-distance'),
+        'Patch of each image, scored outside',
+        lambda card: ['--attack', 'patch', *_iterations(card.budget.patch), '--by-distance'],
+    ),
+    'universal-patch': PartKind(
+        'One patch for all images, scored outside',
+        lambda card: ['--attack', 'universal-patch', *_iterations(card.budget.universal), '--by-distance'],
     ),
     'universal': PartKind(
         'One perturbation for all images, Linf',

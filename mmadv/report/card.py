@@ -276,7 +276,7 @@ def _rows(run: RunResults, measured: Mapping[str, Any]) -> Iterator[CardRow]:
         return
     evaluation = run.evaluation
     for column, values in evaluation.worst_cases.items():
-        if column != CLEAN or not evaluation.attacked or run.region:
+        if column != CLEAN or not evaluation.attacked or run.region or 'region_distance' in measured:
             yield CardRow(
                 column,
                 {one.name: values[one.name] for one in HEADLINE},

@@ -13,6 +13,8 @@ from mmadv.report.table import Cell, Table, percent
 Key = tuple[str, str, str]
 # Part -> the metric that stands for it in a line; mIoU for all others.
 LEADING = {'certificates': CERTIFIED, 'calibration': ECE}
+# Parts whose clean numbers are over some of the pixels.
+PARTLY_SCORED = ('region', 'patch', 'universal-patch')
 TIE = 'tie'
 
 
@@ -53,7 +55,7 @@ def headline(card: Card) -> dict[Key, Number]:
         part, condition, metric = key
         if metric != LEADING.get(part, MIOU) or value is None or part == 'checks':
             continue
-        if (part == 'corruptions' and condition != ALL) or (part in ('region', 'patch') and condition == CLEAN):
+        if (part == 'corruptions' and condition != ALL) or (part in PARTLY_SCORED and condition == CLEAN):
             continue
         chosen[key] = Number(value, interval)
     return chosen
