@@ -175,10 +175,10 @@ def _trust(card: Card) -> list[str]:
 
 
 def transposed(table: Table) -> Table:
-    """Returns a table of one row as a table of two columns, which a phone shows whole."""
-    (row,) = table.texts
-    rows = tuple(zip(table.header[1:], row[1:], strict=True))
-    return Table((table.header[0], row[0]), rows, text_columns=1, caption=table.caption)
+    """Returns a table with a column for each of its rows, which a phone shows better."""
+    columns = [table.header, *table.texts]
+    header, *rows = zip(*columns, strict=True)
+    return Table(header, tuple(rows), text_columns=1, caption=table.caption)
 
 
 def card_markdown(name: str, card: Card, costs: Mapping[str, Cost]) -> str:
@@ -208,7 +208,7 @@ def comparison_page(cards: Mapping[str, Card]) -> str:
         .render(
             title='Robustness cards',
             lead=[INTERVALS],
-            summary=[wins_table(cards), summary_table(cards)],
+            summary=[wins_table(cards), transposed(summary_table(cards))],
             figures=[],
             parts=[],
             left_out={
