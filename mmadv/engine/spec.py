@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from mmengine.config import Config
 
-from mmadv.attacks import Attack, Box, Cascade, parse_radius
+from mmadv.attacks import Attack, Box, Cascade, Linf, parse_radius
 from mmadv.attacks.class_weights import needs_class_weights, with_class_weights
 from mmadv.attacks.patch import PatchAttack
 from mmadv.engine.attack_regions import parse_box
@@ -109,11 +109,13 @@ class EvaluationSpec:
 
     @property
     def title(self) -> str:
-        """Returns the name of the attack in tables, with its target and its source model."""
+        """Returns the name of the attack in tables, with any norm but Linf, its target and its source model."""
         if self.name:
             return self.name
         attack = next(filter(None, self.attacks.values()), None)
         title = 'clean' if attack is None else attack.title
+        if attack is not None and not isinstance(attack.threat, Linf):
+            title = f'{title}, {type(attack.threat).__name__}'
         if self.target:
             title = f'{title}, {self.target}'
         if self.region:

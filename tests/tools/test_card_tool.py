@@ -13,7 +13,7 @@ from refusals import refused
 from mmadv.commands import card as card_command
 from mmadv.commands.card_parts import BUDGETS, PARTS, l2_radii, noise_of_training
 from mmadv.commands.main import main
-from mmadv.report import RunResults
+from mmadv.report import RunResults, views
 from mmadv.report.card import Card, Rates
 
 # Images 0, 2 and 4 are of one size, and have labels.
@@ -95,6 +95,8 @@ def card(folder, counted):
         return encode(self, inputs, metas)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card_command, 'release_memory', lambda: None)
+        patch.setattr(views, 'curves', lambda runs: [])  # of the parts' own pages; the card's page draws its own
         patch.setattr(card_command.testing, 'run_evaluation', run_part)
         patch.setattr(EncoderDecoder, 'encode_decode', encode_decode)
         words = ['--weather', 'fog.py', '--source', 'config.py', 'trained.pth', '--parts', *PARTS]
@@ -124,6 +126,9 @@ def test_the_numbers_are_those_of_the_single_command(card, name):
             key: one[key] for key in ('certified_accuracy', 'certified_mIoU', 'guaranteed_mIoU', 'abstained')
         }
         return
+    if name == 'auto-l2':
+        assert run.evaluation.title == 'auto (4 passes), L2'
+        assert run.attack.parameters['attacks']['ama']['threat']['type'] == 'L2'
     columns = run.evaluation.worst_cases
     assert [row.condition for row in part.rows] == [
         column for column in columns if column != 'clean' or len(columns) == 1
