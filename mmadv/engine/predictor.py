@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from mmadv.attacks.patch import PatchAttack
 from mmadv.attacks.result import joined
 from mmadv.attacks.sweep import leading, strengthened, unsolved, without_passes
 from mmadv.checkpoints.loading import load_weights
+from mmadv.config_paths import cfg
 from mmadv.engine.attack_regions import KEY, AttackRegion, PatchRegion, parse_attack_region, regions_of
 from mmadv.engine.attack_targets import AttackTarget, parse_attack_target, with_targeted
 from mmadv.engine.data import classes_differ
@@ -393,6 +395,14 @@ def finite_predictions(model: SegmentorAdapter, images: Tensor, names: Sequence[
     return logits.argmax(1)
 
 
+def _own_config(name: str) -> str:
+    """Returns the path of the config that mmadv brings along under a name; the name itself if there is none."""
+    try:
+        return cfg(name.removeprefix('configs/'))
+    except UserError:
+        return name
+
+
 def load_source(source: SourceModel, like: Tensor) -> EncoderDecoder:
     """Returns the source model, which is attacked in place of the evaluated model.
 
@@ -404,7 +414,7 @@ def load_source(source: SourceModel, like: Tensor) -> EncoderDecoder:
         UserError: the config or the checkpoint cannot be read, the weights do not fit, or there are none.
     """
     try:
-        config = Config.fromfile(source.config)
+        config = Config.fromfile(source.config if os.path.isfile(source.config) else _own_config(source.config))
     except (OSError, SyntaxError) as error:
         raise UserError(f'the source config {source.config} cannot be read ({error}); check the path') from error
     if source.checkpoint is None and own_weights(config.model) is None:

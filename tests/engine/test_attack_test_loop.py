@@ -235,12 +235,16 @@ def test_titles_and_radius_texts():
     assert EvaluationSpec().title == 'clean'
     assert EvaluationSpec(attack=pgd, target='class:sky').title == 'PGD, class:sky'
     assert EvaluationSpec(attack=ama('4/255'), radii=('0', '2/255')).title == 'AMA (100 passes)'
+    assert EvaluationSpec(attack=ama(2.0, threat='L2'), region='class:sky').title == (
+        'AMA (100 passes), L2, inside class:sky'
+    )
     assert list(attacks_by_radius(pgd)) == ['4/255']
     assert parse_radius(radius_text(0.5 / 255)) == 0.5 / 255
 
 
-def test_a_source_without_weights_is_refused(tiny, tmp_path):
-    config = str(tiny / 'config.py')
+@pytest.mark.parametrize('config', ['', 'demo/pspnet_clean_digits.py'])
+def test_a_source_without_weights_is_refused(tiny, tmp_path, config):
+    config = config or str(tiny / 'config.py')  # a name is that of a config of mmadv
     settings = {'type': 'AttackTestLoop', 'attack': PGD_CONFIG, 'source': {'config': config}}
     with pytest.raises(UserError, match=rf'the source config {config} needs a checkpoint; only models of Hugging Face'):
         runner_for_test(tiny / 'config.py', tmp_path, settings).test()
