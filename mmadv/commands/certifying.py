@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from mmadv.commands.argument_types import not_negative, number, positive, sigma
-from mmadv.commands.command_line import Parser
+from mmadv.commands.command_line import Parser, load_config, naming
 from mmadv.commands.testing import run_evaluation
 from mmadv.commands.testing_options import add_model, add_run
 from mmadv.engine.measurements import Certificates
 from mmadv.engine.spec import EvaluationSpec
+from mmadv.errors import UserError
 from mmadv.fields import Range
+from mmadv.printing import shown
 from mmadv.report.certificates import certificates_title
 from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, SIDES
 
@@ -65,6 +67,7 @@ def parser() -> Parser:
         help="bound the selected class alone, or also each of its rivals, for the radius of Kaur et al.'s theorem 1 "
         '(default: one)',
     )
+    _add_hierarchy(result)
     result.add_argument(
         '--batch-size',
         type=positive,
@@ -78,6 +81,15 @@ def parser() -> Parser:
     return result
 
 
+def _add_hierarchy(parser: Parser) -> None:
+    parser.add_argument(
+        '--hierarchy',
+        metavar='FILE',
+        help='groups of classes, from fine to coarse, that a pixel falls back to if its class is not certified: a .py '
+        'or .json file with hierarchy = [{group: [classes]}, ...], such as _base_/hierarchies/camvid.py',
+    )
+
+
 def run_certify(argv: Sequence[str]) -> int:
     """Certifies a checkpoint as the arguments say, prints the table and writes the results; returns the exit status.
 
@@ -85,6 +97,32 @@ def run_certify(argv: Sequence[str]) -> int:
     """
     arguments = parser().parse_args(argv)
     return run_evaluation('certify', arguments, argv, spec_of_arguments(arguments))
+
+
+def levels_of_file(path: str) -> list[dict[str, list[str]]]:
+    """Returns the levels of a hierarchy from a file.
+
+    Raises:
+        UserError: there is no such file, or it has no such list.
+    """
+    with naming('--hierarchy'):
+        levels = load_config(path, what='hierarchy').get('hierarchy')
+    plain = [dict(level) for level in levels] if _is_hierarchy(levels) else None
+    if plain is None:
+        raise UserError(
+            f'--hierarchy {path} must define hierarchy as a list of levels, each a dict of group -> list of classes; '
+            f'found {shown(levels)}'
+        )
+    return [{str(group): list(members) for group, members in level.items()} for level in plain]
+
+
+def _is_hierarchy(levels: Any) -> bool:
+    members = [one for level in levels for one in level.values()] if _all_are(levels, Mapping) else None
+    return members is not None and all(_all_are(one, str) for one in members)
+
+
+def _all_are(values: Any, kind: type) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(one, kind) for one in values)
 
 
 def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
@@ -100,6 +138,7 @@ def spec_of_arguments(arguments: Namespace) -> EvaluationSpec:
         correction=arguments.correction,
         batch=arguments.draws,
         sides=arguments.sides,
+        hierarchy=None if arguments.hierarchy is None else levels_of_file(arguments.hierarchy),
     )
     return EvaluationSpec(
         seed=arguments.seed,

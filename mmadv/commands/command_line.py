@@ -302,7 +302,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
             config.merge_from_dict(dict(options))
         except Exception as error:
             raise UserError(f'--cfg-options does not fit {what} {path}: {first_line(error)}') from error
-    if what != 'attack config':
+    if what not in ('attack config', 'hierarchy'):
         check_kinds(config, path)
         check_options(options or {}, before, config)
         check_config(config, path)

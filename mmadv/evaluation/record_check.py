@@ -59,10 +59,11 @@ class Objects(TypedDict):
 
 
 class CertifiedAreas(TypedDict):
-    """The certified areas and abstained pixels of an image at one radius."""
+    """The certified areas and abstained pixels of an image at one radius; ``levels``: rows of ``level_counts``."""
 
     areas: Areas
     abstained: list[NotNegative]
+    levels: NotRequired[list[list[NotNegativeNumber]]]
 
 
 class Certificates(TypedDict):

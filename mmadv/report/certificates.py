@@ -38,6 +38,7 @@ class Smoothing(Schema):
     bound: str
     correction: str
     sides: str = 'one'
+    hierarchy: tuple[dict[str, tuple[str, ...]], ...] | None = None
 
     def __str__(self) -> str:
         sides = '' if self.sides == 'one' else f', {self.sides} sides'
@@ -45,6 +46,35 @@ class Smoothing(Schema):
             f'{self.kind} smoothing, sigma {self.sigma:g}, n0 {self.n0}, n {self.n}, '
             f'alpha {self.alpha:g} per image ({self.bound}, {self.correction}{sides})'
         )
+
+
+@dataclass(frozen=True)
+class CertifiedLevels(Schema):
+    """The certificate at one L2 radius with a hierarchy of classes.
+
+    Attributes:
+        certified: for each level, classes first: share of the pixels that are certified there and at no finer level.
+        accuracy: for each level: share of the pixels that are certified there and whose group has the label.
+        abstained: share of the pixels that are certified at no level.
+        information_gain: mean over the pixels of log(K / g) / log K where a group of g of K classes is rightly
+            certified, and of 0 elsewhere. Without a hierarchy it is the certified accuracy.
+    """
+
+    certified: tuple[Share, ...]
+    accuracy: tuple[Share, ...]
+    abstained: Share
+    information_gain: Share
+
+    def cells(self, levels: int) -> tuple[str, ...]:
+        """Returns the cells of ``hierarchy_columns``, in percent; '-' for levels that there are not."""
+        coarser = [percent(share) for share in self.certified[1:]]
+        return (*coarser, *['-'] * (levels - len(coarser)), percent(self.abstained), percent(self.information_gain))
+
+
+def hierarchy_columns(levels: int) -> tuple[str, ...]:
+    """Returns the columns of a hierarchy with so many levels above the classes, beside ``COLUMNS``."""
+    numbers = range(1, levels + 1)
+    return (*(f'certified at level {n}' for n in numbers), 'abstained at all levels', 'information gain')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +89,7 @@ class CertifiedRadius(Schema):
         guaranteed_miou: the guaranteed mIoU; no attack within the radius falls below it.
         abstained: the share of the abstained pixels.
         iou: the IoU of each class, counted as for ``miou``.
+        levels: the certificate with a hierarchy of classes; None without one.
     """
 
     tau: Share
@@ -68,6 +99,7 @@ class CertifiedRadius(Schema):
     guaranteed_miou: Share | None = entry(key='guaranteed_mIoU')
     abstained: Share | None
     iou: tuple[Share | None, ...] = entry(key='IoU')
+    levels: CertifiedLevels | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +127,22 @@ class CertificatesSummary(Schema):
     certified: tuple[CertifiedRadius, ...]
     pictures: tuple[CertificatePicture, ...] = ()
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Returns the cells of ``COLUMNS``, in percent: the smoothed model, then every radius."""
+    @property
+    def coarser(self) -> int:
+        """The number of levels above the classes; 0 without a hierarchy."""
+        return len(self.smoothing.hierarchy or ())
+
+    def rows(self, coarser: int = 0) -> list[tuple[str, ...]]:
+        """Returns the cells of ``COLUMNS``, in percent: the smoothed model, then every radius.
+
+        Args:
+            coarser: number of levels whose cells of ``hierarchy_columns`` follow; 0 for none.
+        """
+        more = [('-',) * len(hierarchy_columns(coarser)) if coarser else ()]
+        more += [one.levels.cells(coarser) if coarser and one.levels else more[0] for one in self.certified]
+        return [(*row, *others) for row, others in zip(self._flat_rows(), more, strict=True)]
+
+    def _flat_rows(self) -> list[tuple[str, ...]]:
         smoothed = ('-', '-', percent(self.smoothed['aAcc']), percent(self.smoothed['mIoU']), '-', '-')
         shares = ((one.accuracy, one.miou, one.guaranteed_miou, one.abstained) for one in self.certified)
         radii = ((f'{one.radius:.4f}', f'{one.tau:g}') for one in self.certified)
@@ -104,7 +150,8 @@ class CertificatesSummary(Schema):
 
     def text(self) -> str:
         """Returns the text that a command prints: the settings of smoothing, and a line for each radius."""
-        return Table(COLUMNS, tuple(self.rows()), text_columns=0, caption=str(self.smoothing)).text()
+        columns = COLUMNS + (hierarchy_columns(self.coarser) if self.coarser else ())
+        return Table(columns, tuple(self.rows(self.coarser)), text_columns=0, caption=str(self.smoothing)).text()
 
     def check(self, classes: int, where: str) -> None:
         """Raises UserError unless the numbers agree with each other and with the number of classes."""
@@ -115,6 +162,9 @@ class CertificatesSummary(Schema):
         for n, one in enumerate(self.certified):
             if len(one.iou) != classes:
                 raise UserError(f'{where}.certified[{n}].IoU must have a value for each of the {classes} classes')
+            shares = () if one.levels is None else (one.levels.certified, one.levels.accuracy)
+            if any(len(values) != self.coarser + 1 for values in shares):
+                raise UserError(f'{where}.certified[{n}].levels must have a value for each level of its hierarchy')
 
 
 @dataclass(frozen=True)

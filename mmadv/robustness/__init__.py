@@ -38,6 +38,7 @@ from mmadv.robustness.gradient_targets import (
     OneImage,
     draw_bank,
 )
+from mmadv.robustness.hierarchy import Hierarchy
 from mmadv.robustness.lowest_miou import LowestMIoU, greedy_worst_case, lowest_miou
 from mmadv.robustness.smooth_adv import SmoothAdv
 from mmadv.robustness.smoothing import Certificate, Certifier, NonFiniteNoisyLogits, SmoothedModel
@@ -53,6 +54,7 @@ __all__ = [
     'Distillation',
     'FixedRepresentative',
     'GradientTarget',
+    'Hierarchy',
     'LowestMIoU',
     'NearestClusterMean',
     'NearestNeighbour',

@@ -19,6 +19,7 @@ from mmadv.attacks.checks import check_sigma
 from mmadv.errors import UserError
 from mmadv.fields import IgnoreIndex, Positive, Probability, Share, checked
 from mmadv.robustness.counts import Areas, Counts, count
+from mmadv.robustness.hierarchy import Hierarchy
 from mmadv.shapes import FLOATS, INTEGERS, Shaped
 
 
@@ -137,6 +138,34 @@ def holm(p_values: Shares, alpha: Probability) -> np.ndarray:
 
 
 CORRECTIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {'bonferroni': bonferroni, 'holm': holm}
+
+
+def finest_levels(p_values: np.ndarray, alpha: float, correction: str) -> np.ndarray:
+    """Returns the finest level of each pixel that is rejected, -1 if none is, with a family-wise error rate of α.
+
+    The hypothesis of a level says that the share of the pixel's group is at most τ. A group lies within its coarser
+    groups. So p-values fall from level to level, and if a hypothesis is true, all finer ones are. Among the true
+    hypotheses of a pixel, the coarsest has the smallest p-value: an error at any level is an error there. The levels
+    therefore need no correction. Only the pixels do:
+
+    - 'bonferroni': each p-value is compared with α / P.
+    - 'holm': level 0 is corrected as without a hierarchy, and rejects R pixels. The coarser levels are compared with
+      α / (P - R). Before the first error, those R pixels have no true hypothesis, so at most P - R pixels have one.
+
+    Level 0 is what the correction gives without a hierarchy.
+
+    Args:
+        p_values: (L, ...) of level 0, the finest, to L - 1, falling along the levels.
+        alpha: error rate over all pixels and levels.
+        correction: 'bonferroni' or 'holm'.
+    """
+    finest = CORRECTIONS[correction](p_values[0], alpha)
+    pixels = finest.size - (int(finest.sum()) if correction == 'holm' else 0)
+    levels = np.full(finest.shape, -1, dtype=np.int8)
+    for level in range(len(p_values) - 1, 0, -1):
+        levels[p_values[level] < alpha / max(pixels, 1)] = level
+    levels[finest] = 0
+    return levels
 
 
 @checked
@@ -269,6 +298,31 @@ def certified_counts(
     known = Counts(*(area[:, :num_classes] for area in (counts.intersection, counts.prediction, counts.label)))
     abstained = np.bincount(labels[~certified & (labels != ignore_index)], minlength=num_classes)
     return known, abstained[None]
+
+
+def level_counts(
+    classes: np.ndarray, levels: np.ndarray, labels: np.ndarray, hierarchy: Hierarchy, ignore_index: int = 255
+) -> list[list[float]]:
+    """Returns [pixels certified at the level, those of them whose group has the label, their gain] for each level.
+
+    The gain of a pixel whose group has g of K classes is log(K / g) / log K. The mean over all valid pixels is the
+    certified information gain (Anani et al., 2024). Without a hierarchy it is the certified accuracy.
+
+    Args:
+        classes: (H, W) the selected classes.
+        levels: (H, W) the finest certified level; -1 where there is none.
+        labels: (H, W).
+        hierarchy: the groups.
+        ignore_index: label of pixels that are in no count.
+    """
+    groups, gains, valid = hierarchy.groups, hierarchy.gains, labels != ignore_index
+    rows = []
+    for level, (group, gain) in enumerate(zip(groups, gains, strict=True)):
+        chosen = valid & (levels == level)
+        named = labels[chosen]
+        right = group[named] == group[classes[chosen]]
+        rows.append([int(chosen.sum()), int(right.sum()), float(gain[named[right]].sum())])
+    return rows
 
 
 @checked

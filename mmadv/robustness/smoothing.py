@@ -21,7 +21,16 @@ from mmadv.attacks.freezing import frozen
 from mmadv.attacks.randomness import derive_seed, normal_noise
 from mmadv.errors import UserError, nearest
 from mmadv.fields import Positive, Seed, checked, checked_exactly
-from mmadv.robustness.certification import BOUNDS, CORRECTIONS, SHARES, SIDES, certified_radius, two_sided_radii
+from mmadv.robustness.certification import (
+    BOUNDS,
+    CORRECTIONS,
+    SHARES,
+    SIDES,
+    certified_radius,
+    finest_levels,
+    two_sided_radii,
+)
+from mmadv.robustness.hierarchy import Hierarchy
 from mmadv.shapes import ANY_FLOATS, Shaped
 
 OUTPUTS = ('soft', 'mean_logits', 'hard')
@@ -167,6 +176,9 @@ class Certifier:
         correction: 'bonferroni' or 'holm'. Holm's correction certifies at least as many pixels. None takes 'holm', or
             'bonferroni' with two sides, which is the only one that fits there.
         batch: number of draws that go through the model at once. Results do not depend on it.
+        hierarchy: groups of classes; a pixel whose class is not certified falls back to the finest group of the class
+            that is (after Anani et al., 2024). The error rate then holds over all levels, at each threshold by itself.
+            It needs one side, and a bound that only the mean decides ('clopper-pearson' or 'hoeffding').
         sides: 'one' bounds the probability of the selected class from below, and its rivals by the rest. 'two' bounds
             each rival from above too. Two sides certify more if several rivals share the rest, and less if one rival
             has it all, as there are K bounds for each pixel. All thresholds then hold together.
@@ -186,6 +198,7 @@ class Certifier:
     correction: str | None = None
     batch: int = 16
     sides: str = 'one'
+    hierarchy: Hierarchy | None = None
 
     def __post_init__(self) -> None:
         check_sigma(self.sigma, 'Certifier')
@@ -214,6 +227,8 @@ class Certifier:
             raise UserError(f"unknown correction '{self.correction}'{nearest(str(self.correction), CORRECTIONS)}")
         if self.correction not in SIDES[self.sides]:
             raise UserError("two sides need the correction 'bonferroni', as a pixel has several bounds; leave it out")
+        if self.hierarchy is not None and (self.sides == 'two' or self.bound == 'bernstein'):
+            raise UserError("a hierarchy needs one side and the bound 'clopper-pearson' or 'hoeffding'")
 
     @property
     def radii(self) -> list[float]:
@@ -252,10 +267,15 @@ class Certifier:
         with torch.no_grad(), frozen(model):
             totals = self._totals(model, image, derive_seed('select', seed))
             selection, classes = totals.argmax(0), len(totals)
+            if self.hierarchy is not None and len(self.hierarchy.classes) != classes:
+                raise UserError(f'the model has {classes} classes, its hierarchy {len(self.hierarchy.classes)}')
             pixels = selection.numel()
             self.check_samples(pixels, 1 if self.sides == 'one' else classes)
-            certify = self._one_sided if self.sides == 'one' else self._two_sided
-            certified = certify(model, image, selection, derive_seed('certify', seed))
+            arguments = model, image, selection, derive_seed('certify', seed)
+            if self.hierarchy is not None:
+                levels = self._levels(*arguments, self.hierarchy)
+                return Certificate(selection.cpu().numpy(), levels == 0, levels)
+            certified = (self._one_sided if self.sides == 'one' else self._two_sided)(*arguments)
         return Certificate(selection.cpu().numpy(), certified)
 
     def _one_sided(self, model: Callable[[Tensor], Tensor], image: Tensor, selection: Tensor, seed: int) -> np.ndarray:
@@ -270,6 +290,30 @@ class Certifier:
         mean, variance = self._evidence(map(share, self._noisy_logits(model, image, self.n, seed)))
         bound, correct = BOUNDS[str(self.bound)], CORRECTIONS[str(self.correction)]
         return np.stack([correct(bound.p_value(mean, variance, self.n, tau), self.alpha) for tau in self.taus])
+
+    def _levels(
+        self,
+        model: Callable[[Tensor], Tensor],
+        image: Tensor,
+        selection: Tensor,
+        seed: int,
+        hierarchy: Hierarchy,
+    ) -> np.ndarray:
+        """Returns the finest level at which each pixel's group is certified, (T, H, W) int8; -1 where none is."""
+        groups = torch.from_numpy(hierarchy.groups).to(selection.device)
+        wanted = groups[:, selection]  # (L, H, W)
+
+        def share(logits: Tensor) -> Tensor:
+            if self.kind == 'hard':
+                return (groups[:, logits.max(1).indices] == wanted[:, None]).double().transpose(0, 1)
+            probabilities = logits.double().softmax(1)
+            inside = (groups[:, :, None, None] == wanted[:, None]).double()  # (L, K, H, W)
+            return torch.einsum('skhw,lkhw->slhw', probabilities, inside)
+
+        mean, variance = self._evidence(map(share, self._noisy_logits(model, image, self.n, seed)))
+        bound, correction = BOUNDS[str(self.bound)], str(self.correction)
+        p_values = (bound.p_value(mean, variance, self.n, tau) for tau in self.taus)
+        return np.stack([finest_levels(values, self.alpha, correction) for values in p_values])
 
     def _two_sided(self, model: Callable[[Tensor], Tensor], image: Tensor, selection: Tensor, seed: int) -> np.ndarray:
         """Returns whether the selected classes are certified at each τ, (T, H, W), by theorem 1."""
@@ -337,10 +381,12 @@ class Certificate:
     Attributes:
         classes: (H, W) int64, the selected class of every pixel.
         certified: (T, H, W) bool, whether the class is certified at each τ. If not, the smoothed model abstains.
+        levels: (T, H, W) int8, the finest certified level of the hierarchy, -1 where none is; None without a hierarchy.
     """
 
     classes: np.ndarray
     certified: np.ndarray
+    levels: np.ndarray | None = None
 
 
 def _shares(logits: Tensor, kind: str) -> Tensor:

@@ -46,13 +46,17 @@ CALLS = {
     'Certifier': lambda: (
         Certifier,
         dict(sigma=0.1, n0=2, n=100, alpha=0.01, taus=[0.75], kind='soft', bound='hoeffding', correction='holm')
-        | dict(batch=4, sides='one'),
+        | dict(batch=4, sides='one', hierarchy=None),
     ),
     'Certifier.__call__': lambda: (
         Certifier(sigma=0.1, n0=1, n=50, taus=[0.5]),
         dict(model=MODEL, image=IMAGES[0], seed=0),
     ),
     'Certifier.check_samples': lambda: (Certifier(sigma=0.1).check_samples, dict(pixels=10, bounds_per_pixel=1)),
+    'Hierarchy': lambda: (
+        robustness.Hierarchy,
+        dict(classes=['a', 'b', 'c'], levels=[{'ab': ['a', 'b']}]),
+    ),
     'ClassBank': lambda: (ClassBank, dict(examples=BANK.examples, counts=BANK.counts)),
     'ClassBank.to': lambda: (BANK.to, dict(device='cpu')),
     'ClassMean': lambda: (robustness.ClassMean, dict(bank=BANK, scale=1.5, without=[0])),
@@ -182,6 +186,7 @@ RIGHT = rights(
     ('labels may be ignored by any number', '-1|0', 'Distillation.ignore_index'),
     ('a right setting', 'True', 'Distillation.train.mode', 'input_gradients.create_graph'),
     ('another threshold', 'reals', 'Certifier.taus'),
+    ('names of classes', 'texts|one more', 'Hierarchy.classes'),
     ('images of any size', 'narrower|lower', 'Certifier.__call__.image', 'ClassBank.examples', 'draw_bank.images'),
     ('images of any size', 'smaller batch|empty|narrower|lower', 'SmoothedModel.forward.images'),
     ('the model refuses other channels itself', 'smaller batch', 'Certifier.__call__.image'),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import signal
@@ -176,3 +177,31 @@ def test_mistakes_are_told_and_nothing_is_written(arguments, sentence, project, 
     assert certify_tool(argv) == 2
     assert re.search(sentence, capsys.readouterr().err)
     assert not (project / 'out').exists()
+
+
+def test_pixels_fall_back_to_groups_of_a_hierarchy(project, certify_tool, report_tool, capsys):
+    (project / 'groups.json').write_text(json.dumps({'hierarchy': [{'things': ['ground', 'disc']}]}))
+    options = ['--n0', '4', '--n', '100', '--alpha', '0.05', '--tau', '0.6', '0.9', '--limit', '2']
+    certify(certify_tool, *options, out='flat')
+    certify(certify_tool, *options, '--hierarchy', 'groups.json')
+    flat, both = results(project, 'flat'), results(project, 'out')
+    assert both['smoothing']['hierarchy'] == [{'things': ['ground', 'disc']}]
+    for one, other in zip(flat['certified'], both['certified'], strict=True):
+        levels = other['levels']
+        assert one == {**other, 'levels': None}
+        assert levels['certified'][0] == pytest.approx(1 - one['abstained'])
+        assert sum(levels['certified']) + levels['abstained'] == pytest.approx(1)
+        assert levels['accuracy'][0] == pytest.approx(one['certified_accuracy'])
+        gain = levels['accuracy'][0] + levels['accuracy'][1] * (1 - math.log(2) / math.log(3))
+        assert levels['information_gain'] == pytest.approx(gain)
+    assert both['certified'][0]['levels']['certified'][1] > 0
+    assert 'certified at level 1' in capsys.readouterr().out
+    assert report_tool(['flat', 'out', '--out', 'sides']) == 0
+    assert '| abstained at all levels | information gain |' in capsys.readouterr().out
+    for content, sentence in (
+        ([{'things': ['box', 'disk']}], "the dataset has no class 'disk' of the group 'things'; did you mean 'disc'"),
+        ({'things': ['box']}, '--hierarchy groups.json must define hierarchy as a list of levels'),
+    ):
+        (project / 'groups.json').write_text(json.dumps({'hierarchy': content}))
+        assert certify_tool(['config.py', 'trained.pth', *options, '--hierarchy', 'groups.json', '--out', 'new']) == 2
+        assert sentence in capsys.readouterr().err and not (project / 'new' / 'results.json').exists()

@@ -26,9 +26,11 @@ from mmadv.report.certificates import (
     COLUMNS,
     CertificatePicture,
     CertificatesSummary,
+    CertifiedLevels,
     CertifiedRadius,
     Smoothing,
     certificate_figure,
+    hierarchy_columns,
 )
 from mmadv.report.drawing import draw_file, plain_text
 from mmadv.report.measurement import Measurement, Outcome, Picture, Section, register_measurement
@@ -36,12 +38,14 @@ from mmadv.report.table import Table
 from mmadv.robustness import (
     Certificate,
     Certifier,
+    Hierarchy,
     NonFiniteNoisyLogits,
     certified_counts,
     count,
     metrics,
     worst_iou,
 )
+from mmadv.robustness.certification import level_counts
 
 FILE_NAME = 'certificates.csv'
 FOLDER = 'certificates'
@@ -66,6 +70,8 @@ class Certificates(Measurement):
         correction: 'bonferroni' or 'holm'; None takes the first that fits.
         batch: number of draws that go through the model at once; results do not depend on it.
         sides: 'one', or 'two' for the radius of theorem 1, which bounds every other class too.
+        hierarchy: levels of groups of classes, as ``mmadv.robustness.Hierarchy`` takes them; a pixel whose class is not
+            certified falls back to the finest group that is. None for no groups.
     """
 
     sigma: float
@@ -78,6 +84,7 @@ class Certificates(Measurement):
     correction: str | None = None
     batch: Positive = 16
     sides: str = 'one'
+    hierarchy: Sequence[Mapping[str, Sequence[str]]] | None = None
 
     name: ClassVar[str] = 'certificates'
     key: ClassVar[str] = 'certificates'
@@ -88,7 +95,16 @@ class Certificates(Measurement):
         self._certifier = Certifier(**{**given, 'taus': tuple(sorted(self.taus))}, batch=self.batch)
 
     def settings(self, spec: Any) -> Any:
-        return {name: getattr(self._certifier, name) for name in SETTINGS}
+        levels = self.hierarchy
+        named = levels and [{group: list(members) for group, members in level.items()} for level in levels]
+        return {**{name: getattr(self._certifier, name) for name in SETTINGS}, 'hierarchy': named}
+
+    def prepare(self, context: Any) -> Any:
+        """Returns the predictor unchanged, after a check that the hierarchy fits the classes of the data."""
+        if self.hierarchy is not None:
+            hierarchy = Hierarchy(tuple(context.selection.metainfo['classes']), self.hierarchy)
+            self._certifier = replace(self._certifier, hierarchy=hierarchy)
+        return context.predictor
 
     def measure(self, context: Any, group: Any) -> list[Any]:
         """Returns the areas of the smoothed prediction of each image, and its certified areas at every radius."""
@@ -98,10 +114,16 @@ class Certificates(Measurement):
         for n, index in enumerate(group.indexes):
             certificate = self._certify(context, group, n)
             labels = group.scored_labels[n].numpy()
-            values.append(_areas(certificate, labels, classes, group.ignore_index))
+            value = _areas(certificate, labels, classes, group.ignore_index)
+            if certificate.levels is not None and self._certifier.hierarchy is not None:
+                for one, levels in zip(value['certified'], certificate.levels, strict=True):
+                    groups = self._certifier.hierarchy
+                    one['levels'] = level_counts(certificate.classes, levels, labels, groups, group.ignore_index)
+            values.append(value)
             if index in drawn and context.store is not None:
                 image = displayed(group.images[n], context.rgb)
-                arrays = {'image': image, 'labels': labels, **vars(certificate)}
+                arrays = {'image': image, 'labels': labels}
+                arrays |= {'classes': certificate.classes, 'certified': certificate.certified}
                 context.store.save_arrays(_arrays_name(group.names[n]), arrays)
         return values
 
@@ -147,6 +169,7 @@ class Certificates(Measurement):
                     guaranteed_miou=float(known.mean()) if known.size else None,
                     abstained=float(abstained.sum() / found['pixels']) if found['pixels'] else None,
                     iou=tuple(map(number, found['IoU'])),
+                    levels=_levels([value['certified'][t].get('levels') for value in values], int(found['pixels'])),
                 )
             )
         return CertificatesSummary(
@@ -200,10 +223,12 @@ class Certificates(Measurement):
     @classmethod
     def section(cls, summaries: Mapping[str, CertificatesSummary]) -> Section:
         """Returns one row for each run and radius, and the pictures."""
+        coarser = max(summary.coarser for summary in summaries.values())
         rows = tuple(
-            (name, str(summary.smoothing), *row) for name, summary in summaries.items() for row in summary.rows()
+            (name, str(summary.smoothing), *row) for name, summary in summaries.items() for row in summary.rows(coarser)
         )
-        table = Table(('run', 'smoothing', *COLUMNS), rows, text_columns=2, caption='Certified in L2, %', grouped=True)
+        columns = ('run', 'smoothing', *COLUMNS, *(hierarchy_columns(coarser) if coarser else ()))
+        table = Table(columns, rows, text_columns=2, caption='Certified in L2, %', grouped=True)
         text = '{}: image, label, smoothed prediction, and what is certified; abstained pixels are white'
         pictures = {
             name: [Picture(one.file, text.format(one.image)) for one in summary.pictures]
@@ -228,6 +253,25 @@ def _areas(certificate: Certificate, labels: np.ndarray, classes: int, ignore_in
         certified.append({'areas': to_areas(counts), 'abstained': abstained[0].tolist()})
     smoothed = count(certificate.classes[None], labels[None], classes, ignore_index)
     return {'smoothed': to_areas(smoothed), 'certified': certified}
+
+
+def _levels(rows: Sequence[list[list[float]] | None], pixels: int) -> CertifiedLevels | None:
+    """Returns the certificate with a hierarchy, from the rows of ``level_counts`` of each image; None without one.
+
+    Args:
+        rows: of each image; None without a hierarchy.
+        pixels: number of valid pixels.
+    """
+    known = [row for row in rows if row is not None]
+    if not known or not pixels:
+        return None
+    certified, right, gain = np.sum(known, axis=0).T / pixels
+    return CertifiedLevels(
+        tuple(certified.tolist()),
+        tuple(right.tolist()),
+        max(1 - float(certified.sum()), 0.0),
+        float(gain.sum()),
+    )
 
 
 def _arrays_name(image: str) -> str:
