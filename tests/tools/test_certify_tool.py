@@ -203,5 +203,6 @@ def test_pixels_fall_back_to_groups_of_a_hierarchy(project, certify_tool, report
         ({'things': ['box']}, '--hierarchy groups.json must define hierarchy as a list of levels'),
     ):
         (project / 'groups.json').write_text(json.dumps({'hierarchy': content}))
-        assert certify_tool(['config.py', 'trained.pth', *options, '--hierarchy', 'groups.json', '--out', 'new']) == 2
+        argv = ['config.py', 'trained.pth', '--sigma', '0.05', *options, '--hierarchy', 'groups.json', '--out', 'new']
+        assert certify_tool(argv) == 2
         assert sentence in capsys.readouterr().err and not (project / 'new' / 'results.json').exists()
