@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny_project
@@ -13,6 +14,7 @@ from refusals import refused
 from mmadv.commands import card as card_command
 from mmadv.commands.card_parts import BUDGETS, PARTS, l2_radii, noise_of_training
 from mmadv.commands.main import main
+from mmadv.errors import UserError
 from mmadv.report import RunResults, views
 from mmadv.report.card import Card, Rates
 
@@ -227,6 +229,21 @@ def test_an_interrupt_says_how_to_go_on(folder, timed, monkeypatch, capsys):
 def test_refused(folder, timed, capsys, words, sentence):
     argv = ['config.py', 'trained.pth', *words]
     assert sentence in refused(lambda argv: main(['card', *argv]), argv, folder, capsys)
+
+
+def test_a_resumed_card_has_the_weather_that_it_began_with(tmp_path):
+    file = tmp_path / 'weather/fog.py'
+    card_command._write_weather(file, 'a = 1', resume=True)
+    card_command._write_weather(file, 'a = 1', resume=True)
+    with pytest.raises(UserError, match='fog.py of this card is another config; use the same one, or another --out'):
+        card_command._write_weather(file, 'a = 2', resume=True)
+    card_command._write_weather(file, 'a = 2', resume=False)
+    assert file.read_text() == 'a = 2'
+
+
+def test_the_page_of_the_card_names_every_part():
+    page = (Path(card_command.__file__).parents[2] / 'docs/card.md').read_text(encoding='utf-8')
+    assert [name for name in PARTS if f'`{name}`' not in page] == []
 
 
 def test_noise_of_the_training_comes_from_the_config():
