@@ -136,14 +136,14 @@ def wins_table(cards: Mapping[str, Card]) -> Table:
             (
                 label(key),
                 TIE if tied else first,
-                shown(best, key[2]),
                 second if not tied else f'{first}, {second}',
+                shown(best, key[2]),
                 shown(next_best, key[2]),
                 'yes' if best.beyond(next_best) else 'no',
             )
         )
-    header = ('condition', 'best', 'value, %', 'second', 'its value, %', 'beyond the intervals')
-    return Table(header, tuple(rows), text_columns=2, caption='Who wins where')
+    header = ('condition', 'best', 'second', 'value of the best, %', 'of the second, %', 'beyond the intervals')
+    return Table(header, tuple(rows), text_columns=3, caption='Who wins where')
 
 
 def differences(cards: Mapping[str, Card]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -97,7 +98,7 @@ def cost_table(costs: Mapping[str, Cost]) -> Table:
     backward = sum(cost.images * cost.backward + cost.once for cost in costs.values())
     actual = _minutes(sum(known)) if len(known) == len(costs) else '-'
     total = ('in all', '-', passes, backward, '-', _minutes(sum(cost.seconds for cost in costs.values())), actual)
-    header = ('part', 'images', 'forward', 'backward', 'once', 'minutes, at most', 'minutes it took')
+    header = ('part', 'images', 'forward', 'backward', 'once', 'minutes, about', 'minutes it took')
     caption = 'Passes for each image, at most; passes that train a perturbation once; the last line has all passes'
     return Table(header, (*rows, total), text_columns=1, caption=caption)
 
@@ -137,7 +138,7 @@ def card_page(name: str, card: Card, folder: Path, costs: Mapping[str, Cost]) ->
         .render(
             title=f'Robustness card: {name}',
             lead=[INTERVALS, *_trust(card)],
-            summary=[transposed(summary_table({name: card}))],
+            summary=[replace(transposed(summary_table({name: card})), header=('condition', 'value'))],
             figures=[Markup(svg) for svg in _figures(runs)],  # matplotlib escapes the texts in it
             parts=[part_view(card, part) for part in card.parts.values()],
             left_out=card.left_out,
@@ -171,7 +172,9 @@ def _curve(norm: str, runs: Mapping[str, RunResults]) -> list[str]:
 def _trust(card: Card) -> list[str]:
     part = card.parts.get('checks')
     failed = [one.name for one in part.findings if not one.passed] if part else []
-    return [f'Sanity checks that failed: {", ".join(failed)}. The numbers under attack are too high.'] if failed else []
+    return (
+        [f'Sanity checks that failed: {", ".join(failed)}. The numbers under attack may be too high.'] if failed else []
+    )
 
 
 def transposed(table: Table) -> Table:

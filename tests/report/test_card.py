@@ -107,8 +107,8 @@ def test_beyond_the_intervals(one, other, beyond):
 def test_who_wins_where():
     robust = card(clean=(0.55, 0.45, 0.65), attacked=(0.5, 0.45, 0.55), ece=0.3)
     rows = {line[0]: line[1:] for line in wins_table({'plain': card(), 'robust': robust}).rows}
-    assert rows['clean'] == ('plain', '60.00 [50.00, 70.00]', 'robust', '55.00 [45.00, 65.00]', 'no')
-    assert rows['auto 4/255'] == ('robust', '50.00 [45.00, 55.00]', 'plain', '30.00 [20.00, 40.00]', 'yes')
+    assert rows['clean'] == ('plain', 'robust', '60.00 [50.00, 70.00]', '55.00 [45.00, 65.00]', 'no')
+    assert rows['auto 4/255'] == ('robust', 'plain', '50.00 [45.00, 55.00]', '30.00 [20.00, 40.00]', 'yes')
     assert rows['auto 8/255'][0] == 'tie' and rows['auto 8/255'][-1] == 'no'
     assert rows['calibration clean ECE'][0] == 'plain'  # a lower error is better
     assert 'region 4/255' not in rows  # it is undefined
@@ -153,7 +153,7 @@ def folders(tmp_path, monkeypatch):
 
 def test_report_of_cards(folders, capsys):
     assert main(['report', 'old', 'new', '--out', 'both']) == 0
-    assert '| auto 4/255 | old | 30.00 [20.00, 40.00] | new | 10.00 [5.00, 15.00] | yes |' in capsys.readouterr().out
+    assert '| auto 4/255 | old | new | 30.00 [20.00, 40.00] | 10.00 [5.00, 15.00] | yes |' in capsys.readouterr().out
     assert {path.name for path in (folders / 'both').iterdir()} == {
         *('comparison.md', 'comparison.csv', 'comparison.tex', 'comparison.html', 'manifest.json')
     }
