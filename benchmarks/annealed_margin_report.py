@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'benchmarks/results/annealed_margin'
 # The page has the comparison with SEA, its appendix the other tables.
 DOCUMENTS = {
-    ROOT / 'docs/annealed_margin.md': ('comparison',),
+    ROOT / 'docs/annealed_margin.md': ('comparison', 'adaptive'),
     ROOT / 'docs/annealed_margin_appendix.md': ('ablation', 'variants', 'runs', 'provenance'),
 }
 FIGURE = ROOT / 'docs/images/annealed_margin.png'
@@ -34,6 +34,7 @@ SINGLES = {
     'AMA': 'ama',
     'AMA, sigmoid form': 'ama/sigmoid',
     'auto': 'auto',
+    'adaptive': 'adaptive',
     'AMA, masked': 'ama/masked',
     'AMA, then its masked form': 'forms',
     'AMA towards the furthest class': 'furthest',
@@ -180,6 +181,39 @@ def comparison(cases: Sequence[Results]) -> str:
     return table([*header, 'AMA (31) - SEA', 'AMA (101) - SEA', 'auto - SEA'], rows)
 
 
+def adaptive(cases: Sequence[Results]) -> str:
+    """Returns the table of the attack that decides for each image, beside SEA and auto."""
+    rows = []
+    for case in sorted(cases, key=lambda case: case.record['adaptive_choice']):
+        short, long = (case.accuracy('adaptive', steps) for steps in (120, 400))
+        auto = case.accuracy('auto', 400)
+        rows.append(
+            [
+                case.title,
+                'choice' if case.record['adaptive_choice'] else 'report',
+                str(len(case.record['images'])),
+                f'{100 * case.clean:.2f}',
+                f'{percent(case.sea)} ({case.sea_name.removeprefix("SEA ")})',
+                percent(auto),
+                *(_with_passes(case, values, steps) for values, steps in ((short, 120), (long, 400))),
+                difference(short, case.sea),
+                difference(long, case.sea),
+                difference(long, auto),
+            ]
+        )
+    header = ['model, radius', 'half', 'images', 'clean', 'SEA (passes)', 'auto', 'adaptive, 120', 'adaptive, 400']
+    return table([*header, '120 - SEA', '400 - SEA', '400 - auto'], rows, 2)
+
+
+def _with_passes(case: Results, values: np.ndarray | None, steps: int) -> str:
+    """Returns accuracy, mean and largest forward passes of an image, and the seeds, as text; a dash without a run."""
+    if values is None:
+        return '-'
+    seeds = case.seeds('adaptive', steps)
+    passes = [case.record['runs'][f'adaptive {steps} {seed}']['forward'] for seed in seeds]
+    return f'{percent(values)} ({np.mean(passes):.0f}, at most {np.max(passes)}; seeds: {len(seeds)})'
+
+
 def rivals(cases: Sequence[Results]) -> str:
     """Returns the table of accuracy and passes of every attack, case by case."""
     rows = []
@@ -300,6 +334,11 @@ def stored_cases(folder: Path = RESULTS) -> list[Results]:
     return [case for case in cases if case.all_steps('SEA')]
 
 
+def compared(cases: Sequence[Results]) -> list[Results]:
+    """Returns the cases on which AMA by itself ran too."""
+    return [case for case in cases if case.all_steps('AMA')]
+
+
 def sections() -> dict[str, str]:
     """Returns the text between the marks of the document, for each section."""
     cases = stored_cases()
@@ -308,7 +347,8 @@ def sections() -> dict[str, str]:
         for name in ('ablation', 'variants')
     }
     return {
-        'comparison': comparison(cases),
+        'comparison': comparison(compared(cases)),
+        'adaptive': adaptive([case for case in cases if case.all_steps('adaptive')]),
         **{
             name: exchanged(chosen, chosen[0].record[name]) if chosen else 'Not measured yet.'
             for name, chosen in whole.items()
@@ -320,7 +360,7 @@ def sections() -> dict[str, str]:
 
 def main() -> None:
     """Writes the tables and the figure."""
-    draw([case for case in stored_cases() if case.all_steps('auto')], FIGURE)
+    draw([case for case in compared(stored_cases()) if case.all_steps('auto')], FIGURE)
     tables = sections()
     for document, names in DOCUMENTS.items():
         text = filled(document.read_text(encoding='utf-8'), {name: tables[name] for name in names})

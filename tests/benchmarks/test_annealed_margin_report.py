@@ -40,6 +40,17 @@ def test_worst_case_is_per_image_and_seeds_are_averaged(case):
     assert '| -5.00 [-20.00, +10.00] |' in row
 
 
+def test_adaptive_has_the_mean_and_the_largest_number_of_passes(case):
+    run = dict(attack='adaptive', steps=120, seed=0, accuracy=[0.3, 0.5], forward=[65, 127])
+    record = {**case.record, 'runs': {**case.record['runs'], 'adaptive 120 0': run}, 'adaptive_choice': False}
+    case.record, case.runs = record, list(record['runs'].values())
+    row = report.adaptive([case]).splitlines()[2]
+    assert row.startswith(
+        '| Net, 1/255 | report | 2 | 80.00 | 45.00 (1208) | - | 40.00 (96, at most 127; seeds: 1) | - |'
+    )
+    assert row.endswith('| -5.00 [-20.00, +10.00] | - | - |')
+
+
 def test_a_part_is_exchanged_at_the_same_seeds(case):
     whole, other = report.exchanged([case], {'ama/max': 'max'}).splitlines()[2:]
     assert whole == '| AMA | 40.00 |  |'
