@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +13,11 @@ from scipy.ndimage import distance_transform_edt
 
 from mmadv.errors import UserError
 from mmadv.fields import NotNegative, Share
-from mmadv.report.evaluation import CLEAN, Amount, Evaluation
+from mmadv.report.evaluation import CLEAN, Amount, Evaluation, Interval
 from mmadv.report.measurement import Measurement, Option, Outcome, Section, register_measurement
 from mmadv.report.schema import Schema
-from mmadv.report.table import Cell, Table, percent
+from mmadv.report.table import Cell, Table, with_interval
+from mmadv.robustness.bootstrap import LEVEL, SAMPLES, intervals
 
 # Distances between the bands, in pixels of the label map.
 EDGES = (8, 16, 32, 64, 128, 256)
@@ -33,6 +34,8 @@ class DistanceSummary(Schema):
         pixels: number of labelled pixels outside the region in each band, from near to far.
         clean: accuracy of each band on the clean images; None without a pixel.
         attacked: radius -> accuracy of each band in the worst case.
+        intervals: 'clean' or radius -> 95 % interval of each band over resampled images; None with fewer than two
+            images, or without a pixel.
     """
 
     edges: tuple[Amount, ...]
@@ -40,6 +43,7 @@ class DistanceSummary(Schema):
     pixels: tuple[NotNegative, ...]
     clean: tuple[Share | None, ...]
     attacked: dict[str, tuple[Share | None, ...]]
+    intervals: dict[str, tuple[Interval | None, ...]] | None = None
 
     @property
     def columns(self) -> dict[str, tuple[Share | None, ...]]:
@@ -55,10 +59,18 @@ class DistanceSummary(Schema):
         between = (f'{low:g} to {high:g}' for low, high in pairwise(self.edges))
         return [f'to {self.edges[0]:g}', *between, f'beyond {self.edges[-1]:g}']
 
+    def interval(self, column: str, band: int) -> Interval | None:
+        """Returns the interval of a band on the clean images or at a radius."""
+        return (self.intervals or {})[column][band] if column in (self.intervals or {}) else None
+
     def table(self) -> Table:
-        """Returns the accuracy of each band in percent."""
+        """Returns the accuracy of each band in percent, with its interval."""
         rows: tuple[tuple[Cell, ...], ...] = tuple(
-            (name, self.pixels[n], *(percent(column[n]) for column in self.columns.values()))
+            (
+                name,
+                self.pixels[n],
+                *(with_interval(column[n], self.interval(of, n)) for of, column in self.columns.items()),
+            )
             for n, name in enumerate(self.bands())
         )
         caption = f'Accuracy by distance from the region in pixels, % ({self.images} images)'
@@ -119,15 +131,22 @@ class RegionDistance(Measurement):
             tuple(float(hits) / int(number) if number else None for hits, number in zip(column, pixels, strict=True))
             for column in total[:, 1:].T
         )
-        return DistanceSummary(EDGES, len(rows), tuple(pixels.tolist()), clean, dict(zip(radii, attacked, strict=True)))
+        columns = dict(zip(radii, attacked, strict=True))
+        return DistanceSummary(EDGES, len(rows), tuple(pixels.tolist()), clean, columns, _intervals(rows, radii))
 
     def write(self, context: Any, folder: Path, outcome: Outcome, summary: DistanceSummary) -> DistanceSummary:
         """Writes the accuracies as fractions."""
         rows = tuple(
-            (name, summary.pixels[n], *(column[n] for column in summary.columns.values()))
+            (
+                name,
+                summary.pixels[n],
+                *(column[n] for column in summary.columns.values()),
+                *(end for of in summary.columns for end in summary.interval(of, n) or (None, None)),
+            )
             for n, name in enumerate(summary.bands())
         )
-        header = ('distance', 'pixels', *(f'aAcc {name}' for name in summary.columns))
+        ends = (f'{end} {name}' for name in summary.columns for end in ('low', 'high'))
+        header = ('distance', 'pixels', *(f'aAcc {name}' for name in summary.columns), *ends)
         Table(header, rows, text_columns=1).write_csv(folder / FILE_NAME)
         return summary
 
@@ -152,5 +171,31 @@ class RegionDistance(Measurement):
         number = len(summary.edges) + 1
         if number < 2 or any(len(values) != number for values in (summary.pixels, *summary.columns.values())):
             raise UserError(f'{where} must have a value for each band between its edges')
+        if summary.intervals is not None and any(len(one) != number for one in summary.intervals.values()):
+            raise UserError(f'{where}.intervals must have a value for each band between its edges')
         if not summary.attacked.keys() <= evaluation.attacked.keys():
             raise UserError(f'{where}.attacked has a radius that evaluation.attacked has not')
+
+
+def _intervals(rows: Sequence[Any], radii: Sequence[str]) -> dict[str, tuple[Interval | None, ...]]:
+    """Returns 'clean' or radius -> the interval of each band over resampled images.
+
+    Args:
+        rows: the ``bands`` of each image with a region.
+        radii: the radii of the columns after the clean one.
+    """
+    bands = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(EDGES) + 1, 2 + len(radii))
+
+    def accuracies(weights: np.ndarray) -> dict[str, np.ndarray]:
+        drawn = np.einsum('sn,nbc->sbc', weights, bands)
+        pixels = drawn[..., :1]
+        share = np.divide(drawn[..., 1:], pixels, out=np.full_like(drawn[..., 1:], np.nan), where=pixels > 0)
+        return {
+            f'{column} {band}': share[:, band, column] for column, band in np.ndindex(1 + len(radii), share.shape[1])
+        }
+
+    of_places = intervals(len(rows), accuracies, SAMPLES, LEVEL, 0)
+    return {
+        name: tuple(of_places[f'{column} {band}'] for band in range(len(EDGES) + 1))
+        for column, name in enumerate((CLEAN, *radii))
+    }

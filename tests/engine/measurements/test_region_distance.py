@@ -49,6 +49,7 @@ def test_pixels_are_counted_by_their_distance():
     assert summary.attacked == {'8/255': (0, 0, 0, 24 / 32, 1, 1, 1)}
     assert DistanceSummary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
     assert summary.table().rows[2] == ('16 to 32', 16, '93.75', '0.00')
+    assert summary.intervals == {'clean': (None,) * 7, '8/255': (None,) * 7}  # of one image
     RegionDistance.check_summary(summary, evaluation, 'x')
     with pytest.raises(UserError, match='x.attacked has a radius that evaluation.attacked has not'):
         RegionDistance.check_summary(summary, SimpleNamespace(attacked={}), 'x')
@@ -66,7 +67,21 @@ def test_a_run_prints_and_stores_it(tiny, tmp_path, capsys):
     assert sum(result['pixels']) == worst['pixels']
     correct = sum(n * (a or 0) for n, a in zip(result['pixels'], result['attacked']['64/255'], strict=True))
     assert correct / worst['pixels'] == pytest.approx(worst['aAcc'])
-    assert (tmp_path / 'out' / 'region_distance.csv').read_text().startswith('distance,pixels,aAcc clean,aAcc 64/255\n')
+    assert (
+        (tmp_path / 'out' / 'region_distance.csv')
+        .read_text()
+        .startswith('distance,pixels,aAcc clean,aAcc 64/255,low clean')
+    )
+
+
+def test_intervals_are_those_of_resampled_images():
+    """Two images of one band, one right and one wrong: a resample has the accuracy 0, 1/2 or 1."""
+    bands = [[[10, 10, right]] + [[0, 0, 0]] * 6 for right in (0, 10)]
+    records = [SimpleNamespace(measurements={'region_distance': {'bands': one}}) for one in bands]
+    summary = RegionDistance().summarise(None, Outcome(SimpleNamespace(attacked={'8/255': None}), (), records))
+    assert summary.attacked['8/255'][0] == 0.5
+    assert summary.intervals['8/255'] == ((0, 1), *[None] * 6) and summary.intervals['clean'][0] == (1, 1)
+    assert summary.table().rows[0] == ('to 8', 20, '100.00 [100.00, 100.00]', '50.00 [0.00, 100.00]')
 
 
 def test_a_region_is_needed():
