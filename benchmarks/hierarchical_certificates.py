@@ -35,7 +35,8 @@ from mmadv.robustness.certification import level_counts
 
 STUDY = 'hierarchical_certificates'
 HIERARCHY = 'configs/_base_/hierarchies/camvid.py'
-N0, DRAWS, ALPHA, TAUS = 10, 100, 0.001, (0.6, 0.75, 0.9)
+# With fewer draws, no pixel of an image of 360x480 could be certified at the largest share.
+N0, DRAWS, ALPHA, TAUS = 10, 200, 0.001, (0.6, 0.75, 0.9)
 
 
 def timed(certifier: Certifier, model: SegmentorAdapter, image: Tensor, seed: int) -> tuple[Any, float]:

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -163,7 +164,9 @@ def run_card(argv: Sequence[str]) -> int:
         costs = costs_of(plan.parts, plan.sizes, rates)
         done = {part.name for part in plan.parts if arguments.resume and (path_of(out, part) / FILE_NAME).is_file()}
         _print_cost({name: cost for name, cost in costs.items() if name not in done}, plan.left_out)
-        with locked(out):
+        with locked(out), warnings.catch_warnings():
+            # MMEngine: the runners of all parts have one visualizer, which draws nothing.
+            warnings.filterwarnings('ignore', module='mmengine.utils.manager')
             _check_unfinished(arguments, out)
             return _run(arguments, plan, out, rates, costs)
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mmadv.report.card import CARD_METRICS, CERTIFIED, ECE, MIOU, Card, CardPart, Range95
+from mmadv.report.card import CARD_METRICS, CERTIFIED, ECE, MIOU, Card, CardFinding, CardPart, Range95
 from mmadv.report.corruptions import ALL
 from mmadv.report.evaluation import CLEAN
 from mmadv.report.table import Cell, Table, percent
@@ -220,9 +220,9 @@ def changes_text(old: Card, new: Card) -> list[str]:
     ]
 
 
-def _findings(old: Card, new: Card) -> list[tuple]:
-    parts = [card.parts.get('checks') for card in (old, new)]
-    if None in parts:
+def _findings(old: Card, new: Card) -> list[tuple[CardFinding, CardFinding]]:
+    first, second = old.parts.get('checks'), new.parts.get('checks')
+    if first is None or second is None:
         return []
-    before = {one.name: one for one in parts[0].findings}  # type: ignore[union-attr]
-    return [(before[one.name], one) for one in parts[1].findings if one.name in before]  # type: ignore[union-attr]
+    before = {one.name: one for one in first.findings}
+    return [(before[one.name], one) for one in second.findings if one.name in before]
