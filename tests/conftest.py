@@ -5,6 +5,7 @@ import socket
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from yapf.yapflib import yapf_api
 
 # One torch thread, so that small tensors do not wait for a second one.
@@ -25,6 +26,13 @@ def objects_that_stay():
     """MMEngine collects garbage whenever it builds a dataset; what was imported stays, and need not be searched."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def loggers_of_one_test():
+    """MMEngine names a logger by config and second: one of an earlier test would write into a stream that is closed."""
+    yield
+    MMLogger._instance_dict.clear()
 
 
 @pytest.fixture(autouse=True)
