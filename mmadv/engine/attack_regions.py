@@ -30,9 +30,6 @@ class AttackRegion(ABC):
     fixed: Region | None = None
 
     @abstractmethod
-    def pixels(self, labels: Tensor) -> Tensor:
-        """Returns the region (n, H, W) bool of images with labels (n, H, W)."""
-
     def of_image(self, labels: Tensor, name: str, size: Sequence[int]) -> Tensor:
         """Returns the region (H, W) bool of one image.
 
@@ -41,7 +38,6 @@ class AttackRegion(ABC):
             name: name of the image.
             size: height and width of the network's input.
         """
-        return self.pixels(labels[None])[0]
 
 
 @dataclass(frozen=True)
@@ -50,8 +46,8 @@ class BoxRegion(AttackRegion):
 
     fixed: Box
 
-    def pixels(self, labels: Tensor) -> Tensor:
-        return self.fixed.mask(labels[:, None])[:, 0].expand_as(labels)
+    def of_image(self, labels: Tensor, name: str, size: Sequence[int]) -> Tensor:
+        return self.fixed.mask(labels[None, None])[0, 0]
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class ClassRegion(AttackRegion):
     index: int
     others: bool
 
-    def pixels(self, labels: Tensor) -> Tensor:
+    def of_image(self, labels: Tensor, name: str, size: Sequence[int]) -> Tensor:
         return (labels == self.index) != self.others
 
 
@@ -71,9 +67,6 @@ class PatchRegion(AttackRegion):
 
     attack: PatchAttack
     seed: int
-
-    def pixels(self, labels: Tensor) -> Tensor:
-        raise NotImplementedError('the place of a patch depends on the name of the image')
 
     def of_image(self, labels: Tensor, name: str, size: Sequence[int]) -> Tensor:
         (placement,) = self.attack.placements(size, [derive_seed(self.seed, name)])

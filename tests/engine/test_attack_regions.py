@@ -24,9 +24,11 @@ def sample(labels):
 
 
 def test_regions_of_a_box_and_of_classes():
-    labels = torch.tensor([[[0, 1, 1, 255], [2, 1, 0, 0]]])
-    pixels = {text: parse_attack_region(text, CLASSES).pixels(labels)[0].int().tolist() for text in
-              ('box:0,0.5,0.5,0.5', 'class:box', 'except:box')}  # fmt: skip
+    labels = torch.tensor([[0, 1, 1, 255], [2, 1, 0, 0]])
+    regions = ('box:0,0.5,0.5,0.5', 'class:box', 'except:box')
+    pixels = {
+        text: parse_attack_region(text, CLASSES).of_image(labels, '0.png', (2, 4)).int().tolist() for text in regions
+    }
     assert pixels == {
         'box:0,0.5,0.5,0.5': [[0, 0, 1, 1], [0, 0, 0, 0]],
         'class:box': [[0, 1, 1, 0], [0, 1, 0, 0]],
