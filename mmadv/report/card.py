@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmadv.errors import UserError
 from mmadv.fields import NotNegative
-from mmadv.files import check_regular
 from mmadv.report.calibration import CalibrationSummary
 from mmadv.report.certificates import CertificatesSummary
 from mmadv.report.corruptions import ALL, CorruptionsSummary
 from mmadv.report.evaluation import CLEAN, Amount
+from mmadv.report.json_files import JsonFile
 from mmadv.report.metrics import HEADLINE
 from mmadv.report.run import CheckpointFile, RunResults
 from mmadv.report.schema import Schema
 
 SCHEMA = 'mmadv/card'
 SCHEMA_VERSION = 1
+FILE = JsonFile('card', SCHEMA, SCHEMA_VERSION, 'mmadv card')
 CARD = 'card.json'
 MIOU, RETENTION, CERTIFIED, ECE = 'mIoU', 'retention', 'certified_accuracy', 'ece'
 Range95 = tuple[Amount, Amount]
@@ -174,23 +174,7 @@ class Card(Schema):
             UserError: there is no card, it is of another schema version, or a value does not fit.
         """
         path = Path(folder) / CARD
-        check_regular(path, 'the card')
-        try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-        except OSError as error:
-            raise UserError(
-                f'card {path} cannot be read: {error.strerror}; give a folder that mmadv card wrote'
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f'card {path} is not JSON ({error}); run mmadv card again with --resume') from None
-        if not isinstance(content, dict) or content.get('schema') != SCHEMA:
-            raise UserError(f"card {path} is not of the schema '{SCHEMA}'; give a folder that mmadv card wrote")
-        if content.get('schema_version') != SCHEMA_VERSION:
-            raise UserError(
-                f'card {path} has schema version {content.get("schema_version")}, this mmadv reads {SCHEMA_VERSION}; '
-                'use the mmadv that wrote it, or run mmadv card again'
-            )
-        return cls.from_json(content, f'card {path}')
+        return cls.from_json(FILE.read(path), f'card {path}')
 
 
 def is_card(folder: str | Path) -> bool:

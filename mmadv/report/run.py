@@ -10,15 +10,16 @@ from typing import Any
 
 from mmadv.errors import UserError
 from mmadv.fields import NotNegative, checked_exactly
-from mmadv.files import check_regular
 from mmadv.printing import shown
 from mmadv.report.certificates import OLD_FILE, results_of_certificates
 from mmadv.report.evaluation import Amount, Evaluation, MetricValues, NamedRadius
+from mmadv.report.json_files import JsonFile
 from mmadv.report.measurement import MEASUREMENTS, Measurement
 from mmadv.report.schema import Schema, entry
 
 SCHEMA = 'mmadv/results'
 SCHEMA_VERSION = 1
+RESULTS = JsonFile('results', SCHEMA, SCHEMA_VERSION, 'mmadv test')
 FILE_NAME = 'results.json'
 # Keys of ``versions`` that do not decide numbers: Python, and the commit, which can differ in documents only.
 NOT_DECISIVE = ('python', 'mmadv_commit')
@@ -247,29 +248,5 @@ def _read(path: Path) -> dict[str, Any]:
     """Returns the content of a ``results.json``; if it does not exist, makes it from ``certificates.json``."""
     old = path.with_name(OLD_FILE)
     if not path.exists() and old.is_file():
-        return results_of_certificates(_read_file(old), f'results {old}')
-    results = _read_file(path)
-    if not isinstance(results, dict) or results.get('schema') != SCHEMA:
-        raise UserError(f"results {path} is not of the schema '{SCHEMA}'; give a folder that mmadv test wrote")
-    if results.get('schema_version') != SCHEMA_VERSION:
-        raise UserError(
-            f'results {path} has schema version {results.get("schema_version")}, this mmadv reads {SCHEMA_VERSION}; '
-            'use the mmadv that wrote it, or run mmadv test again'
-        )
-    return results
-
-
-def _read_file(path: Path) -> Any:
-    check_regular(path, 'results')
-    try:
-        return json.loads(path.read_text(encoding='utf-8'), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise UserError(
-            f'results {path} cannot be read: {error.strerror}; give a folder that mmadv test wrote'
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'results {path} is not JSON ({error}); run mmadv test again') from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f'{name} is not a number')
+        return results_of_certificates(RESULTS.read_any(old), f'results {old}')
+    return RESULTS.read(path)

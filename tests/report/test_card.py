@@ -62,6 +62,7 @@ def test_a_card_is_read_as_it_was_written(tmp_path):
         ({'schema': 'other'}, "is not of the schema 'mmadv/card'; give a folder that mmadv card wrote"),
         ({'schema_version': 9}, 'has schema version 9, this mmadv reads 1'),
         ({'seed': -1}, r'card\.json\.seed must be'),
+        ({'size': float('nan')}, r'is not JSON \(NaN is not a number\); run mmadv card again'),
     ],
 )
 def test_refused_cards(tmp_path, change, message):
