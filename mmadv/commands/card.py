@@ -121,7 +121,8 @@ class Plan:
         card: the settings of the parts.
         parts: the parts.
         left_out: part -> the reason why it is not measured.
-        sizes: part -> number of images of its dataset.
+        size: number of images of the dataset.
+        sizes: part -> number of images of its dataset, which is another one for weather.
         data: checksum of the card's images.
         classes: the classes.
         dataset: type of the dataset.
@@ -133,6 +134,7 @@ class Plan:
     card: CardSettings
     parts: list[Part]
     left_out: dict[str, str]
+    size: int
     sizes: dict[str, int]
     data: str
     classes: tuple[str, ...]
@@ -286,7 +288,7 @@ def plan_of(arguments: Namespace, argv: Sequence[str], config: Config, out: Path
     reasons = _reasons(card, config, shapes)
     names, left_out = _chosen(arguments, budget, reasons)
     common = {
-        'all': _words_of(argv, '--cfg-options'),
+        'all': _config_options(argv),
         'batch': [] if arguments.batch_size is None else ['--batch-size', str(arguments.batch_size)],
         'out': [str(out / FOLDER)],
     }
@@ -305,6 +307,7 @@ def plan_of(arguments: Namespace, argv: Sequence[str], config: Config, out: Path
         card=card,
         parts=parts,
         left_out=left_out,
+        size=len(selection.dataset),
         sizes=sizes,
         data=_checksum(selection),
         classes=tuple(metainfo['classes']),
@@ -407,14 +410,15 @@ def _chosen(arguments: Namespace, budget: Budget, reasons: Mapping[str, str]) ->
     return names, left_out
 
 
-def _words_of(argv: Sequence[str], option: str) -> list[str]:
-    """Returns an option of a command line with its values; empty if it is not there."""
+def _config_options(argv: Sequence[str]) -> list[str]:
+    """Returns each ``--cfg-options`` of a command line with its values, as it may be given several times."""
+    words: list[str] = []
     for start, word in enumerate(argv):
         name, _, value = word.partition('=')
-        if len(name) > 2 and option.startswith(name) and name.startswith('--c'):
+        if name.startswith('--c') and '--cfg-options'.startswith(name):
             end = next((n for n in range(start + 1, len(argv)) if argv[n].startswith('--')), len(argv))
-            return [option, *([value] if value else []), *argv[start + 1 : end]]
-    return []
+            words += ['--cfg-options', *([value] if value else []), *argv[start + 1 : end]]
+    return words
 
 
 def _with_resuming(part: Part, arguments: Namespace) -> Namespace:
@@ -469,7 +473,7 @@ def card_of(arguments: Namespace, plan: Plan, out: Path) -> Card:
         config=arguments.config,
         checkpoint=run.checkpoint,
         dataset=plan.dataset,
-        size=run.dataset.size,
+        size=plan.size,
         limit=plan.card.images,
         data=plan.data,
         classes=plan.classes,

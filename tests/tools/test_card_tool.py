@@ -196,6 +196,19 @@ def test_a_killed_card_goes_on_to_the_same_bytes(folder, timed, capsys):
     assert noise['actual'] is None  # a part of the work was done before the kill
 
 
+def test_options_of_the_config_that_are_given_twice_all_count(folder, timed):
+    twice = ['--cfg-options', 'test_dataloader.batch_size=2', '--cfg-options', 'test_dataloader.dataset.indices=[0,2]']
+    assert card_tool(['config.py', 'trained.pth', '--parts', 'clean', '--out', 'twice', *twice]) == 0
+    content = Card.load(folder / 'twice')
+    assert (content.size, content.parts['clean'].images) == (2, 2)
+
+
+def test_the_size_is_that_of_the_models_own_data(folder, timed):
+    words = ['config.py', 'trained.pth', '--parts', 'clean', 'weather', '--weather', 'fog.py', '--out', 'sized']
+    assert card_tool(words) == 0
+    assert (Card.load(folder / 'sized').size, Card.load(folder / 'sized').parts['weather.fog'].images) == (6, 2)
+
+
 def test_an_interrupt_says_how_to_go_on(folder, timed, monkeypatch, capsys):
     def stop(*arguments):
         (folder / 'stopped/parts').mkdir(parents=True)
