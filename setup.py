@@ -68,7 +68,7 @@ setup(
             'mypy',
             'pre-commit',
             'pycocotools',
-            'pytest',
+            'pytest>=9',
             'pytest-xdist',
             'ruff',
         ],

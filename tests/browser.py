@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -98,6 +99,8 @@ class Browser:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             while b'\0' not in self.buffer:
+                readable, _, _ = select.select([self.ours_in], [], [], PATIENCE)
+                assert readable, 'the browser does not answer'
                 part = os.read(self.ours_in, 1 << 20)
                 assert part, 'the browser has ended'
                 self.buffer += part

@@ -6,6 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from forks import start, status_of, statuses_of
+
 from mmadv import locks
 from mmadv.locks import LOCK_NAME, temporary_folder, try_lock
 
@@ -33,31 +35,24 @@ def test_another_process_deletes_no_folder_in_the_making(tmp_path, monkeypatch):
 
 def test_processes_that_make_and_delete_at_once_keep_their_own_folders(tmp_path):
     """Each of four processes writes into 100 folders and reads back what it wrote."""
-    children = []
-    for _ in range(4):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                for number in range(100):
-                    with temporary_folder(tmp_path, PREFIX) as folder:
-                        (folder / 'text').write_text(str(number))
-                        assert (folder / 'text').read_text() == str(number)
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+
+    def work():
+        for number in range(100):
+            with temporary_folder(tmp_path, PREFIX) as folder:
+                (folder / 'text').write_text(str(number))
+                assert (folder / 'text').read_text() == str(number)
+
+    assert statuses_of([start(work) for _ in range(4)]) == [0] * 4
     assert not list(tmp_path.iterdir())
 
 
 def test_the_folder_of_a_killed_process_is_deleted_by_the_next(tmp_path):
-    child = os.fork()
-    if child == 0:
+    def work():
         with temporary_folder(tmp_path, PREFIX) as folder:
             (folder / 'text').write_text('left')
             os._exit(0)
-    os.waitpid(child, 0)
+
+    assert status_of(start(work)) == 0
     (left,) = tmp_path.iterdir()
     assert (left / LOCK_NAME).exists()
     with temporary_folder(tmp_path, PREFIX) as folder:

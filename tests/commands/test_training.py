@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from forks import start, status_of
 from stopped_commands import RIGHT_ARGUMENTS, outcome
 
 from mmadv.report.output_folder import LOCK, locked
@@ -20,11 +21,11 @@ def test_a_work_folder_in_use_is_refused(stopped, capsys):
 
 
 def test_a_killed_training_leaves_nothing_that_blocks(stopped, capsys):
-    child = os.fork()
-    if not child:
+    def work():
         with locked('work'):
             os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+
+    assert status_of(start(work)) == -signal.SIGKILL
     assert (stopped / 'work' / LOCK).exists()
     assert outcome('train', RIGHT_ARGUMENTS['train'], capsys, stopped) in ('accepted', '<something was written>')
     assert not (stopped / 'work').exists()

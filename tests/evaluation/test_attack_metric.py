@@ -186,7 +186,7 @@ def test_two_processes_count_no_image_twice(unused_port):
         process.start()
     results = {rank: (scalars, evaluation) for rank, scalars, evaluation in (queue.get(timeout=120) for _ in range(2))}
     for process in processes:
-        process.join()
+        process.join(60)
         assert process.exitcode == 0
     samples = []
     for index in range(3):

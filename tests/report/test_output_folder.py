@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from forks import status_of
+from forks import start, status_of
 
 from mmadv.errors import UserError
 from mmadv.report.output_folder import LOCK, MANIFEST, check_unlocked, check_writable, locked, manifest, staged
@@ -131,12 +131,13 @@ def test_a_manifest_that_is_damaged_or_names_files_outside_deletes_nothing(tmp_p
 
 def test_stages_of_killed_runs_are_deleted_by_the_next_one(tmp_path):
     out = tmp_path / 'out'
-    process = os.fork()
-    if not process:
+
+    def work():
         with locked(out), staged(out) as stage:
             (stage / 'results.json').write_text('half')
             os.kill(os.getpid(), signal.SIGKILL)
-    assert status_of(process) == -signal.SIGKILL
+
+    assert status_of(start(work)) == -signal.SIGKILL
     assert any(name.startswith('.mmadv-stage-') for name in content(out))
     with locked(out):
         write(out, results_json='1')
@@ -146,15 +147,17 @@ def test_stages_of_killed_runs_are_deleted_by_the_next_one(tmp_path):
 def test_one_run_at_a_time_and_a_killed_one_leaves_no_lock(tmp_path):
     out = tmp_path / 'deep' / 'out'
     ready, report = os.pipe()
-    process = os.fork()
-    if not process:
+
+    def work():
         with locked(out):
-            loader = os.fork()  # it outlives its parent, and must not hold the lock
-            if loader:
-                os.write(report, str(loader).encode())
+            loader = start(lambda: time.sleep(30))  # it outlives its parent, and must not hold the lock
+            os.write(report, str(loader).encode())
             time.sleep(30)
-            os._exit(0)
+
+    process = start(work)
+    os.close(report)
     loader = int(os.read(ready, 20))
+    os.close(ready)
     words = rf'{out} is in use by another run \(process {process} on \S+\); wait for its end, stop it, or give another'
     with pytest.raises(UserError, match=words), locked(out):
         pass
