@@ -1,9 +1,8 @@
-"""Short probes of several attacks on each image, and then runs of the attack that led, as long as they gain pixels."""
+"""Short probes of several attacks on each image, and then one long run of the attack that led."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +16,10 @@ from mmadv.errors import UserError
 from mmadv.fields import Positive, Probability, checked
 from mmadv.registry import ATTACKS
 
-# The lengths of the runs of a round, in units of a probe: the part that led, then each relay.
-LEADER, RELAY = 3, 1
+# The leader's run has at least this many times the steps of a probe. The relays share one step in RELAY_SHARE of those
+# after the probes, as far as the leader does not need it.
+LEADER = 3
+RELAY_SHARE = 6
 # The number of probes that the steps must cover, so that short attacks have short probes.
 PROBES = 6
 
@@ -26,23 +27,25 @@ PROBES = 6
 @ATTACKS.register
 @dataclass(frozen=True, kw_only=True)
 class ExploreThenCommit(Cascade):
-    """Probes every part on an image, then runs the part that led, from new starts, until a round gains too little.
+    """Probes every part on an image, then runs the part that led once, with all iterations that are left.
 
-    Successive halving with one halving, as explore-then-commit strategies of bandits. The rule is fixed in advance and
-    decides for each image by itself:
+    This is the explore-then-commit strategy of bandits. The rule is fixed in advance and decides for each image by
+    itself:
 
     - The clean image is the first result. Each part then runs ``probe`` iterations.
     - The part that took most pixels leads. A relay counts by what it took from the strongest result so far.
-    - In each round the leader runs ``3 * probe`` iterations with new noise, and each relay ``probe`` iterations.
-    - An image stops if all probes together, or a round, took fewer than ``least_gain`` of its valid pixels, if no pixel
-      is left to flip, or if all ``steps`` are used. It leaves the batch and costs no more passes.
+    - An image stops if all probes together took fewer than ``least_gain`` of its valid pixels, or if no pixel is left
+      to flip. It leaves the batch and costs no more passes.
+    - On the other images the leader runs from a new start, and then the relays run. A schedule that anneals gains from
+      a long run, so the leader has one run and not several. The relays share a sixth of the iterations after the
+      probes, as far as these leave ``3 * probe`` for the leader.
 
     Args:
         attacks: name -> attack or its config, in order, under the same threat model. Their own steps do not matter.
         relays: names of the attacks that start from the strongest result so far; the first cannot be one of them.
         steps: the largest number of iterations for an image, in all runs together.
         probe: iterations of a probe, at most; a sixth of ``steps`` if that is less.
-        least_gain: share of the valid pixels that a round must flip for another round to follow.
+        least_gain: share of the valid pixels that the probes must flip for the long run to follow.
     """
 
     steps: Positive = 400
@@ -66,18 +69,13 @@ class ExploreThenCommit(Cascade):
         """Iterations of each probe."""
         return max(1, min(self.probe, self.steps // max(PROBES, len(self.attacks))))
 
-    def rounds(self) -> Iterator[tuple[int, int]]:
-        """Yields the iterations of the leader and of each relay in each round after the probes."""
-        unit = self.probe_steps
-        left = self.steps - len(self.attacks) * unit
-        while left > 0:
-            leader = min(LEADER * unit, left)
-            relay = min(RELAY * unit, (left - leader) // max(1, len(self.relays)))
-            # A rest that is too short for another run of the leader makes this one longer.
-            if left - leader - relay * len(self.relays) < LEADER * unit:
-                leader = left - relay * len(self.relays)
-            yield leader, relay
-            left -= leader + relay * len(self.relays)
+    @property
+    def committed_steps(self) -> tuple[int, int]:
+        """Iterations of the leader, and of each relay, after the probes."""
+        left = self.steps - len(self.attacks) * self.probe_steps
+        spare = max(0, min(left // RELAY_SHARE, left - LEADER * self.probe_steps))
+        relay = spare // len(self.relays) if self.relays else 0
+        return left - relay * len(self.relays), relay
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
         """Returns the strongest result; only the probe of the first attack uses a given ``start``."""
@@ -92,13 +90,11 @@ class ExploreThenCommit(Cascade):
             start = None
         leader = torch.stack(taken).argmax(0)
         undone &= (trial.remaining > 0) & (clean - trial.remaining >= least)
-        for number, (leader_steps, relay_steps) in enumerate(self.rounds(), 1):
-            before = trial.remaining.clone()
-            for index, name in enumerate(self.attacks):
-                trial.run(name, undone & (leader == index), leader_steps, number)
-            for name in self.relays if relay_steps else ():
-                trial.run(name, undone & (trial.remaining > 0), relay_steps, number, 'relay')
-            undone &= (trial.remaining > 0) & (before - trial.remaining >= least)
+        leader_steps, relay_steps = self.committed_steps
+        for index, name in enumerate(self.attacks if leader_steps else ()):
+            trial.run(name, undone & (leader == index), leader_steps, 1)
+        for name in self.relays if relay_steps else ():
+            trial.run(name, undone & (trial.remaining > 0), relay_steps, 1, 'relay')
         return dataclasses.replace(trial.best.output(), parts=trial.parts())
 
 

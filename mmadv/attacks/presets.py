@@ -187,7 +187,7 @@ def adaptive(
     """Returns the parts of ``auto`` under a rule that decides for each image which part gets the passes, and how many.
 
     AMA, AMA aimed at the furthest class, and APGD on the Jensen-Shannon divergence from the strongest result so far
-    take 20 passes each. The part that led then runs again from new starts, as long as a run gains a tenth of a point
+    take 20 passes each. If they gain a tenth of a point, the part that led runs again, with the passes that are left
     (``ExploreThenCommit``). docs/annealed_margin.md compares it with ``auto`` and SEA.
 
     Args:

@@ -102,14 +102,42 @@ def test_the_part_that_led_gets_the_passes():
     attack = ExploreThenCommit(attacks={'weak': replace(good, steps=1), 'good': good}, steps=60, probe=5)
     object.__setattr__(attack.attacks['weak'], 'with_steps', lambda steps: Noted(threat=Linf(radius=1e-6), steps=steps))
     attack(model, images, labels, seeds=[0])
-    assert [steps for _, steps in calls] == [5, 5, 15, 15][: len(calls)] and len(calls) > 2
+    assert [steps for _, steps in calls] == [5, 5, 50]
 
 
-@pytest.mark.parametrize('steps', [3, 4, 7, 60, 119, 120, 121, 150, 400])
-def test_all_runs_together_have_the_steps(steps):
+@pytest.mark.parametrize(
+    ('steps', 'probe', 'leader', 'relay'),
+    [
+        (3, 1, 0, 0),
+        (4, 1, 1, 0),
+        (7, 1, 4, 0),
+        (60, 10, 30, 0),
+        (119, 19, 57, 5),
+        (120, 20, 60, 0),
+        (150, 20, 75, 15),
+        (400, 20, 284, 56),
+        (1200, 20, 950, 190),
+    ],
+)
+def test_the_leader_has_one_run_that_grows_with_the_steps(steps, probe, leader, relay):
     attack = adaptive('4/255', steps)
-    assert 3 * attack.probe_steps + sum(map(sum, attack.rounds())) == attack.steps == steps
-    assert attack.probe_steps <= 20 and all(leader >= attack.probe_steps or steps < 9 for leader, _ in attack.rounds())
+    assert (attack.probe_steps, *attack.committed_steps) == (probe, leader, relay)
+    assert 3 * probe + leader + relay == attack.steps == steps
+
+
+def test_more_steps_lengthen_the_run_of_the_leader_and_then_of_the_relay():
+    model, (images, labels) = conv_net(24).eval(), batch(24, n=1)
+    lengths = []
+
+    class Noted(APGD):
+        def run(self, context, start=None):
+            lengths.append(self.steps)
+            return super().run(context, start)
+
+    part = Noted(threat=Linf(radius='2/255'))
+    attack = ExploreThenCommit(attacks={'part': part, 'relay': part}, relays=('relay',), steps=60, probe=5)
+    result = attack(model, images, labels, seeds=[0])
+    assert lengths == [5, 5, 42, 8] and result.backward_passes.tolist() == [60]
 
 
 def test_targeted_labels_are_wanted():

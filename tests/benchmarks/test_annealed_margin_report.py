@@ -26,7 +26,8 @@ def case(tmp_path):
         attack, steps, seed = key.split()
         runs[key] = dict(attack=attack, steps=int(steps), seed=int(seed), accuracy=values, forward=[300, 304])
     path = tmp_path / 'case.json'
-    path.write_text(json.dumps(dict(title='Net', radius='1/255', clean=[0.9, 0.7], images=['a', 'b'], runs=runs)))
+    record = dict(case='net_1', title='Net', radius='1/255', clean=[0.9, 0.7], images=['a', 'b'], runs=runs)
+    path.write_text(json.dumps(record))
     return report.Results(path)
 
 
@@ -49,6 +50,34 @@ def test_adaptive_has_the_mean_and_the_largest_number_of_passes(case):
         '| Net, 1/255 | report | 2 | 80.00 | 45.00 (1208) | - | 40.00 (96, at most 127; seeds: 1) | - |'
     )
     assert row.endswith('| -5.00 [-20.00, +10.00] | - | - |')
+
+
+def test_regret_is_above_the_best_of_all_runs_of_each_image(case):
+    # The best of all are 0.2 and 0.4; seed 1 of AMA has 0.2 and 0.7 here.
+    case.record['runs']['ama 100 1']['accuracy'] = [0.2, 0.7]
+    assert case.regret('AMA', 100) == pytest.approx({0: 10, 1: 15})
+    assert case.regret('SEA', 300) == pytest.approx({0: 15})
+    ama, sea = report.regrets([case]).splitlines()[2:]
+    assert ama == '| AMA | 302 | 2 | - | - | - | 1 | 12.50 | 15.00 (Net, 1/255, seed 1) |'
+    assert sea == '| SEA | 1208 | 1 | - | - | - | 1 | 15.00 | 15.00 (Net, 1/255, seed 0) |'
+    case.record['case'] = 'pspnet_at_12'
+    ama, sea = report.regrets([case]).splitlines()[2:]
+    assert ama == '| AMA | 302 | 2 | 1 | 12.50 | 15.00 (Net, 1/255, seed 1) | - | - | - |' and sea.endswith('seed 0) |')
+
+
+@pytest.mark.parametrize(
+    ('name', 'chosen'),
+    [
+        ('pspnet_at_12', {'AMA', 'AMA, masked', 'auto', 'adaptive'}),
+        ('segmenter_at_8', {'auto', 'adaptive'}),
+        ('segmenter_at_held_out_8', set()),
+        ('demo_standard_training_12', {'adaptive'}),
+    ],
+)
+def test_the_sets_of_the_choice_are_known(case, name, chosen):
+    case.record.update(case=name, adaptive_choice=name.startswith('demo'))
+    attacks = ('AMA', 'AMA, masked', 'auto', 'adaptive', 'SEA', 'APGD')
+    assert {attack for attack in attacks if case.chosen_for(attack)} == chosen
 
 
 def test_a_part_is_exchanged_at_the_same_seeds(case):
