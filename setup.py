@@ -58,6 +58,10 @@ setup(
         # Its photographs of frost; its code is not imported.
         'corruptions': ['imagecorruptions'],
         'huggingface': HUGGINGFACE,
+        # MaskFormer and Mask2Former of mmseg. They also need an onedl-mmcv with compiled ops: docs/installation.md.
+        'mmdet': ['onedl-mmdetection>=3.5.1'],
+        # ConvNeXt and PoolFormer of mmseg.
+        'mmpretrain': ['onedl-mmpretrain>=1.3.6'],
         # What benchmarks/against_peers.py compares with; its docstring says what adv-lib's visdom needs.
         'peers': ['adv-lib', 'torchattacks'],
         'docs': DOCS,

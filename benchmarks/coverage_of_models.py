@@ -3,8 +3,9 @@
     python benchmarks/coverage_of_models.py --work-dir work_dirs/coverage
 
 A family is a combination of segmentor, backbone, neck and heads. The script builds its smallest stock config unchanged,
-with random weights, and attacks it on a picture of 64x64 pixels. The work folder keeps the result of each family, so an
-interrupted run can be resumed. If the process died during a family, that family is not tried again.
+with random weights, and attacks it on a picture of 64x64 pixels. The work folder keeps the result of each family, and
+the packages that it was run on. An interrupted run can be resumed. If the process died during a family, that family is
+not tried again.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import json
 import os
 import platform
 import re
+import string
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,7 @@ from mmadv.attacks import PGD, CrossEntropy, Linf
 from mmadv.errors import UserError
 from mmadv.models.adapter import SegmentorAdapter, caveats
 from mmadv.models.building import build_segmentor
+from mmadv.models.requirements import MissingPackageError, is_installed
 
 ROOT = Path(__file__).parents[1]
 SIZE = 64
@@ -46,27 +51,45 @@ STEP = {torch.float64: 1e-6, torch.float32: 1e-3}
 SMALL = ('mit-b0', 'r18', 'tiny', '-t_', 'small', '-s_', 'mscan-t', 'r50', 'w18', 's50', 'base', 'b0')
 
 
-# The end of the page: what the installed packages leave out.
-OTHER_PACKAGES = """
+# Random weights, in the order in which they are tried. The first give larger gradients than a model's own. None stands
+# for the model's own. Kaiming's suit depthwise convolutions, whose outputs vanish under the first.
+WEIGHTS: tuple[Callable[[torch.Tensor], Any] | None, ...] = (
+    partial(nn.init.xavier_normal_, gain=1.2),
+    None,
+    nn.init.kaiming_normal_,
+)
+# Columns of the table of runs -> the distributions whose versions they show.
+PACKAGES = {
+    'torch': 'torch',
+    'mmengine': 'onedl-mmengine',
+    'mmcv': 'onedl-mmcv',
+    'mmdet': 'onedl-mmdetection',
+    'mmpretrain': 'onedl-mmpretrain',
+}
+
+# The end of the page.
+END = """
 ## Models that need other packages
 
-| models | package | extra |
-|---|---|---|
-| MaskFormer, Mask2Former | onedl-mmdetection | `pip install -e '.[mmdet]'` |
-| ConvNeXt, PoolFormer | onedl-mmpretrain | `pip install -e '.[mmpretrain]'` |
-| SAN, PointRend, CCNet, PSANet | compiled ops of mmcv | none |
-| VPD | Stable Diffusion and its packages; it estimates depth and does not segment | none |
+| models | need |
+|---|---|
+| MaskFormer, Mask2Former | onedl-mmdetection (`pip install -e '.[mmdet]'`) and the compiled ops of mmcv |
+| ConvNeXt, PoolFormer | onedl-mmpretrain (`pip install -e '.[mmpretrain]'`) |
+| CCNet, PointRend, PSANet, SAN | the compiled ops of mmcv |
 
-Both packages import mmcv's compiled ops, which the onedl-mmcv of PyPI does not hold: build onedl-mmcv from source for
-your torch. That build was not run here.
+[Compiled ops of mmcv](installation.md#compiled-ops-of-mmcv) says how to compile them.
+A command that gets such a model without its package says which one is missing. mmadv's own `TimmConvNeXt` needs no
+mmpretrain. MaskFormer, Mask2Former and SAN are attacked on log-scores: see
+[Evaluate an mmseg model](evaluation.md#which-models).
 
-The checks of this page were run once on MaskFormer and Mask2Former with ResNet-50 (float64) and PointRend (float32).
-onedl-mmdetection was 3.5.1, and a stand-in for the compiled ops failed when it was called. None was called on the
-processor. The gradient of each agreed with central differences, and the attack raised the cross-entropy. MaskFormer and
-Mask2Former are attacked on log-scores: see [Evaluate an mmseg model](evaluation.md#which-models).
+## Repeat it
 
-SAN was run as a small model with mmseg's own `predict`, not at its real size. ConvNeXt and PoolFormer of mmpretrain,
-CCNet, PSANet and VPD were not run. mmadv's own `TimmConvNeXt` needs no mmpretrain.
+```bash
+pip install -e '.[mmdet,mmpretrain]'
+python benchmarks/coverage_of_models.py --work-dir work_dirs/coverage
+```
+
+Compile mmcv's ops between the two. Delete the work folder to run every family again.
 """
 
 
@@ -118,12 +141,12 @@ def families(cache: Path) -> dict[str, str]:
     return result
 
 
-def small_model(model: Mapping[str, Any], gain: float | None = 1.2) -> nn.Module:
+def small_model(model: Mapping[str, Any], draw: Callable[[torch.Tensor], Any] | None = WEIGHTS[0]) -> nn.Module:
     """Returns the segmentor of a config for pictures of 64x64, with random weights, in evaluation mode.
 
     Args:
         model: its config.
-        gain: of Xavier's initialisation, which gives larger gradients than the models' own; None for the latter.
+        draw: fills a weight with random numbers; None keeps the model's own.
     """
     config = Config(dict(model=model)).model
     config.setdefault('train_cfg', {})
@@ -142,8 +165,8 @@ def small_model(model: Mapping[str, Any], gain: float | None = 1.2) -> nn.Module
     built = build_segmentor({'model': config})
     with torch.no_grad():
         for parameter in built.parameters():
-            if parameter.ndim > 1 and gain is not None:
-                nn.init.xavier_normal_(parameter, gain=gain)
+            if parameter.ndim > 1 and draw is not None:
+                draw(parameter)
     return built.eval()
 
 
@@ -210,12 +233,16 @@ def check_config(path: str) -> dict[str, Any]:
         config = Config.fromfile(str(Path(mmseg.__file__).parent / '.mim' / 'configs' / path))
         model = small_model(config.model.to_dict())
     except Exception as error:
-        return {'gradient': '-', 'attack': 'does not build', 'reason': _first_line(error), 'notes': []}
+        refused = isinstance(error, UserError) and not isinstance(error, MissingPackageError)
+        attack = 'refused' if refused else 'does not build'
+        return {'gradient': '-', 'attack': attack, 'reason': _first_line(error), 'notes': []}
     try:
         outcome = _check_at_a_size_that_fits(model)
-        if outcome['gradient'] not in ('ok', 'refused', 'random'):
-            # Saturated activations leave a gradient below the rounding of the differences; other weights do not.
-            again = _check_at_a_size_that_fits(small_model(config.model.to_dict(), gain=None))
+        for draw in WEIGHTS[1:]:
+            if outcome['gradient'] in ('ok', 'refused', 'random'):
+                break
+            # Saturated or vanishing activations leave a gradient below the rounding of the differences.
+            again = _check_at_a_size_that_fits(small_model(config.model.to_dict(), draw))
             outcome = again if again['gradient'] == 'ok' else outcome
         return outcome
     except Exception as error:
@@ -237,7 +264,8 @@ def _first_line(error: Exception) -> str:
     # mmengine puts the class that did not build before the reason.
     lines = [line for line in lines if line.strip() and 'PYTHONPATH' not in line and not line.strip().startswith('/')]
     reason = lines[0 if isinstance(error, ImportError) else -1] if lines else ''
-    return f'{type(error).__name__}: {reason.strip()[:160]}'
+    name = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+    return f'{name}{reason.strip()[:240]}'
 
 
 def results(work_dir: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -249,10 +277,13 @@ def results(work_dir: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         file = folder / f'{number:03d}.json'
         if not file.is_file():
             died = {'gradient': '-', 'attack': 'not tried', 'reason': 'the process died', 'notes': []}
+            died['run'] = environment()
             file.write_text(json.dumps(died), encoding='utf-8')
             start = time.perf_counter()
             try:
-                outcome = {**check_config(path), 'seconds': round(time.perf_counter() - start, 1)}
+                outcome = check_config(path)
+                seconds = round(time.perf_counter() - start, 1)
+                outcome = {**outcome, 'seconds': seconds, 'run': environment()}
             except KeyboardInterrupt:
                 file.unlink()
                 raise
@@ -263,43 +294,68 @@ def results(work_dir: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield family, path, json.loads(file.read_text(encoding='utf-8'))
 
 
+def environment() -> dict[str, str]:
+    """Returns the date, the processor and the versions of the packages that a family runs on."""
+    found = {'date': datetime.date.today().isoformat(), 'processor': f'{platform.machine()}, one thread'}
+    for column, distribution in PACKAGES.items():
+        try:
+            found[column] = version(distribution)
+        except PackageNotFoundError:
+            found[column] = '-'
+    found['ops of mmcv'] = _compiler_of_ops()
+    return found
+
+
+def _compiler_of_ops() -> str:
+    if not is_installed('mmcv._ext'):
+        return 'not compiled'
+    from mmcv.ops import get_compiler_version
+
+    return f'compiled, {get_compiler_version()}'
+
+
 def page(checked: list[tuple[str, str, dict[str, Any]]]) -> str:
     """Returns docs/coverage.md."""
     works = [item for item in checked if item[2]['attack'] == 'ok']
     attacked = [item for item in works if item[2]['gradient'] == 'ok' and not item[2]['notes']]
     flagged = [item for item in works if item not in attacked]
     refused = [item for item in checked if item[2]['attack'] == 'refused']
+    runs = sorted({tuple(outcome['run'].items()) for _, _, outcome in checked}, key=str)
+    letters = dict(zip(runs, string.ascii_lowercase, strict=False))
     lines = [
         '# Which stock models can be attacked',
         '',
         f'Of {len(checked)} combinations of segmentor, backbone, neck and heads among the stock configs of',
         f'MMSegmentation {mmseg.__version__}, {len(attacked)} are attacked with an exact gradient, {len(flagged)} with '
-        f'a flag, {len(refused)} are refused and',
-        f'{len(checked) - len(attacked) - len(flagged) - len(refused)} do not build or run on the installed packages. '
+        f'a remark, {len(refused)} are refused and',
+        f'{len(checked) - len(attacked) - len(flagged) - len(refused)} do not build or run. '
         'Written by `python benchmarks/coverage_of_models.py`:',
         f'the smallest config of each, random weights (seed 0), one random picture of {SIZE}x{SIZE} ({LARGE}x{LARGE}',
-        f'where a head pools over more), {_hardware()}.',
+        'where a head pools over more).',
         '',
         'Gradient: `ok` where the derivative along it agrees with central differences (float64: 0.1 %; above '
         f'{DOUBLE_LIMIT / 1e6:.0f} million',
-        'parameters float32: 5 %), `partial` where not, `too small to compare` where rounding hides it. Attack: `ok`',
-        'where three steps of PGD at 8/255 raise the cross-entropy. The auxiliary heads stand in brackets; attacks do'
-        ' not',
-        'use them.',
+        'parameters, or with constants in float32, float32: 5 %), `partial` where not, `too small to compare` where',
+        'rounding hides it. Attack: `ok` where three steps of PGD at 8/255 raise the cross-entropy. Auxiliary heads',
+        'stand in brackets; attacks do not use them. The last column names the [packages](#packages) of the run.',
         '',
-        '| family | config | gradient | attack | remark |',
-        '|---|---|---|---|---|',
+        '| family | config | gradient | attack | remark | run |',
+        '|---|---|---|---|---|---|',
     ]
     for family, path, outcome in checked:
         remark = '; '.join(filter(None, [outcome['reason'], *outcome['notes']])).replace('|', '/')
-        cells = [family, path.removesuffix('.py'), outcome['gradient'], outcome['attack'], remark]
+        letter = letters[tuple(outcome['run'].items())]
+        cells = [family, path.removesuffix('.py'), outcome['gradient'], outcome['attack'], remark, letter]
         lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines) + '\n' + OTHER_PACKAGES
+    return '\n'.join([*lines, '', *_table_of_runs(letters)]) + '\n' + END
 
 
-def _hardware() -> str:
-    versions = f'torch {torch.__version__}, {platform.machine()} processor, one thread'
-    return f'{versions}, {datetime.date.today().isoformat()}'
+def _table_of_runs(letters: Mapping[tuple[tuple[str, str], ...], str]) -> list[str]:
+    columns = list(dict(next(iter(letters))))
+    lines = ['## Packages', '', f'| run | {" | ".join(columns)} |', '|---' * (len(columns) + 1) + '|']
+    return lines + [
+        f'| {letter} | {" | ".join(dict(run)[column] for column in columns)} |' for run, letter in letters.items()
+    ]
 
 
 def main() -> None:

@@ -111,3 +111,14 @@ def test_the_lowest_versions_are_those_that_the_lowest_constraints_install():
     pinned = [line.replace('==', '>=') for line in lines if not line.startswith('#')]
     assert required == pinned
     assert '--constraint constraints-lowest.txt' in (ROOT / 'Makefile').read_text(encoding='utf-8')
+
+
+def test_extras_are_those_that_pages_and_messages_name():
+    section = (ROOT / 'setup.py').read_text(encoding='utf-8').partition('extras_require={')[2]
+    extras = set(re.findall(r"^        '(\w+)': ", section, re.MULTILINE))
+    pages = [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
+    texts = [path.read_text(encoding='utf-8') for path in (*pages, *(ROOT / 'mmadv').rglob('*.py'))]
+    named = re.findall(r"'(?:mmadv|\.)\[([\w,]+)\]'", '\n'.join(texts))
+    assert {extra for names in named for extra in names.split(',')} == extras
+    installation = (ROOT / 'docs' / 'installation.md').read_text(encoding='utf-8')
+    assert set(re.findall(r"^\| `pip install -e '\.\[(\w+)\]'`", installation, re.MULTILINE)) == extras

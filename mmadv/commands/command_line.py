@@ -26,6 +26,7 @@ from mmadv.engine.attacked_batches import without_idle_workers
 from mmadv.engine.data import first_line
 from mmadv.engine.memory import is_out_of_memory
 from mmadv.errors import UserError, nearest
+from mmadv.models.requirements import import_sentence
 from mmadv.printing import escaped_messages, printable, quoted
 
 # Launcher -> the environment variables that mmengine reads with it.
@@ -288,6 +289,8 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, what: str =
     except SyntaxError as error:
         where = f', line {error.lineno}' if error.lineno else ''
         raise UserError(f'{what} {path} is not valid Python{where}: {error.msg}; is it cut short?') from error
+    except ImportError as error:
+        raise UserError(f'{what} {path} cannot be loaded: {import_sentence(error)}') from error
     except (Exception, SystemExit) as error:
         if type(error) is RuntimeError and not str(error).strip():  # from mmengine's placeholder of an import
             raise UserError(

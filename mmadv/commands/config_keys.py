@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mmadv.errors import UserError, nearest
 from mmadv.fields import check
 from mmadv.models.building import model_settings
+from mmadv.models.requirements import check_requirements
 
 # A dict of a config, the keys that its type reads, and whether the type also takes any other key.
 Part = tuple[Mapping[str, Any], set[str], bool]
@@ -85,12 +86,14 @@ def check_kinds(config: Mapping[str, Any], path: str) -> None:
 def check_config(config: Mapping[str, Any], path: str) -> None:
     """Raises UserError for a key that nothing reads: a misspelt top-level key, or an argument that its type lacks.
 
+    It also raises UserError for a model that does not segment, or that needs a package that is not installed.
     A top-level name that resembles no known key is a variable of the file. A key whose value is None does no harm.
 
     Args:
         config: a whole config.
         path: path of the config file, for the message.
     """
+    check_requirements(config.get('model'), f'config {path}: model')
     known = TOP_LEVEL - {'self'}
     for key, value in config.items():
         if value is not None and key not in known and not _is_derived(key, known):

@@ -16,7 +16,7 @@ import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.decode_heads import EMAHead, LightHamHead
-from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder, MultimodalEncoderDecoder
+from mmseg.models.segmentors import BaseSegmentor, DepthEstimator, EncoderDecoder, MultimodalEncoderDecoder
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
@@ -69,6 +69,8 @@ def unwrap(model: nn.Module) -> EncoderDecoder | MultimodalEncoderDecoder:
             break
     if not isinstance(model, BaseSegmentor):
         raise UserError(f'the model must be a segmentor of mmseg; found {type(model).__name__}')
+    if isinstance(model, DepthEstimator):
+        raise UserError('a DepthEstimator estimates depth; mmadv takes models that segment')
     if not isinstance(model, SEGMENTORS):
         raise UserError(f'the segmentor must be an EncoderDecoder or a subclass of it; found {type(model).__name__}')
     return model

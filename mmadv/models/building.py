@@ -15,6 +15,7 @@ from torch import nn
 from mmadv.errors import UserError
 from mmadv.fields import checked
 from mmadv.models.adv_data_preprocessor import AdvSegDataPreProcessor
+from mmadv.models.requirements import check_requirements
 from mmadv.printing import shown
 
 # Alternative settings: a preprocessor that states one of a pair does not inherit the other.
@@ -34,9 +35,11 @@ def build_segmentor(config: Any) -> nn.Module:
         config: the whole config, with ``model``, and optionally ``data_preprocessor`` and ``default_scope``.
 
     Raises:
-        UserError: the data preprocessor under ``model`` cannot inherit the settings of the top-level one.
+        UserError: the data preprocessor under ``model`` cannot inherit the settings of the top-level one, or the model
+            needs a package that is not installed.
     """
     settings = model_settings(config)
+    check_requirements(settings)
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmseg'):
         return MODELS.build(settings)
 

@@ -1,6 +1,7 @@
 """The check of the coverage table: what it calls exact, partial, random and refused, on a sample of stock families."""
 
 import json
+from importlib.metadata import version
 
 import coverage_of_models
 import pytest
@@ -8,6 +9,8 @@ import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
+
+from mmadv.models import requirements
 
 PREPROCESSOR = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[60.0] * 3, bgr_to_rgb=True, size_divisor=32)
 BACKBONE = dict(
@@ -100,6 +103,37 @@ def test_families_and_page(coverage, tmp_path, monkeypatch):
     (tmp_path / 'families' / '002.json').write_text(json.dumps(died))
     results = list(coverage.results(tmp_path))
     assert len(calls) == 3
+    # Each row keeps the packages of its own run.
+    run = coverage.environment()
+    assert results[0][2]['run'] == run and run['torch'] == version('torch') and run['mmcv'] == version('onedl-mmcv')
+    earlier = {**run, 'date': '2020-01-31', 'torch': '1.0'}
+    results[1][2].update(died, run=earlier)
     page = coverage.page(results)
-    assert 'Of 2 combinations' in page and '| A / B | x/a_r18 | ok | ok |  |' in page
-    assert '| C / D | y/c_r50 | - | not tried | the process died |' in page
+    assert (
+        'Of 2 combinations' in page and '1 are attacked with an exact gradient, 0 with a remark, 0 are refused' in page
+    )
+    assert '| A / B | x/a_r18 | ok | ok |  | b |' in page
+    assert '| C / D | y/c_r50 | - | not tried | the process died | a |' in page
+    assert f'| a | 2020-01-31 | {run["processor"]} | 1.0 | {run["mmengine"]} |' in page
+    assert f'| b | {run["date"]} | {run["processor"]} | {run["torch"]} |' in page
+
+
+def test_a_model_that_needs_a_package_does_not_build_and_one_that_does_not_segment_is_refused(coverage, monkeypatch):
+    monkeypatch.setattr(requirements, 'is_installed', lambda module: False)
+    missing = coverage.check_config('ccnet/ccnet_r50-d8_4xb2-40k_cityscapes-512x1024.py')
+    assert missing['attack'] == 'does not build' and missing['reason'].startswith(
+        'model.decode_head: CCHead needs mmcv'
+    )
+    depth = coverage.check_config('vpd/vpd_sd_4xb8-25k_nyu-480x480.py')
+    assert depth['attack'] == 'refused' and depth['reason'] == (
+        'model: a DepthEstimator estimates depth; mmadv takes models that segment'
+    )
+
+
+def test_other_weights_where_the_gradient_vanishes(coverage):
+    """Xavier's weights of a depthwise convolution, which shrink its outputs by the number of channels."""
+    backbone = dict(type='MobileNetV2', widen_factor=0.25, strides=(1, 2, 2, 1, 1, 1, 1), norm_cfg=dict(type='BN'))
+    model = {**segmentor(dict(type='FCNHead', num_convs=1, in_channels=80, in_index=3)), 'backbone': backbone}
+    first, kaiming = (coverage.check(coverage.small_model(model, coverage.WEIGHTS[n]), size=32) for n in (0, 2))
+    assert first['gradient'] == 'too small to compare'
+    assert kaiming['gradient'] == 'ok' and kaiming['error'] < 1e-4
