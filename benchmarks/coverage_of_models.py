@@ -34,7 +34,7 @@ from torch import nn
 
 from mmadv.attacks import PGD, CrossEntropy, Linf
 from mmadv.errors import UserError
-from mmadv.models.adapter import SegmentorAdapter, caveats
+from mmadv.models.adapter import CAVEATS, SegmentorAdapter, caveats
 from mmadv.models.building import build_segmentor
 from mmadv.models.requirements import MissingPackageError, is_installed
 
@@ -125,18 +125,22 @@ def families(cache: Path) -> dict[str, str]:
     if cache.is_file():
         return json.loads(cache.read_text(encoding='utf-8'))
     folder = Path(mmseg.__file__).parent / '.mim' / 'configs'
-    nearest: dict[str, tuple[int, str]] = {}
+    nearest: dict[str, tuple[int, int, str]] = {}
     for path in stock_configs():
+        name = str(path.relative_to(folder))
         try:
             model = Config.fromfile(str(path)).get('model')
         except Exception as error:
-            model, name = None, f'{path.parent.name} (config does not load: {type(error).__name__})'
-            nearest.setdefault(name, (0, str(path.relative_to(folder))))
+            family = f'{path.parent.name} (config does not load: {type(error).__name__})'
+            nearest.setdefault(family, (0, 0, name))
+            continue
         if model:
             rank = next((n for n, word in enumerate(SMALL) if word in path.stem), len(SMALL))
+            # A text encoder reads a number of sentences for every class.
+            classes = model.decode_head.num_classes if 'text_encoder' in model else 0
             family = family_of(model.to_dict())
-            nearest[family] = min(nearest.get(family, (99, '')), (rank, str(path.relative_to(folder))))
-    result = {family: path for family, (_, path) in sorted(nearest.items())}
+            nearest[family] = min(nearest.get(family, (99, 0, '')), (rank, classes, name))
+    result = {family: path for family, (_, _, path) in sorted(nearest.items())}
     cache.write_text(json.dumps(result, indent=1), encoding='utf-8')
     return result
 
@@ -186,16 +190,18 @@ def check(model: nn.Module, size: int = SIZE) -> dict[str, Any]:
     except UserError as error:
         return {**result, 'gradient': 'refused', 'attack': 'refused', 'reason': str(error)}
     result['notes'] = caveats(model)
-    dtype = torch.float64 if parameters <= DOUBLE_LIMIT else torch.float32
     labels = torch.randint(adapter.num_classes, (1, size, size), generator=generator)
-    try:
-        result.update(_gradient(adapter.to(dtype), images.to(dtype), labels))
-    except RuntimeError as error:
-        # Some models hold constants in float32.
-        if dtype == torch.float32 or not re.search('dtype|Double|Float', str(error)):
-            raise
-        dtype = torch.float32
-        result.update(_gradient(adapter.to(dtype), images.to(dtype), labels))
+    for dtype in (torch.float64,) if parameters <= DOUBLE_LIMIT else (torch.float32, torch.float64):
+        try:
+            result.update(_gradient(adapter.to(dtype), images.to(dtype), labels))
+        except RuntimeError as error:
+            # Some models hold constants in float32.
+            if dtype == torch.float32 or not re.search('dtype|Double|Float', str(error)):
+                raise
+            dtype = torch.float32
+            result.update(_gradient(adapter.to(dtype), images.to(dtype), labels))
+        if result['gradient'] != 'too small to compare':
+            break
     images = images.to(dtype)
     attack = PGD(threat=Linf(radius='8/255'), steps=3, keep='best_loss', random_start=False)
     output = attack(adapter, images, labels, seeds=[0])
@@ -239,15 +245,25 @@ def check_config(path: str) -> dict[str, Any]:
     try:
         outcome = _check_at_a_size_that_fits(model)
         for draw in WEIGHTS[1:]:
-            if outcome['gradient'] in ('ok', 'refused', 'random'):
+            if outcome['gradient'] in ('ok', 'refused', 'random') or (
+                outcome['gradient'] == 'partial' and outcome['notes']
+            ):
                 break
             # Saturated or vanishing activations leave a gradient below the rounding of the differences.
-            again = _check_at_a_size_that_fits(small_model(config.model.to_dict(), draw))
+            again = _check_again(config.model.to_dict(), draw)
             outcome = again if again['gradient'] == 'ok' else outcome
         return outcome
     except Exception as error:
         traceback.print_exc()
         return {'gradient': '-', 'attack': 'does not run', 'reason': _first_line(error), 'notes': []}
+
+
+def _check_again(model: Mapping[str, Any], draw: Callable[[torch.Tensor], Any] | None) -> dict[str, Any]:
+    try:
+        return _check_at_a_size_that_fits(small_model(model, draw))
+    except UserError as error:
+        # A model's own weights may be empty memory, which the checkpoint fills: its logits need not be finite.
+        return {'gradient': 'does not run', 'reason': str(error)}
 
 
 def _check_at_a_size_that_fits(model: nn.Module) -> dict[str, Any]:
@@ -317,7 +333,8 @@ def _compiler_of_ops() -> str:
 def page(checked: list[tuple[str, str, dict[str, Any]]]) -> str:
     """Returns docs/coverage.md."""
     works = [item for item in checked if item[2]['attack'] == 'ok']
-    attacked = [item for item in works if item[2]['gradient'] == 'ok' and not item[2]['notes']]
+    limited = set(CAVEATS.values())
+    attacked = [item for item in works if item[2]['gradient'] == 'ok' and not limited & set(item[2]['notes'])]
     flagged = [item for item in works if item not in attacked]
     refused = [item for item in checked if item[2]['attack'] == 'refused']
     runs = sorted({tuple(outcome['run'].items()) for _, _, outcome in checked}, key=str)
@@ -325,19 +342,23 @@ def page(checked: list[tuple[str, str, dict[str, Any]]]) -> str:
     lines = [
         '# Which stock models can be attacked',
         '',
-        f'Of {len(checked)} combinations of segmentor, backbone, neck and heads among the stock configs of',
-        f'MMSegmentation {mmseg.__version__}, {len(attacked)} are attacked with an exact gradient, {len(flagged)} with '
-        f'a remark, {len(refused)} are refused and',
-        f'{len(checked) - len(attacked) - len(flagged) - len(refused)} do not build or run. '
-        'Written by `python benchmarks/coverage_of_models.py`:',
-        f'the smallest config of each, random weights (seed 0), one random picture of {SIZE}x{SIZE} ({LARGE}x{LARGE}',
-        'where a head pools over more).',
+        f'{len(checked)} combinations of segmentor, backbone, neck and heads stand among the stock configs of '
+        f'MMSegmentation {mmseg.__version__}.',
         '',
-        'Gradient: `ok` where the derivative along it agrees with central differences (float64: 0.1 %; above '
-        f'{DOUBLE_LIMIT / 1e6:.0f} million',
-        'parameters, or with constants in float32, float32: 5 %), `partial` where not, `too small to compare` where',
-        'rounding hides it. Attack: `ok` where three steps of PGD at 8/255 raise the cross-entropy. Auxiliary heads',
-        'stand in brackets; attacks do not use them. The last column names the [packages](#packages) of the run.',
+        f'- attacked with an exact gradient: {len(attacked)}',
+        f'- attacked with a partial gradient: {len(flagged)}',
+        f'- refused: {len(refused)}',
+        f'- do not build or run: {len(checked) - len(attacked) - len(flagged) - len(refused)}',
+        '',
+        'Written by `python benchmarks/coverage_of_models.py`: the smallest config of each, random weights (seed 0),',
+        f'one random picture of {SIZE}x{SIZE} ({LARGE}x{LARGE} where a head pools over more).',
+        '',
+        'Gradient: `ok` where the derivative along it agrees with central differences. The tolerance is 0.1 % in',
+        f'float64. It is 5 % in float32, in which models with over {DOUBLE_LIMIT / 1e6:.0f} million parameters run, or',
+        'with constants in float32. `partial`: they do not agree. `too small to compare`: rounding hides it. Attack:',
+        '`ok` where three steps of PGD at 8/255 raise the cross-entropy. Auxiliary heads stand in brackets; attacks do',
+        'not use them. A head that computes without gradient counts as partial whatever its weights. The last column',
+        'names the [packages](#packages) of the run.',
         '',
         '| family | config | gradient | attack | remark | run |',
         '|---|---|---|---|---|---|',

@@ -1,16 +1,20 @@
 """The check of the coverage table: what it calls exact, partial, random and refused, on a sample of stock families."""
 
 import json
+import re
 from importlib.metadata import version
+from pathlib import Path
 
 import coverage_of_models
 import pytest
 import torch
+from mmseg.models.decode_heads import EMAHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
 from mmadv.models import requirements
+from mmadv.models.adapter import CAVEATS
 
 PREPROCESSOR = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[60.0] * 3, bgr_to_rgb=True, size_divisor=32)
 BACKBONE = dict(
@@ -82,6 +86,19 @@ def test_gradients(coverage, head, gradient):
     assert len(outcome['notes']) == (head['type'] in ('EMAHead', 'LightHamHead'))
 
 
+def counts(page):
+    """Returns the families with an exact and a partial gradient, those refused, and those that do not build or run."""
+    return tuple(map(int, re.findall(r'^- .+: (\d+)$', page, re.MULTILINE)))
+
+
+def test_the_page_counts_every_family_of_its_table():
+    page = (Path(coverage_of_models.__file__).parents[1] / 'docs' / 'coverage.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| \w+ / .+ \| (ok|partial|-) \| (ok|refused) \| (.*) \| \w \|$', page, re.MULTILINE)
+    assert len(rows) == sum(counts(page)) == 76 and counts(page)[3] == 0
+    assert all(remark for gradient, attack, remark in rows if (gradient, attack) != ('ok', 'ok'))
+    assert sum(attack == 'refused' for _, attack, _ in rows) == counts(page)[2]
+
+
 def test_families_and_page(coverage, tmp_path, monkeypatch):
     assert coverage.family_of(segmentor(dict(type='PSPHead'))) == 'EncoderDecoder / ResNetV1c / PSPHead'
     known = {'A / B': 'x/a_r18.py', 'C / D': 'y/c_r50.py'}
@@ -109,12 +126,14 @@ def test_families_and_page(coverage, tmp_path, monkeypatch):
     earlier = {**run, 'date': '2020-01-31', 'torch': '1.0'}
     results[1][2].update(died, run=earlier)
     page = coverage.page(results)
-    assert (
-        'Of 2 combinations' in page and '1 are attacked with an exact gradient, 0 with a remark, 0 are refused' in page
-    )
+    assert '2 combinations of segmentor' in page and counts(page) == (1, 0, 0, 1)
     assert '| A / B | x/a_r18 | ok | ok |  | b |' in page
     assert '| C / D | y/c_r50 | - | not tried | the process died | a |' in page
     assert f'| a | 2020-01-31 | {run["processor"]} | 1.0 | {run["mmengine"]} |' in page
+    results[0][2]['notes'] = [CAVEATS[EMAHead]]
+    assert counts(coverage.page(results)) == (0, 1, 0, 1)
+    results[0][2]['notes'] = ['log-scores']
+    assert counts(coverage.page(results)) == (1, 0, 0, 1)
     assert f'| b | {run["date"]} | {run["processor"]} | {run["torch"]} |' in page
 
 
@@ -137,3 +156,10 @@ def test_other_weights_where_the_gradient_vanishes(coverage):
     first, kaiming = (coverage.check(coverage.small_model(model, coverage.WEIGHTS[n]), size=32) for n in (0, 2))
     assert first['gradient'] == 'too small to compare'
     assert kaiming['gradient'] == 'ok' and kaiming['error'] < 1e-4
+
+
+def test_float64_where_float32_is_too_coarse_for_a_large_model(coverage, monkeypatch):
+    monkeypatch.setattr(coverage, 'DOUBLE_LIMIT', 0)
+    monkeypatch.setitem(coverage.STEP, torch.float32, 1e-9)
+    outcome = coverage.check(coverage.small_model(segmentor(dict(type='FCNHead', num_convs=1))), size=32)
+    assert outcome['gradient'] == 'ok' and outcome['error'] < 1e-4

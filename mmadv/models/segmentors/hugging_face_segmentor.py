@@ -260,7 +260,12 @@ def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
 
     try:
         return kind.from_pretrained(name, **options)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise UserError(
+            f'cannot read {kind.__name__} of {name}: a safetensors file is damaged or cut short ({error}); copy or '
+            'download it again'
+        ) from error
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         raise UserError(f'cannot read {kind.__name__} of {name}: {reason}') from error
