@@ -58,6 +58,7 @@ from mmadv.attacks import (
     derive_seed,
     sea,
 )
+from mmadv.attacks.annealed_margin import LEAST_SCALE
 from mmadv.attacks.pixel_scores import PixelScores
 from mmadv.checkpoints.loading import file_sha256, load_weights
 from mmadv.commands.provenance import hardware, versions
@@ -193,6 +194,20 @@ LATER = [
          'work_dirs/fast_newton/upernet_r18_fast_newton_camvid_finetune_0/iter_500.pth', '4/255', CAMVID[::4]),
 ]  # fmt: skip
 CASES |= {case.name: case for case in LATER}
+# Transformers on CamVid, of benchmarks/configs.
+TRANSFORMERS = [
+    Case(f'{net}_camvid_clean_1', f'CamVid {title}, standard', f'benchmarks/configs/{net}_clean_camvid.py',
+         f'work_dirs/transformers/{net}_clean_camvid/iter_800.pth', '1/255', CAMVID[::2])
+    for net, title in (('segmenter', 'Segmenter'), ('segformer', 'SegFormer'))
+]  # fmt: skip
+CASES |= {case.name: case for case in TRANSFORMERS}
+# Four images on which AMA is 8 to 18 points weaker than auto, and one of them on which it helps the model.
+CASES['segmenter_clean_hard_8'] = replace(
+    SEGMENTERS[0],
+    name='segmenter_clean_hard_8',
+    title='digits, Segmenter, standard, four hard images',
+    images=(4, 8, 56, 72),
+)
 # The cases that the rule of adaptive was chosen on. It was then fixed and run on the others.
 ADAPTIVE_SELECTION = ('segmenter_clean_8', 'demo_standard_training_12', 'demo_fast_newton_12')
 ADAPTIVE_REPORT = (
@@ -221,6 +236,17 @@ class UnscaledMargin(AnnealedMargin):
 
     def scale(self, scores: PixelScores) -> Tensor:
         return torch.ones_like(super().scale(scores))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantileScale(AnnealedMargin):
+    """The annealed margin with T0 = the 90 % quantile, in place of the mean, of the leads of the correct pixels."""
+
+    def scale(self, scores: PixelScores) -> Tensor:
+        lead = (scores.label_logit - scores.rival_logit).detach().flatten(1)
+        pending = (self.pending(scores) & scores.valid).flatten(1)
+        leads = torch.where(pending, -lead if self.targeted else lead, torch.nan)
+        return leads.nanquantile(0.9, dim=1).nan_to_num(LEAST_SCALE).clamp_min(LEAST_SCALE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +335,22 @@ VARIANTS: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
     'ama/weight 0.3': ('flipped pixels at weight 0.3', scheduled(objective=replace(BASE, flipped_weight=0.3))),
     'ama/ends cold': ('T to 0.005 T0', scheduled(objective=replace(BASE, temperatures=(0.3, 0.005)))),
 }
+# Changes that were tried for Segmenters, beside some of those above.
+FOR_SEGMENTERS: dict[str, tuple[str, Callable[[Threat, int], Attack]]] = {
+    'ama/quantile': ('T0 from the 90 % quantile of the margins', scheduled(objective=QuantileScale())),
+    'ama/warmest': ('T from 3 T0', scheduled(objective=replace(BASE, temperatures=(3, 0.02)))),
+    'ama/warmest masked': (
+        'T from 3 T0, flipped pixels without weight',
+        scheduled(objective=replace(BASE, temperatures=(3, 0.02), flipped_weight=0)),
+    ),
+}
+SEGMENTER_TRIALS = {
+    **FOR_SEGMENTERS,
+    **{name: ABLATION[name] for name in ('ama/max', 'ama/masked')},
+    **{name: VARIANTS[name] for name in ('ama/steps 4', 'ama/momentum 0.75')},
+}
 ATTACKS: dict[str, Callable[[Threat, int], Attack]] = {
-    **{name: make for name, (_, make) in {**ABLATION, **VARIANTS}.items()},
+    **{name: make for name, (_, make) in {**ABLATION, **VARIANTS, **FOR_SEGMENTERS}.items()},
     'forms': lambda threat, steps: Cascade(
         attacks={form: ama(threat.radius, steps // 2, form, type(threat).__name__) for form in ('atan', 'masked')}
     ),
@@ -413,6 +453,14 @@ PLAN: list[tuple[tuple[str, ...], list[Run]]] = [
     (ADAPTIVE_REPORT, runs(('adaptive', [400]), ('auto', [400]))),
     (ADAPTIVE_SELECTION, runs(('adaptive', [120, 400]), ('auto', [400])) + SEA_300),
     (ADAPTIVE_REPORT, runs(('adaptive', [120, 400]), seeds=(1, 2))),
+    (
+        ('segmenter_clean_hard_8', 'demo_fast_newton_12'),
+        runs(('ama', [100]), ('furthest', [100]), *((name, [100]) for name in SEGMENTER_TRIALS)),
+    ),
+    (
+        ('segmenter_camvid_clean_1', 'segformer_camvid_clean_1'),
+        runs(('ama', [100]), ('auto', [400]), ('furthest', [100]), ('adaptive', [120])) + SEA_300,
+    ),
 ]
 
 
@@ -447,10 +495,11 @@ def accuracy_of(predictions: Tensor, labels: Tensor, ignore_index: int) -> list[
 
 
 def texts() -> dict[str, dict[str, str]]:
-    """Returns the names that tables use for the runs of the ablation and of the variants."""
+    """Returns the names that tables use for the runs of the ablation, of the variants and of the trials."""
     return {
         'ablation': {name: text for name, (text, _) in ABLATION.items()},
         'variants': {name: text for name, (text, _) in VARIANTS.items()},
+        'trials': {name: text for name, (text, _) in SEGMENTER_TRIALS.items()},
     }
 
 

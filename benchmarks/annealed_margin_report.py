@@ -21,7 +21,15 @@ RESULTS = ROOT / 'benchmarks/results/annealed_margin'
 # The page has the comparison with SEA, its appendix the other tables.
 DOCUMENTS = {
     ROOT / 'docs/annealed_margin.md': ('comparison', 'adaptive'),
-    ROOT / 'docs/annealed_margin_appendix.md': ('ablation', 'variants', 'regret', 'runs', 'provenance'),
+    ROOT / 'docs/annealed_margin_appendix.md': (
+        'ablation',
+        'variants',
+        'transformers',
+        'trials',
+        'regret',
+        'runs',
+        'provenance',
+    ),
 }
 FIGURE = ROOT / 'docs/images/annealed_margin.png'
 RESAMPLES = 10000
@@ -54,6 +62,10 @@ REGRETS = (
 # The sets on which the parameters of AMA were chosen. The parts of auto were chosen on these and on the Segmenters, but
 # for the held-out images. A record itself says whether adaptive was chosen on it. The others have published parameters.
 CHOSEN_FOR_AMA = ('pspnet_at_12', 'pspnet_clean_12')
+# The beginnings of the names of the cases of transformers.
+TRANSFORMERS = ('segmenter', 'segformer')
+# A run that only the cases of the trials for Segmenters have.
+TRIAL = 'ama/warmest'
 # Okabe and Ito's colours; markers and dashes also distinguish the curves.
 STYLES = {
     'AMA': ('#D55E00', 'o', '-'),
@@ -145,7 +157,7 @@ class Results:
         """Returns whether parameters of an attack were chosen on this set."""
         case = self.record['case']
         of_ama = case in CHOSEN_FOR_AMA
-        of_auto = of_ama or (case.startswith('segmenter') and 'held_out' not in case)
+        of_auto = of_ama or (case.startswith(('segmenter_clean', 'segmenter_at')) and 'held_out' not in case)
         if name == 'adaptive':
             # The parts are those of auto.
             return of_auto or self.record.get('adaptive_choice', False)
@@ -287,6 +299,22 @@ def regrets(cases: Sequence[Results]) -> str:
     return table(header, rows)
 
 
+def transformers(cases: Sequence[Results]) -> str:
+    """Returns the table of how far AMA alone is above auto on the transformers."""
+    rows = []
+    for case in cases:
+        ama, furthest, auto = (
+            case.accuracy(name, steps)
+            for name, steps in (('AMA', 100), ('AMA towards the furthest class', 100), ('auto', 400))
+        )
+        if case.record['case'].startswith(TRANSFORMERS) and ama is not None and auto is not None:
+            images = str(len(case.record['images']))
+            numbers = [f'{100 * case.clean:.2f}', *map(percent, (ama, furthest, auto))]
+            rows.append([case.title, images, *numbers, difference(ama, auto)])
+    header = ['model, radius', 'images', 'clean', 'AMA (101)', 'towards the furthest class (102)', 'auto (406)']
+    return table([*header, 'AMA - auto'], rows)
+
+
 def exchanged(cases: Sequence[Results], names: dict[str, str]) -> str:
     """Returns the table of AMA with a part removed, exchanged or set to another value.
 
@@ -305,6 +333,12 @@ def exchanged(cases: Sequence[Results], names: dict[str, str]) -> str:
     for case in cases:
         header += [case.title, 'above AMA']
     return table(header, rows)
+
+
+def tried(cases: Sequence[Results]) -> str:
+    """Returns the table of the changes of AMA that were tried for Segmenters, of those that are stored."""
+    names = {'furthest': 'towards the furthest class, masked', **cases[0].record['trials']}
+    return exchanged(cases, {run: text for run, text in names.items() if any(100 in case.steps(run) for case in cases)})
 
 
 def provenance(cases: Sequence[Results]) -> str:
@@ -400,6 +434,8 @@ def compared(cases: Sequence[Results]) -> list[Results]:
 def sections() -> dict[str, str]:
     """Returns the text between the marks of the document, for each section."""
     cases = stored_cases()
+    stored = list(map(Results, sorted(RESULTS.glob('*.json'))))
+    trials = [case for case in stored if 100 in case.all_steps(TRIAL)]
     whole = {
         name: [case for case in cases if all(100 in case.all_steps(run) for run in case.record.get(name, ['none']))]
         for name in ('ablation', 'variants')
@@ -411,6 +447,8 @@ def sections() -> dict[str, str]:
             name: exchanged(chosen, chosen[0].record[name]) if chosen else 'Not measured yet.'
             for name, chosen in whole.items()
         },
+        'transformers': transformers(stored),
+        'trials': tried(trials) if trials else 'Not measured yet.',
         'regret': regrets(cases),
         'runs': rivals(cases),
         'provenance': provenance(cases),

@@ -65,12 +65,23 @@ def test_regret_is_above_the_best_of_all_runs_of_each_image(case):
     assert ama == '| AMA | 302 | 2 | 1 | 12.50 | 15.00 (Net, 1/255, seed 1) | - | - | - |' and sea.endswith('seed 0) |')
 
 
+def test_transformers_are_compared_without_sea(case):
+    run = dict(attack='auto', steps=400, seed=0, accuracy=[0.2, 0.3], forward=[406, 406])
+    case.record['runs']['auto 400 0'] = run
+    case.runs = list(case.record['runs'].values())
+    assert len(report.transformers([case]).splitlines()) == 2  # the header
+    case.record['case'] = 'segformer_1'
+    row = report.transformers([case]).splitlines()[2]
+    assert row == '| Net, 1/255 | 2 | 80.00 | 40.00 | - | 25.00 | +15.00 [+10.00, +20.00] |'
+
+
 @pytest.mark.parametrize(
     ('name', 'chosen'),
     [
         ('pspnet_at_12', {'AMA', 'AMA, masked', 'auto', 'adaptive'}),
         ('segmenter_at_8', {'auto', 'adaptive'}),
         ('segmenter_at_held_out_8', set()),
+        ('segmenter_camvid_clean_1', set()),
         ('demo_standard_training_12', {'adaptive'}),
     ],
 )
