@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +34,7 @@ from torch import Tensor, nn
 
 from mmadv.attacks import Attack, WorstCase, derive_seed, parse_radius, sea
 from mmadv.attacks.presets import preset
-from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.checkpoints.loading import load_checkpoint_file, load_weights
 from mmadv.commands.provenance import hardware, versions
 from mmadv.engine.class_weights import class_weights_of_dataset
 from mmadv.engine.data import Selection, build_dataset
@@ -49,21 +51,18 @@ ALL_LOSSES = tuple(dict.fromkeys(loss for losses in LOSSES.values() for loss in 
 SINGLE = ('ama', 'auto', 'tsallis', 'segpgd', 'cospgd', 'pgd')
 # (attack, iterations): all with 100 passes, but for SEA's later version with 75; then more.
 EQUAL = [*((f'sea/{loss}', 25) for loss in ALL_LOSSES), *((name, 100) for name in SINGLE)]
-MORE = [*((f'sea/{loss}', 100) for loss in ALL_LOSSES), ('auto', 400), ('tsallis', 300)]
+SEA_100 = [(f'sea/{loss}', 100) for loss in ALL_LOSSES]
+SEA_300 = [(f'sea/{loss}', 300) for loss in ALL_LOSSES]
+DEFAULTS = [('adaptive', 120), ('auto', 400), ('tsallis', 300)]
 # (model, number of images, radii, attacks), the most telling first.
 PLAN = [
-    ('published', 1, ('1/255', '2/255'), EQUAL),
-    ('published', 2, ('1/255', '2/255'), EQUAL),
-    ('published', 8, ('1/255', '2/255'), EQUAL),
-    ('adversarial', 2, ('2/255', '4/255'), EQUAL),
-    ('adversarial', 4, ('2/255', '4/255'), EQUAL),
-    ('published', 8, ('0.5/255', '4/255'), EQUAL),
-    ('adversarial', 4, ('1/255',), EQUAL),
-    ('published', 4, ('1/255', '2/255'), MORE),
-    ('adversarial', 8, ('4/255', '2/255', '1/255', '0.5/255'), EQUAL),
-    ('published', 8, ('1/255', '2/255', '0.5/255', '4/255'), MORE),
-    ('published', 8, ('1/255',), [(f'sea/{loss}', 300) for loss in ALL_LOSSES]),
-    ('adversarial', 8, ('4/255', '2/255', '1/255', '0.5/255'), MORE),
+    ('published', 8, ('1/255', '2/255', '4/255', '0.5/255'), EQUAL),
+    ('adversarial', 8, ('2/255', '4/255', '1/255', '0.5/255'), EQUAL),
+    ('published', 8, ('1/255', '2/255', '4/255', '0.5/255'), SEA_100),
+    ('published', 8, ('1/255',), SEA_300),
+    ('adversarial', 8, ('2/255', '4/255', '1/255', '0.5/255'), SEA_100),
+    ('published', 8, ('1/255', '2/255'), DEFAULTS),
+    ('adversarial', 8, ('4/255', '2/255'), DEFAULTS),
 ]
 
 
@@ -156,6 +155,15 @@ def areas(predictions: Tensor, labels: Tensor, ignore_index: int) -> dict[str, l
     return {name: torch.bincount(part, minlength=CLASSES).tolist() for name, part in parts.items()}
 
 
+def weights_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a checkpoint's weights: training again gives the same weights, but not the same file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_checkpoint_file(path)['state_dict'].items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class Experiment:
     """The models, the images, and what is stored.
 
@@ -194,7 +202,7 @@ class Experiment:
             SystemExit: the checkpoint is not that of the stored cells.
         """
         if name not in self.models and (ROOT / CHECKPOINTS[name]).is_file():
-            digest = file_sha256(ROOT / CHECKPOINTS[name])
+            digest = weights_sha256(ROOT / CHECKPOINTS[name])
             if self.content['checkpoints'].setdefault(name, digest) != digest:
                 raise SystemExit(f'{CHECKPOINTS[name]} is not the checkpoint of the stored cells; move one away')
             model = build_segmentor(self.config).eval()

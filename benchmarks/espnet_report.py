@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 PATH = ROOT / 'benchmarks/results/espnet.json'
 DOCUMENT = ROOT / 'docs/espnet.md'
-FIGURE = ROOT / 'docs/images/espnet.png'
+IMAGES = ROOT / 'docs/images'
 SCHEMA, SCHEMA_VERSION = 'mmadv/espnet', 1
 RADII = ('0.5/255', '1/255', '2/255', '4/255')
 LOSSES = {
@@ -31,6 +31,7 @@ TITLES = {
     'sea-eccv': 'SEA, later version',
     'ama': 'AMA',
     'auto': '`auto`',
+    'adaptive': '`adaptive`',
     'tsallis': 'TsallisPGD',
     'segpgd': 'SegPGD',
     'cospgd': 'CosPGD',
@@ -39,9 +40,18 @@ TITLES = {
 # Rows of the tables: attack, iterations (of each loss for SEA).
 SINGLE = ('ama', 'auto', 'tsallis', 'segpgd', 'cospgd', 'pgd')
 EQUAL = (('sea', 25), ('sea-eccv', 25), *((name, 100) for name in SINGLE))
-MORE = (('sea', 100), ('sea-eccv', 100), ('auto', 400), ('tsallis', 300))
+# Title of a table, its rows.
+TABLES = {
+    'About 100 passes': EQUAL,
+    'SEA with 100 iterations of each loss': (('sea', 100), ('sea-eccv', 100), ('ama', 100), ('auto', 100)),
+    'SEA with 300 iterations of each loss': (('sea', 300), ('sea-eccv', 300), ('ama', 100), ('auto', 100)),
+    'As many passes as by default': (('adaptive', 120), ('auto', 400), ('tsallis', 300), ('ama', 100)),
+}
+# The curves.
+CURVES = (*EQUAL, ('sea', 100))
 # Okabe and Ito's colours.
-COLOURS = ('#0072B2', '#56B4E9', '#D55E00', '#000000', '#009E73', '#CC79A7', '#E69F00', '#999999')
+_COLOURS = ('#0072B2', '#56B4E9', '#D55E00', '#000000', '#009E73', '#CC79A7', '#E69F00', '#999999')
+STYLES = (*((colour, '-') for colour in _COLOURS), (_COLOURS[0], '--'))
 
 
 def stored() -> dict[str, Any] | None:
@@ -154,43 +164,53 @@ def _numbers(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draws accuracy left against passes, a panel for each radius at which an image has all attacks."""
+    """Draws accuracy left against passes, a panel for each radius at which an image has all attacks of equal passes.
+
+    SEA with more iterations is drawn where it has run on the same images.
+    """
     radii = [radius for radius in RADII if results.complete(radius, EQUAL)]
     figure = Figure(figsize=(4.4 * len(radii), 3.6), layout='constrained')
     FigureCanvasAgg(figure)
     for axes, radius in zip(figure.subplots(1, len(radii), squeeze=False)[0], radii, strict=True):
         images = results.complete(radius, EQUAL)
-        for (attack, steps), colour in zip(EQUAL, COLOURS, strict=True):
+        for (attack, steps), (colour, style) in zip(CURVES, STYLES, strict=True):
+            if not set(images) <= set(results.complete(radius, [(attack, steps)])):
+                continue
             curves = [results.curve(image, radius, attack, steps) for image in images]
             length = min(len(curve) for curve in curves)
             mean = 100 * np.mean([curve[:length] for curve in curves], axis=0)
-            axes.step(range(1, length + 1), mean, color=colour, where='post', label=TITLES[attack].strip('`'))
+            name = TITLES[attack].strip('`') + (f', {steps} of each loss' if attack in LOSSES else '')
+            axes.step(range(1, length + 1), mean, color=colour, linestyle=style, where='post', label=name)
         axes.set(title=f'ε = {radius}, images: {len(images)}', xlabel='forward passes', ylabel='accuracy left, %')
+        axes.set(xscale='log')
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=110)
 
 
-def section(content: dict[str, Any], figure: Path) -> str:
-    """Returns the tables of what is complete, and draws the figure."""
+def section(content: dict[str, Any], images: Path) -> str:
+    """Returns the tables of what is complete, and draws a figure of each model.
+
+    Args:
+        content: of the file.
+        images: the folder of the figures, beside the document.
+    """
     parts = []
     for model, title in (('published', 'The published weights'), ('adversarial', 'After adversarial training')):
         results = Results(content, model)
-        parts_of = {name: tables(results, rows) for name, rows in (('About 100 passes', EQUAL), ('More passes', MORE))}
-        if any(parts_of.values()):
-            parts.append(f'## {title}')
-        for name, texts in parts_of.items():
+        texts_of = {name: tables(results, rows) for name, rows in TABLES.items()}
+        if texts_of['About 100 passes']:
+            figure = images / f'espnet_{model}.png'
+            draw(results, figure)
+            parts += [f'## {title}', f'![Accuracy left against forward passes]({images.name}/{figure.name})']
+        for name, texts in texts_of.items():
             if texts:
                 parts += [f'### {name}', *texts]
-            if texts and model == 'published' and name == 'About 100 passes':
-                draw(results, figure)
-                parts.append(f'![Accuracy left against forward passes]({figure.parent.name}/{figure.name})')
     dates = sorted({cell['date'] for cell in content['cells'].values()})
     made = provenance({**content, 'date': ' to '.join(dict.fromkeys((dates[0], dates[-1])))})
     hashes = ', '.join(f'{name} {value[:12]}' for name, value in content['checkpoints'].items())
     parts.append(
-        f'Config `{content["config"]}`, seed {content["seed"]}, {content["size"]}; checkpoints by SHA-256: {hashes}. '
-        f'{made}'
+        f'Config `{content["config"]}`, seed {content["seed"]}, {content["size"]}; weights by SHA-256: {hashes}. {made}'
     )
     return '\n\n'.join(parts)
 
@@ -200,7 +220,7 @@ def main() -> None:
     content = stored()
     if content is None:
         raise SystemExit(f'{PATH} is not there; run benchmarks/espnet.py first')
-    write_section(DOCUMENT, 'benchmarks/espnet_report.py', section(content, FIGURE))
+    write_section(DOCUMENT, 'benchmarks/espnet_report.py', section(content, IMAGES))
 
 
 if __name__ == '__main__':

@@ -48,7 +48,9 @@ def test_losses_run_one_after_the_other_and_a_curve_never_rises(content):
 
 
 def test_the_document_holds_the_tables_of_the_stored_cells(tmp_path):
-    (tmp_path / 'images').mkdir()
-    section = report.section(report.stored(), tmp_path / 'images/espnet.png')
+    images = tmp_path / 'images'
+    images.mkdir()
+    section = report.section(report.stored(), images)
     assert section in report.DOCUMENT.read_text(encoding='utf-8')
-    assert (tmp_path / 'images/espnet.png').stat().st_size > 10_000
+    for model in ('published', 'adversarial'):
+        assert (images / f'espnet_{model}.png').stat().st_size > 10_000
