@@ -22,8 +22,8 @@ from mmadv.fields import checked
 PARTIAL = '.partial'
 # The message hub's name of the older files that a checkpoint replaces; the checkpoint itself holds this entry.
 OUTDATED = 'outdated_checkpoints'
-# The message hub's name of the iteration that was validated last.
-VALIDATED = 'validated_iteration'
+# The message hub's name of the iteration that was validated last. A name that began with a mode would be logged.
+VALIDATED = 'iteration_of_last_validation'
 
 
 @HOOKS.register_module()

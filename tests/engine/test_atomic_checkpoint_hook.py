@@ -3,6 +3,7 @@
 import builtins
 import errno
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -51,7 +52,7 @@ class Score(BaseMetric):
         return {'score': sum(results) / len(results)}
 
 
-def train(folder, iterations=ITERATIONS, resume=True, checkpoint=None):
+def train(folder, iterations=ITERATIONS, resume=True, checkpoint=None, log_level='ERROR'):
     """Trains; every iteration writes a checkpoint, validates, and may write the best weights."""
     use_safe_loading()
     torch.manual_seed(0)
@@ -73,7 +74,7 @@ def train(folder, iterations=ITERATIONS, resume=True, checkpoint=None):
         randomness=dict(seed=0),
         resume=resume,
         experiment_name=f'{Path(folder).name}_{len(os.listdir(Path(folder).parent))}_{os.getpid()}',
-        log_level='ERROR',
+        log_level=log_level,
         default_scope='mmseg',
     )
     runner.train()
@@ -162,6 +163,17 @@ def test_killed_while_writing_it_ends_as_if_it_had_not_been(folder):
     assert {path.name for path in (folder / 'killed').glob('*.pth*')} == names
     (best,) = (name for name in names if name.startswith('best'))
     assert_same(folder / 'killed' / best, folder / 'whole' / best)
+
+
+def test_log_of_a_validation_holds_its_metrics_alone(tmp_path):
+    """Mmengine prints whatever the message hub holds under a name that begins with 'val'."""
+    output = tmp_path / 'log'
+    assert status_of(fork(lambda _: train(tmp_path / 'work', 2, log_level='INFO'), [], output)) == 0, output.read_text()
+    (log,) = (tmp_path / 'work').glob('*/*.log')
+    lines = [line for line in log.read_text().splitlines() if 'test/score: ' in line and '(val)' in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert re.findall(r'([\w/]+): ', line.split('[3/3]')[1]) == ['test/score', 'data_time', 'time']
 
 
 def test_resumes_from_the_newest_checkpoint_that_reads_whole(folder, tmp_path):
