@@ -8,7 +8,8 @@ A cell is a model, an attack with a number of iterations, a radius and one image
 in benchmarks/results/espnet.json. Stored cells do not run again, so an interrupted study can be resumed. The most
 informative cells come first. Each loss of SEA is its own cell; the report makes the worst case of them.
 
-The adversarially trained model is attacked if its checkpoint exists (projects/espnet/README.md has the command).
+The adversarially trained weights are in benchmarks/weights: the training of projects/espnet/README.md, repeated on another
+machine, ends with other weights.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ from mmadv.models.building import build_segmentor
 
 PROJECT = ROOT / 'projects/espnet'
 CONFIG = 'projects/espnet/configs/espnet_camvid.py'
-CHECKPOINTS = {'published': 'work_dirs/espnet/espnet_camvid.pth', 'adversarial': 'work_dirs/espnet/pgd3/iter_300.pth'}
+CHECKPOINTS = {
+    'published': 'work_dirs/espnet/espnet_camvid.pth',
+    'adversarial': 'benchmarks/weights/espnet_pgd3_camvid.pth',
+}
 CLASSES = 11
 # Eight frames spread evenly over the 101; every first few of the list are spread, too.
 IMAGES = tuple(i * 101 // 8 for i in (0, 4, 2, 6, 1, 5, 3, 7))

@@ -20,6 +20,11 @@ def test_a_checkpoint_is_known_by_its_weights_not_by_its_file(tmp_path):
     assert len({first, *(saved(tmp_path / 'other.pth', other) for other in different)}) == 5
 
 
+def test_the_adversarially_trained_weights_are_those_of_the_stored_cells():
+    path = report.ROOT / espnet.CHECKPOINTS['adversarial']
+    assert espnet.weights_sha256(path) == report.stored()['checkpoints']['adversarial']
+
+
 def test_the_study_runs_every_row_of_the_tables():
     keys = {(cell.attack, cell.steps) for cell in espnet.cells()}
     for rows in report.TABLES.values():

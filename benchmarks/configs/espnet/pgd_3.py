@@ -1,0 +1,3 @@
+# Three steps of PGD at 0.03 on half of the samples.
+_base_ = ['standard.py', '../../../configs/_base_/attacks/pgd_3_003.py']
+model = dict(data_preprocessor=dict(type='AdvSegDataPreProcessor', attack={{_base_.attack}}, prob=0.5))

@@ -1,0 +1,214 @@
+"""Trains one accurate network by many methods, and sets robust accuracy against the cost of the training.
+
+    python projects/espnet/convert.py WEIGHTS.pth work_dirs/espnet/espnet_camvid.pth
+    PYTHONPATH=projects/espnet python benchmarks/cost_of_robustness.py --seeds 0
+
+ESPNet starts from the weights that its authors publish, so every machine has the same start. Each method trains it for
+500 iterations on CamVid at 160x120 (configs in benchmarks/configs/espnet). `auto` attacks the results at four radii in
+Linf and at one in L2. The study stops if standard training is not accurate, or is robust already, because no method
+could show its effect then.
+
+Every finished training has a record in benchmarks/results/cost_of_robustness.json, and does not run again; the weights
+are needed no more. ``--stored`` runs nothing, and writes the section of docs/evidence_training.md and the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cost_of_robustness_report import publish
+from curves import numbers
+from experiments import RESULTS, ROOT, Run, Stage, run, store
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmseg.utils import register_all_modules
+from training_record import OPTION, train_recorded
+
+from mmadv.attacks import preset
+from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.commands.provenance import hardware, versions
+from mmadv.engine.data import Selection, build_dataset, evenly_spaced
+from mmadv.models.building import build_segmentor
+
+SEEDS = (0, 1, 2)
+CONFIGS = 'benchmarks/configs/espnet'
+# In the order they run in: the main comparison first, the teacher of RIGD before RIGD.
+METHODS = {
+    'standard': 'standard',
+    'Fast Newton': 'fast_newton',
+    'FGSM': 'fgsm',
+    'PGD-3': 'pgd_3',
+    'PGD-5': 'pgd_5',
+    'RS-FGSM': 'rs_fgsm',
+    'free': 'free',
+    'PGD-2': 'pgd_2',
+    'SegPGD-3': 'segpgd_3',
+    'TRADES': 'trades',
+    'Gaussian noise': 'gaussian',
+    'RIGD': 'rigd',
+}
+TEACHER = 'PGD-5'
+ITERATIONS = 500
+# Threat and radius of `auto`, with its default passes.
+BUDGETS = (('Linf', '1/255'), ('Linf', '2/255'), ('Linf', '4/255'), ('Linf', '8/255'), ('L2', '1'))
+IMAGES = 8
+TRAINING = ('train_cfg.val_interval=1000', 'default_hooks.checkpoint.interval=100')
+# Standard training is accurate and not robust if its clean mIoU is at least this, and under `auto` at this radius less
+# than this share of it is left.
+FLOOR, FLOOR_BUDGET, FLOOR_SHARE = 0.45, 'Linf 2/255', 0.5
+
+
+def plan(work_dir: Path, seeds: Sequence[int], stored: Sequence[Mapping[str, Any]]) -> list[Run]:
+    """Returns a run for each method and seed without a record; RIGD trains its teacher first, if it is gone."""
+    known = {(record['method'], record['seed']) for record in stored}
+    runs = []
+    for seed in seeds:
+        for method in METHODS:
+            if (method, seed) in known:
+                continue
+            stages = [training(work_dir, method, seed), measuring(work_dir, method, seed)]
+            if method == 'RIGD':
+                stages.insert(0, training(work_dir, TEACHER, seed))
+            runs.append(Run(folder_of(work_dir, method, seed).name, tuple(stages), {'method': method, 'seed': seed}))
+    return runs
+
+
+def folder_of(work_dir: Path, method: str, seed: int) -> Path:
+    """Returns the work folder of a training."""
+    return work_dir / f'{METHODS[method]}_{seed}'
+
+
+def weights_of(work_dir: Path, method: str, seed: int) -> Path:
+    """Returns the checkpoint that a training ends with."""
+    return folder_of(work_dir, method, seed) / f'iter_{ITERATIONS}.pth'
+
+
+def training(work_dir: Path, method: str, seed: int) -> Stage:
+    """Returns the stage that trains."""
+    folder = folder_of(work_dir, method, seed)
+    options = [
+        OPTION,
+        'train_cfg.val_interval=1000',
+        f'randomness.seed={seed}',
+        'default_hooks.checkpoint.interval=100',
+    ]
+    if method == 'RIGD':
+        options.append(f'custom_hooks.1.target.checkpoint={weights_of(work_dir, TEACHER, seed)}')
+    command = ('train', f'{CONFIGS}/{METHODS[method]}.py', '--work-dir', str(folder), '--cfg-options', *options)
+    return Stage(command, folder / 'training.json')
+
+
+def measuring(work_dir: Path, method: str, seed: int) -> Stage:
+    """Returns the stage that attacks."""
+    done = folder_of(work_dir, method, seed) / 'robustness.json'
+    config = f'{CONFIGS}/{METHODS[method]}.py'
+    return Stage(('measure', config, str(weights_of(work_dir, method, seed)), str(done)), done)
+
+
+def measure(arguments: Sequence[str]) -> None:
+    """Writes clean numbers on all validation images, and those on some of them: clean, and under each attack.
+
+    Args:
+        arguments: config, weights, file to write.
+    """
+    config_file, weights, out = arguments
+    register_all_modules()
+    config = Config.fromfile(config_file)
+    # The inference path of every method is the stock segmentor.
+    segmentor = build_segmentor(config).eval()
+    load_weights(segmentor, weights)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
+    chosen = Selection(dataset, evenly_spaced(len(dataset), IMAGES))
+    begin = time.process_time()
+    attacked = {
+        f'{threat} {radius}': numbers(segmentor, chosen, preset('auto', radius, threat=threat))
+        for threat, radius in BUDGETS
+    }
+    content = {
+        'clean': numbers(segmentor, Selection(dataset, list(range(len(dataset)))), None),
+        'numbers': {'none': numbers(segmentor, chosen, None)} | attacked,
+        'attack_seconds': round(time.process_time() - begin, 1),
+        'images': len(chosen),
+        'sha256': file_sha256(weights),
+        'date': datetime.date.today().isoformat(),
+        'hardware': hardware(),
+        'versions': versions(),
+    }
+    Path(out).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+
+
+def records_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Returns one record for each run that has ended."""
+    records = []
+    for item in runs:
+        *_, train, attack = item.stages
+        if not attack.done.is_file():
+            continue
+        trained = json.loads(train.done.read_text(encoding='utf-8'))
+        measured = json.loads(attack.done.read_text(encoding='utf-8'))
+        if measured['sha256'] != trained['sha256']:
+            raise SystemExit(f'error: {attack.done} is of other weights than those that were trained; delete it')
+        seconds = sorted(trained['seconds'])
+        training_numbers = {
+            'steps': len(seconds),
+            'seconds_per_step': round(seconds[len(seconds) // 2], 4),
+            'seconds': round(sum(seconds), 1),
+        }
+        records.append({**item.facts, **training_numbers, **measured})
+    return records
+
+
+def stored_records() -> list[dict[str, Any]]:
+    """Returns the records of earlier runs."""
+    path = RESULTS / 'cost_of_robustness.json'
+    return json.loads(path.read_text(encoding='utf-8'))['records'] if path.is_file() else []
+
+
+def check_floor(records: Sequence[Mapping[str, Any]]) -> None:
+    """Raises SystemExit unless standard training is accurate and not robust."""
+    for record in records:
+        if record['method'] != 'standard':
+            continue
+        clean, left = record['numbers']['none']['mIoU'], record['numbers'][FLOOR_BUDGET]['mIoU']
+        name = f'standard training (seed {record["seed"]})'
+        if clean < FLOOR:
+            raise SystemExit(f'error: {name} has a clean mIoU of {100 * clean:.1f} %, below {100 * FLOOR:.0f} %')
+        if left >= FLOOR_SHARE * clean:
+            raise SystemExit(
+                f'error: {name} keeps {100 * left:.1f} of {100 * clean:.1f} % mIoU at {FLOOR_BUDGET}: '
+                'it is robust already'
+            )
+
+
+def main() -> None:
+    """Runs what has no record yet, and writes records, section and figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/cost_of_robustness'))
+    parser.add_argument('--workers', type=int, default=1, help='models at a time, one thread each')
+    parser.add_argument('--seeds', type=int, nargs='+', default=list(SEEDS), help='of the training')
+    parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS), metavar='METHOD')
+    parser.add_argument('--stored', action='store_true', help='run nothing; write what has run')
+    arguments = parser.parse_args()
+    work_dir, before = arguments.work_dir.resolve(), stored_records()
+    runs = [one for one in plan(work_dir, arguments.seeds, before) if one.facts['method'] in arguments.methods]
+
+    def store_all() -> Mapping[str, Any]:
+        records = [*before, *records_of(runs)]
+        check_floor(records)
+        settings = {'methods': METHODS, 'iterations': ITERATIONS}
+        return json.loads(store('cost_of_robustness', records, settings=settings).read_text(encoding='utf-8'))
+
+    if not arguments.stored:
+        run(runs, work_dir / 'logs', arguments.workers, {'train': train_recorded, 'measure': measure}, store_all)
+    publish(store_all(), ROOT)
+
+
+if __name__ == '__main__':
+    main()
