@@ -8,8 +8,8 @@ A cell is a model, an attack with a number of iterations, a radius and one image
 in benchmarks/results/espnet.json. Stored cells do not run again, so an interrupted study can be resumed. The most
 informative cells come first. Each loss of SEA is its own cell; the report makes the worst case of them.
 
-The adversarially trained weights are in benchmarks/weights: the training of projects/espnet/README.md, repeated on another
-machine, ends with other weights.
+The adversarially trained weights are in benchmarks/weights: the training of projects/espnet/README.md, repeated on
+another machine, ends with other weights.
 """
 
 from __future__ import annotations
