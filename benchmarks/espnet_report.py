@@ -169,7 +169,7 @@ def draw(results: Results, path: Path) -> None:
     SEA with more iterations is drawn where it has run on the same images.
     """
     radii = [radius for radius in RADII if results.complete(radius, EQUAL)]
-    figure = Figure(figsize=(4.4 * len(radii), 3.6), layout='constrained')
+    figure = Figure(figsize=(4.4 * len(radii), 4), layout='constrained')
     FigureCanvasAgg(figure)
     for axes, radius in zip(figure.subplots(1, len(radii), squeeze=False)[0], radii, strict=True):
         images = results.complete(radius, EQUAL)
@@ -184,7 +184,8 @@ def draw(results: Results, path: Path) -> None:
         axes.set(title=f'ε = {radius}, images: {len(images)}', xlabel='forward passes', ylabel='accuracy left, %')
         axes.set(xscale='log')
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+    handles = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    figure.legend(handles.values(), handles.keys(), loc='outside lower center', ncols=len(handles), fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -60,6 +60,15 @@ def trained(model, seed=4):
     return model
 
 
+def smooth(model):
+    """Returns the model with SiLU for ReLU: at a ReLU's kink, rounding decides about the whole gradient of a unit."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, nn.SiLU())
+    return model
+
+
 def copied(batch):
     return dict(inputs=list(batch['inputs']), data_samples=[sample.clone() for sample in batch['data_samples']])
 
@@ -73,9 +82,9 @@ def test_images_scaled_in_the_pipeline_are_refused(build_pag, make_batch, low, h
 
 
 def test_the_loss_is_the_naive_one_of_the_stock_model_in_eval_mode(build_model, build_pag, make_batch):
-    model, batch = trained(build_pag('fcn')).train(), make_batch([(16, 16)] * 2)
+    model, batch = smooth(trained(build_pag('fcn'))).train(), make_batch([(16, 16)] * 2)
     model.decode_head.dropout = nn.Dropout2d(0.5)
-    stock = trained(build_model('fcn')).eval()
+    stock = smooth(trained(build_model('fcn'))).eval()
     for sample in batch['data_samples']:
         sample.gt_sem_seg.data[:, :3] = 255
     actual = losses_of(model, copied(batch))
@@ -295,7 +304,7 @@ def region_bank(channels=3):
 
 
 def test_the_loss_of_regions_is_the_naive_one_of_the_stock_model(build_model, build_pag, monkeypatch):
-    model, batch = build_pag('fcn', dict(weight=0.3)), coloured_batch(seed=1)
+    model, batch = smooth(build_pag('fcn', dict(weight=0.3))), coloured_batch(seed=1)
     batch['data_samples'][1].gt_sem_seg.data[:, :3] = 255
     target = RegionExemplars(region_bank(), regions=3)
     model.set_pag_target(target)
@@ -304,7 +313,7 @@ def test_the_loss_of_regions_is_the_naive_one_of_the_stock_model(build_model, bu
     monkeypatch.setattr(target, 'repaint', lambda *given: drawn.append(repaint(*given)) or drawn[-1])
     actual = losses_of(model, copied(batch))
     ((images, labels, regions),) = ((one.images, one.labels, one.regions) for one in drawn)
-    stock, cosines = build_model('fcn').eval(), []
+    stock, cosines = smooth(build_model('fcn')).eval(), []
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
     for n, (image, sample) in enumerate(zip(batch['inputs'], batch['data_samples'], strict=True)):
         pixels = (image.float() / 255).requires_grad_()

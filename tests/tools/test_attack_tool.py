@@ -51,7 +51,8 @@ def test_sea(attack_tool, project, capsys):
     mean = np.mean([float(row['16/255 worst_case']) for row in rows])
     assert mean == pytest.approx(evaluation['attacked']['16/255']['worst_case']['aAcc_image_mean'])
 
-    attacked = [(float(row['4/255 worst_case']) + float(row['16/255 worst_case']), -n) for n, row in enumerate(rows)]
+    radii = [radius['text'] for radius in results['radii']]
+    attacked = [(sum(float(row[f'{radius} worst_case']) for radius in radii), -n) for n, row in enumerate(rows)]
     kinds = {-min(attacked)[1]: 'least robust', -max(attacked)[1]: 'most robust'}
     drawn = {0: 'sample', 2: 'sample', **kinds}
     assert [(picture['index'], picture['kind']) for picture in results['pictures']] == sorted(drawn.items())
