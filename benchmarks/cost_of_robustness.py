@@ -58,7 +58,13 @@ ITERATIONS = 500
 # Threat and radius of `auto`, with its default passes.
 BUDGETS = (('Linf', '1/255'), ('Linf', '2/255'), ('Linf', '4/255'), ('Linf', '8/255'), ('L2', '1'))
 IMAGES = 8
-TRAINING = ('train_cfg.val_interval=1000', 'default_hooks.checkpoint.interval=100')
+# Without processes that load data, so that the time of a step is that of one core.
+TRAINING = (
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'train_cfg.val_interval=1000',
+    'default_hooks.checkpoint.interval=100',
+)
 # Standard training is accurate and not robust if its clean mIoU is at least this, and under `auto` at this radius less
 # than this share of it is left.
 FLOOR, FLOOR_BUDGET, FLOOR_SHARE = 0.45, 'Linf 2/255', 0.5

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import mean_and_deviation, provenance, text_of, write_section
+from experiments import cell, mean_and_deviation, provenance, write_section
 from matplotlib.figure import Figure
 
 Records = Sequence[Mapping[str, Any]]
@@ -43,15 +43,6 @@ def cost(records: Records, method: str) -> float:
 def seconds(records: Records, method: str) -> float:
     """Returns the processor seconds of a method's training: median step times number of steps, mean over the seeds."""
     return statistics.fmean(record['seconds_per_step'] * record['steps'] for record in of(records, method))
-
-
-def cell(shares: Sequence[float]) -> str:
-    """Returns shares in percent: mean ± standard deviation, one share without a deviation.
-
-    >>> cell([0.5]), cell([0.5, 0.52])
-    ('50.0', '51.0 ± 1.4')
-    """
-    return text_of(shares) if len(shares) > 1 else f'{100 * shares[0]:.1f}'
 
 
 def section(content: Mapping[str, Any], methods: Sequence[str]) -> str:

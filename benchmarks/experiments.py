@@ -170,7 +170,7 @@ def store(experiment: str, records: Sequence[Mapping[str, Any]], *, threads: int
         'schema': f'mmadv/benchmark/{experiment}',
         'schema_version': 1,
         'date': datetime.date.today().isoformat(),
-        'command': shlex.join(['python', *sys.argv]),
+        'command': command_line(),
         'versions': versions(),
         'hardware': {**hardware(), 'threads': threads},
         **more,
@@ -179,6 +179,13 @@ def store(experiment: str, records: Sequence[Mapping[str, Any]], *, threads: int
     path = RESULTS / f'{experiment}.json'
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     return path
+
+
+def command_line() -> str:
+    """Returns the command that runs, without its work folder, which is a path of this machine."""
+    words = iter(sys.argv)
+    kept = [word for word in words if not (word == '--work-dir' and next(words)) and not word.startswith('--work-dir=')]
+    return shlex.join(['python', *kept])
 
 
 def comparison(
@@ -225,6 +232,17 @@ def text_of(values: Sequence[float]) -> str:
     """
     mean, deviation = mean_and_deviation(values)
     return f'{100 * mean:.1f} ± {100 * deviation:.1f}'
+
+
+def cell(shares: Sequence[float]) -> str:
+    """Returns shares in percent: mean ± standard deviation, one share without a deviation, none as '-'.
+
+    >>> cell([0.5]), cell([])
+    ('50.0', '-')
+    """
+    if not shares:
+        return '-'
+    return text_of(shares) if len(shares) > 1 else f'{100 * shares[0]:.1f}'
 
 
 def dated_records(content: Mapping[str, Any]) -> list[dict[str, Any]]:

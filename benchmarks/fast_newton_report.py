@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import mean_and_deviation, provenance, text_of, write_section
+from experiments import cell, mean_and_deviation, provenance, write_section
 from matplotlib.figure import Figure
 
 Records = Sequence[Mapping[str, Any]]
@@ -52,17 +52,6 @@ def values(records: Records, method: str, attack: str, radius: str) -> list[floa
     seeds = whole_seeds(records, method)
     chosen = [one for one in records if (one['method'], one['attack']) == (method, attack) and one['seed'] in seeds]
     return [one['mIoU'][radius] for one in chosen]
-
-
-def cell(shares: Sequence[float]) -> str:
-    """Returns shares in percent: mean ± standard deviation, one share without a deviation, none as '-'.
-
-    >>> cell([0.5]), cell([])
-    ('50.0', '-')
-    """
-    if not shares:
-        return '-'
-    return text_of(shares) if len(shares) > 1 else f'{100 * shares[0]:.1f}'
 
 
 def section(content: Mapping[str, Any], whole: Sequence[str]) -> str:

@@ -1,3 +1,5 @@
+import re
+import sys
 from pathlib import Path
 
 import digit_classifiers
@@ -108,3 +110,14 @@ def test_allocated_peak_is_that_of_what_is_alive_at_once(sizes, expected):
 
     assert experiments.allocated_peak(step, 'cpu') == expected * 2**20
     del alive_before
+
+
+def test_stored_command_has_no_path_of_the_machine(monkeypatch):
+    words = ['benchmarks/x.py', '--seeds', '0', '1', '--work-dir', '/a b/c', '--methods', 'a, b', '--work-dir=/d']
+    monkeypatch.setattr(sys, 'argv', words)
+    assert experiments.command_line() == "python benchmarks/x.py --seeds 0 1 --methods 'a, b'"
+
+
+@pytest.mark.parametrize('path', sorted(experiments.RESULTS.rglob('*.json')), ids=lambda path: path.stem)
+def test_stored_results_name_no_folder_of_a_machine(path):
+    assert not re.search(r'[ "=]/(home|root|tmp|work|mnt|Users)/', path.read_text(encoding='utf-8'))

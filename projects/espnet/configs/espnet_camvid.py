@@ -1,9 +1,5 @@
 # ESPNet on whole frames of CamVid at 480x360, to evaluate the published weights and to train further from them.
-_base_ = [
-    __import__('mmadv').cfg('_base_/datasets/camvid_160x120.py'),
-    __import__('mmadv').cfg('_base_/default_runtime.py'),
-]
-custom_imports = dict(imports=['mmadv', 'espnet_segmentor'], allow_failed_imports=False)
+_base_ = ['espnet_model.py', __import__('mmadv').cfg('_base_/datasets/camvid_160x120.py')]
 scale = (480, 360)  # width, height
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -23,29 +19,6 @@ test_pipeline = [
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=4, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# The published network takes BGR, (x - mean) / std / 255. A std 255 times as large does the same.
-data_preprocessor = dict(
-    type='SegDataPreProcessor',
-    mean=[107.99726, 106.4418, 103.064316],
-    std=[255 * 77.28294, 255 * 78.539116, 255 * 77.21147],
-    bgr_to_rgb=False,
-    pad_val=0,
-    seg_pad_val=255,
-    size_divisor=8,
-    test_cfg=dict(size_divisor=8),
-)
-model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=data_preprocessor,
-    backbone=dict(type='ESPNetEncoder'),
-    decode_head=dict(
-        type='ESPNetHead',
-        num_classes=11,
-        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
-    ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
-)
 # Training from the published weights.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=5e-4, weight_decay=5e-4))
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=300)]
