@@ -1,7 +1,7 @@
 """Trains one accurate network by many methods, and sets robust accuracy against the cost of the training.
 
     python projects/espnet/convert.py WEIGHTS.pth work_dirs/espnet/espnet_camvid.pth
-    PYTHONPATH=projects/espnet python benchmarks/cost_of_robustness.py --seeds 0
+    python benchmarks/cost_of_robustness.py --seeds 0
 
 ESPNet starts from the weights that its authors publish, so every machine has the same start. Each method trains it for
 500 iterations on CamVid at 160x120 (configs in benchmarks/configs/espnet). `auto` attacks the results at four radii in
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS), metavar='METHOD')
     parser.add_argument('--stored', action='store_true', help='run nothing; write what has run')
     arguments = parser.parse_args()
+    sys.path.insert(0, str(ROOT / 'projects/espnet'))  # whose package the configs import
     work_dir, before = arguments.work_dir.resolve(), stored_records()
     runs = [one for one in plan(work_dir, arguments.seeds, before) if one.facts['method'] in arguments.methods]
 

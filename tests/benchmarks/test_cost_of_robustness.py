@@ -134,3 +134,11 @@ def test_section(work, tmp_path):
     assert (tmp_path / 'docs/images/cost_of_robustness.png').stat().st_size > 10_000
     with pytest.raises(SystemExit, match='nothing is published'):
         report.publish({**json.loads(path.read_text()), 'records': []}, tmp_path)
+
+
+def test_the_document_holds_the_section_of_the_stored_records():
+    content = json.loads((experiments.ROOT / 'benchmarks/results/cost_of_robustness.json').read_text())
+    methods = [method for method in content['settings']['methods'] if report.of(content['records'], method)]
+    document = (experiments.ROOT / 'docs/evidence_training.md').read_text(encoding='utf-8')
+    assert report.section(content, methods) in document
+    study.check_floor(content['records'])
