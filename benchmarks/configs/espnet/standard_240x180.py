@@ -1,4 +1,4 @@
-# ESPNet on CamVid at 240x180 from the published weights, 2000 iterations.
+# ESPNet on CamVid at 240x180: training goes on from the published weights for 2000 iterations, on clean images.
 _base_ = 'standard.py'
 scale = (240, 180)  # width, height
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
