@@ -8,7 +8,7 @@ benchmarks/configs/espnet). Each paints what ``mmadv synthesize`` paints: images
 class, images from their labels, and a box of an image. Images and classes follow from a rule, nobody chooses them.
 The study stops unless standard training is accurate and not robust, and adversarial training robust.
 
-Models whose training has ended do not train again. ``--stored`` runs nothing, and writes the section of
+A training or an attack that has ended does not run again. ``--stored`` runs nothing, and writes the section of
 docs/gallery.md from benchmarks/results/painting.json; the pictures are written by the run alone.
 """
 
@@ -127,13 +127,15 @@ class Scenes:
 
 
 def plan(work_dir: Path) -> list[Run]:
-    """Returns a training for each model."""
+    """Returns a training and an attack for each model."""
     runs = []
     for name, (config, _) in MODELS.items():
         folder = work_dir / config
         options = (f'default_hooks.checkpoint.interval={ITERATIONS // 8}', 'train_dataloader.num_workers=1')
-        command = ('train', f'{CONFIGS}/{config}.py', '--work-dir', str(folder), '--cfg-options', *options)
-        runs.append(Run(config, (Stage(command, folder / 'training.json'),), {'model': name}))
+        train = ('train', f'{CONFIGS}/{config}.py', '--work-dir', str(folder), '--cfg-options', *options)
+        attack = ('attack', f'{CONFIGS}/{config}.py', str(weights_of(work_dir, name)), str(folder / 'robustness.json'))
+        stages = (Stage(train, folder / 'training.json'), Stage(attack, folder / 'robustness.json'))
+        runs.append(Run(config, stages, {'model': name}))
     return runs
 
 
@@ -142,27 +144,39 @@ def weights_of(work_dir: Path, name: str) -> Path:
     return work_dir / MODELS[name][0] / f'iter_{ITERATIONS}.pth'
 
 
-def load_painters(work_dir: Path) -> dict[str, Painter]:
-    """Returns the trained models."""
-    painters = {}
-    for name, (config, sigma) in MODELS.items():
-        segmentor = build_segmentor(Config.fromfile(ROOT / CONFIGS / f'{config}.py')).eval()
-        load_weights(segmentor, weights_of(work_dir, name))
-        painters[name] = Painter(segmentor.to(memory_format=torch.channels_last), sigma)
-    return painters
+def load_segmentor(config: str, weights: str | Path) -> nn.Module:
+    """Returns a trained segmentor, in eval mode."""
+    segmentor = build_segmentor(Config.fromfile(ROOT / config)).eval()
+    load_weights(segmentor, weights)
+    return segmentor.to(memory_format=torch.channels_last)
 
 
-def robustness_of(painter: Painter, dataset: Any) -> dict[str, Any]:
-    """Returns the clean numbers on all images, and the numbers on some of them: clean, and under `auto`."""
+def validation_images(config: str) -> Any:
+    """Returns the data set of a config's validation images."""
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return build_dataset(Config.fromfile(ROOT / config).test_dataloader.dataset, 'test_dataloader.dataset')
+
+
+def attack(arguments: Sequence[str]) -> None:
+    """Writes the clean numbers on all validation images, and those on some of them: clean, and under `auto`.
+
+    Args:
+        arguments: config, weights, file to write.
+    """
+    config, weights, out = arguments
+    register_all_modules()
+    segmentor, dataset = load_segmentor(config, weights), validation_images(config)
     chosen = Selection(dataset, evenly_spaced(len(dataset), ATTACKED))
-    return {
-        'clean': numbers(painter.segmentor, Selection(dataset, list(range(len(dataset)))), None),
-        'numbers': {'none': numbers(painter.segmentor, chosen, None)}
-        | {
-            f'{threat} {eps}': numbers(painter.segmentor, chosen, preset('auto', eps, threat=threat))
-            for threat, eps in BUDGETS
-        },
+    attacked = {
+        f'{threat} {radius}': numbers(segmentor, chosen, preset('auto', radius, threat=threat))
+        for threat, radius in BUDGETS
     }
+    content = {
+        'clean': numbers(segmentor, Selection(dataset, list(range(len(dataset)))), None),
+        'numbers': {'none': numbers(segmentor, chosen, None)} | attacked,
+        'sha256': file_sha256(weights),
+    }
+    Path(out).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
 
 
 def check_floor(models: Mapping[str, Any]) -> None:
@@ -269,17 +283,19 @@ def paint_box(painters: Mapping[str, Painter], scenes: Scenes) -> dict[str, dict
 
 def measure(work_dir: Path) -> dict[str, Any]:
     """Returns what the models keep under attack, and what they painted."""
-    painters = load_painters(work_dir)
-    config = Config.fromfile(ROOT / CONFIGS / f'{MODELS["standard"][0]}.py')
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        training = build_dataset(config.train_dataloader.dataset, 'train_dataloader.dataset')
-        dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
-    models = {}
-    for name, painter in painters.items():
-        models[name] = {**robustness_of(painter, dataset), 'sha256': file_sha256(weights_of(work_dir, name))}
-        print(name, models[name], flush=True)
+    models, painters = {}, {}
+    for item in plan(work_dir):
+        name, path = item.facts['model'], item.stages[-1].done
+        _, config, weights, _ = item.stages[-1].command
+        models[name] = json.loads(path.read_text(encoding='utf-8'))
+        if models[name]['sha256'] != file_sha256(weights):
+            raise SystemExit(f'error: {path} is of other weights than {weights}; delete it')
+        painters[name] = Painter(load_segmentor(config, weights), MODELS[name][1])
     check_floor(models)
-    scenes = Scenes.of(dataset, IMAGES)
+    standard = f'{CONFIGS}/{MODELS["standard"][0]}.py'
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        training = build_dataset(Config.fromfile(ROOT / standard).train_dataloader.dataset, 'train_dataloader.dataset')
+    scenes = Scenes.of(validation_images(standard), IMAGES)
     shares = paint_classes(painters, scenes, training)
     paint_labels(painters, scenes)
     return {'models': models, 'images': scenes.names, 'recognised': shares, 'box': paint_box(painters, scenes)}
@@ -295,7 +311,7 @@ def main() -> None:
     if not arguments.stored:
         sys.path.insert(0, str(ROOT / 'projects/espnet'))  # whose package the configs import
         work_dir = arguments.work_dir.resolve()
-        run(plan(work_dir), work_dir / 'logs', arguments.workers, {'train': train_recorded})
+        run(plan(work_dir), work_dir / 'logs', arguments.workers, {'train': train_recorded, 'attack': attack})
         torch.set_num_threads(1)
         register_all_modules()
         store('painting', [measure(work_dir)])

@@ -1,6 +1,7 @@
 """The study of pictures painted with gradients: its configs, its floor, who recognises what, and its section."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import painting as study
@@ -46,12 +47,23 @@ def test_models_differ_by_their_attack_alone(name):
     assert config.train_pipeline[3].crop_size == (180, 240)
 
 
-def test_each_model_trains_once(tmp_path):
-    commands = [item.stages[0].command for item in study.plan(tmp_path)]
-    assert [command[1] for command in commands] == [
-        f'{study.CONFIGS}/{config}.py' for config, _ in study.MODELS.values()
-    ]
-    assert study.weights_of(tmp_path, 'standard').parent == study.plan(tmp_path)[0].stages[0].done.parent
+def test_each_model_is_attacked_with_the_weights_of_its_training(tmp_path):
+    runs = study.plan(tmp_path)
+    assert [item.facts['model'] for item in runs] == list(study.MODELS)
+    for item in runs:
+        train, attack = item.stages
+        config, weights, out = attack.command[1:]
+        assert config == train.command[1] and Path(out) == attack.done
+        assert Path(weights) == train.done.parent / f'iter_{study.ITERATIONS}.pth'
+
+
+def test_numbers_of_other_weights_are_refused(tmp_path):
+    first = study.plan(tmp_path)[0].stages[-1]
+    first.done.parent.mkdir()
+    first.done.write_text(json.dumps({'sha256': 'a'}))
+    Path(first.command[2]).write_bytes(b'b')
+    with pytest.raises(SystemExit, match='is of other weights'):
+        study.measure(tmp_path)
 
 
 def models(standard=0.1, adversarial=0.3, clean=0.6):
