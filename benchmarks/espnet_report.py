@@ -45,7 +45,7 @@ TABLES = {
     'About 100 passes': EQUAL,
     'SEA with 100 iterations of each loss': (('sea', 100), ('sea-eccv', 100), ('ama', 100), ('auto', 100)),
     'SEA with 300 iterations of each loss': (('sea', 300), ('sea-eccv', 300), ('ama', 100), ('auto', 100)),
-    'As many passes as by default': (('adaptive', 120), ('auto', 400), ('tsallis', 300), ('ama', 100)),
+    'As many passes as by default': (('sea', 300), ('adaptive', 120), ('auto', 400), ('tsallis', 300), ('ama', 100)),
 }
 # The curves.
 CURVES = (*EQUAL, ('sea', 100))
