@@ -24,18 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from cost_of_robustness_report import publish
-from curves import numbers
+from curves import load_tested, under_auto
 from experiments import RESULTS, ROOT, Run, Stage, run, store
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmseg.utils import register_all_modules
 from training_record import OPTION, train_recorded
 
-from mmadv.attacks import preset
-from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.checkpoints.loading import file_sha256
 from mmadv.commands.provenance import hardware, versions
-from mmadv.engine.data import Selection, build_dataset, evenly_spaced
-from mmadv.models.building import build_segmentor
 
 SEEDS = (0, 1, 2)
 CONFIGS = 'benchmarks/configs/espnet'
@@ -59,13 +54,6 @@ ITERATIONS = 500
 # Threat and radius of `auto`, with its default passes.
 BUDGETS = (('Linf', '1/255'), ('Linf', '2/255'), ('Linf', '4/255'), ('Linf', '8/255'), ('L2', '1'))
 IMAGES = 8
-# Without processes that load data, so that the time of a step is that of one core.
-TRAINING = (
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'train_cfg.val_interval=1000',
-    'default_hooks.checkpoint.interval=100',
-)
 # Standard training is accurate and not robust if its clean mIoU is at least this, and under `auto` at this radius less
 # than this share of it is left.
 FLOOR, FLOOR_BUDGET, FLOOR_SHARE = 0.45, 'Linf 2/255', 0.5
@@ -126,23 +114,13 @@ def measure(arguments: Sequence[str]) -> None:
     """
     config_file, weights, out = arguments
     register_all_modules()
-    config = Config.fromfile(config_file)
     # The inference path of every method is the stock segmentor.
-    segmentor = build_segmentor(config).eval()
-    load_weights(segmentor, weights)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
-    chosen = Selection(dataset, evenly_spaced(len(dataset), IMAGES))
+    segmentor, dataset = load_tested(config_file, weights)
     begin = time.process_time()
-    attacked = {
-        f'{threat} {radius}': numbers(segmentor, chosen, preset('auto', radius, threat=threat))
-        for threat, radius in BUDGETS
-    }
     content = {
-        'clean': numbers(segmentor, Selection(dataset, list(range(len(dataset)))), None),
-        'numbers': {'none': numbers(segmentor, chosen, None)} | attacked,
+        **under_auto(segmentor, dataset, BUDGETS, IMAGES),
         'attack_seconds': round(time.process_time() - begin, 1),
-        'images': len(chosen),
+        'images': IMAGES,
         'sha256': file_sha256(weights),
         'date': datetime.date.today().isoformat(),
         'hardware': hardware(),

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -49,11 +50,8 @@ def attack_model(arguments: Sequence[str]) -> None:
             data), and the radii.
     """
     config_file, weights, out, name, images, *radii = arguments
-    config = Config.fromfile(config_file)
-    segmentor = build_segmentor(config).to(memory_format=torch.channels_last).eval()
-    load_weights(segmentor, weights)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        dataset = build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
+    segmentor, dataset = load_tested(config_file, weights)
+    segmentor.to(memory_format=torch.channels_last)
     chosen = Selection(dataset, evenly_spaced(len(dataset), int(images)))
     begin = time.process_time()
     content = {
@@ -69,6 +67,37 @@ def attack_model(arguments: Sequence[str]) -> None:
     }
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     Path(out).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+
+
+def load_tested(config_file: str | Path, weights: str | Path) -> tuple[nn.Module, Any]:
+    """Returns a trained segmentor in eval mode, and the data set that it is tested on."""
+    config = Config.fromfile(config_file)
+    segmentor = build_segmentor(config).eval()
+    load_weights(segmentor, weights)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return segmentor, build_dataset(config.test_dataloader.dataset, 'test_dataloader.dataset')
+
+
+def under_auto(
+    segmentor: nn.Module, dataset: Any, budgets: Sequence[tuple[str, str]], images: int
+) -> dict[str, dict[str, Any]]:
+    """Returns the clean numbers on all images, 'clean', and 'numbers' on some: clean, 'none', and under `auto`.
+
+    Args:
+        segmentor: of mmseg, in eval mode.
+        dataset: with labels.
+        budgets: threats with their radii, such as ('Linf', '2/255'); 'Linf 2/255' is the key of the numbers.
+        images: number of images that are attacked, spread evenly over the data.
+    """
+    chosen = Selection(dataset, evenly_spaced(len(dataset), images))
+    attacked = {
+        f'{threat} {radius}': numbers(segmentor, chosen, preset('auto', radius, threat=threat))
+        for threat, radius in budgets
+    }
+    return {
+        'clean': numbers(segmentor, Selection(dataset, list(range(len(dataset)))), None),
+        'numbers': {'none': numbers(segmentor, chosen, None)} | attacked,
+    }
 
 
 def numbers(segmentor: nn.Module, dataset: Selection, attack: Attack | None) -> dict[str, float]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curves import numbers
+from curves import load_tested, under_auto
 from experiments import RESULTS, ROOT, Run, Stage, run, store
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -33,15 +33,13 @@ from painting_report import draw, publish
 from torch import Tensor, nn
 from training_record import train_recorded
 
-from mmadv.attacks import L2, derive_seed, preset
-from mmadv.checkpoints.loading import file_sha256, load_weights
+from mmadv.attacks import L2
+from mmadv.checkpoints.loading import file_sha256
+from mmadv.commands.synthesis_batches import seeds_of_class
 from mmadv.engine.data import Selection, build_dataset, evenly_spaced
-from mmadv.engine.pag_bank import raw_pictures
 from mmadv.models import SegmentorAdapter, stack_images, stack_labels
-from mmadv.models.building import build_segmentor
-from mmadv.models.pag_targets import BankRequest, collect_bank
 from mmadv.robustness import SmoothedModel
-from mmadv.synthesis import ClassGaussian, Descent, corrupt, generate, inpaint, move_to_class, psnr, ssim
+from mmadv.synthesis import Descent, corrupt, generate, inpaint, move_to_class, psnr, ssim
 
 CONFIGS = 'benchmarks/configs/espnet'
 # Name -> config, and standard deviation of the noise that smooths the model. The one with noise trains with it.
@@ -144,19 +142,6 @@ def weights_of(work_dir: Path, name: str) -> Path:
     return work_dir / MODELS[name][0] / f'iter_{ITERATIONS}.pth'
 
 
-def load_segmentor(config: str, weights: str | Path) -> nn.Module:
-    """Returns a trained segmentor, in eval mode."""
-    segmentor = build_segmentor(Config.fromfile(ROOT / config)).eval()
-    load_weights(segmentor, weights)
-    return segmentor.to(memory_format=torch.channels_last)
-
-
-def validation_images(config: str) -> Any:
-    """Returns the data set of a config's validation images."""
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        return build_dataset(Config.fromfile(ROOT / config).test_dataloader.dataset, 'test_dataloader.dataset')
-
-
 def attack(arguments: Sequence[str]) -> None:
     """Writes the clean numbers on all validation images, and those on some of them: clean, and under `auto`.
 
@@ -165,17 +150,9 @@ def attack(arguments: Sequence[str]) -> None:
     """
     config, weights, out = arguments
     register_all_modules()
-    segmentor, dataset = load_segmentor(config, weights), validation_images(config)
-    chosen = Selection(dataset, evenly_spaced(len(dataset), ATTACKED))
-    attacked = {
-        f'{threat} {radius}': numbers(segmentor, chosen, preset('auto', radius, threat=threat))
-        for threat, radius in BUDGETS
-    }
-    content = {
-        'clean': numbers(segmentor, Selection(dataset, list(range(len(dataset)))), None),
-        'numbers': {'none': numbers(segmentor, chosen, None)} | attacked,
-        'sha256': file_sha256(weights),
-    }
+    segmentor, dataset = load_tested(ROOT / config, weights)
+    segmentor.to(memory_format=torch.channels_last)
+    content = {**under_auto(segmentor, dataset, BUDGETS, ATTACKED), 'sha256': file_sha256(weights)}
     Path(out).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
 
 
@@ -201,15 +178,6 @@ def move(painter: Painter, scenes: Scenes, start: Tensor, name: str) -> Tensor:
     return move_to_class(painter.model(samples, 'mean_logits'), start, classes, descent=TARGET)
 
 
-def seeds_of_class(dataset: Any, name: str, size: tuple[int, int]) -> Tensor:
-    """Returns SEEDS samples (S, 3, h, w) of the Gaussian of a class, drawn as in ``mmadv synthesize``."""
-    classes = list(dataset.metainfo['classes'])
-    k = classes.index(name)
-    bank = collect_bank(raw_pictures(dataset, 0), BankRequest((k,), len(classes), 64, size))
-    gaussian = ClassGaussian.fit(bank.examples[k, : int(bank.counts[k])].float() / 255)
-    return gaussian.sample([derive_seed('synthesis', 0, n) for n in range(SEEDS)])
-
-
 def recognised(painters: Mapping[str, Painter], scenes: Scenes, pictures: Tensor, name: str) -> dict[str, float]:
     """Returns the share of pixels that each model, not smoothed, predicts as a class."""
     samples = [scenes.samples[0]] * len(pictures)
@@ -229,7 +197,10 @@ def paint_classes(painters: Mapping[str, Painter], scenes: Scenes, training: Any
     shown = scenes.first(SHOWN)
     starts = {
         'target': dict.fromkeys(CLASSES, shown.images),
-        'class': {name: seeds_of_class(training, name, size) for name in CLASSES},
+        'class': {
+            name: seeds_of_class(training, scenes.classes.index(name), scenes.classes, size, count=SEEDS, seed=0)[0]
+            for name in CLASSES
+        },
     }
     shares: dict[str, Any] = {}
     for sheet, start in starts.items():
@@ -290,12 +261,13 @@ def measure(work_dir: Path) -> dict[str, Any]:
         models[name] = json.loads(path.read_text(encoding='utf-8'))
         if models[name]['sha256'] != file_sha256(weights):
             raise SystemExit(f'error: {path} is of other weights than {weights}; delete it')
-        painters[name] = Painter(load_segmentor(config, weights), MODELS[name][1])
+        segmentor, dataset = load_tested(ROOT / config, weights)
+        painters[name] = Painter(segmentor.to(memory_format=torch.channels_last), MODELS[name][1])
     check_floor(models)
     standard = f'{CONFIGS}/{MODELS["standard"][0]}.py'
     with DefaultScope.overwrite_default_scope('mmseg'):
         training = build_dataset(Config.fromfile(ROOT / standard).train_dataloader.dataset, 'train_dataloader.dataset')
-    scenes = Scenes.of(validation_images(standard), IMAGES)
+    scenes = Scenes.of(dataset, IMAGES)
     shares = paint_classes(painters, scenes, training)
     paint_labels(painters, scenes)
     return {'models': models, 'images': scenes.names, 'recognised': shares, 'box': paint_box(painters, scenes)}

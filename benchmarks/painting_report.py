@@ -12,8 +12,7 @@ from experiments import ROOT, cell, provenance, write_section
 from torch import Tensor
 
 from mmadv.report.sheet import draw_sheet
-
-DRAWS = 1000
+from mmadv.robustness.bootstrap import LEVEL, SAMPLES, intervals
 
 
 def draw(
@@ -57,7 +56,7 @@ def section(content: Mapping[str, Any]) -> str:
         f'![Each class painted into an image by three models](images/{sheet_path("target").name})',
         f'![Images of each class by three models](images/{sheet_path("class").name})',
         'Pixels in percent that a model predicts as the class that was asked for, by who painted (rows) and who judges '
-        '(columns); mean over the classes, three images for each:',
+        '(columns, without smoothing); mean over the classes, three images for each:',
         judges(record['recognised']),
         f'![Images painted from their labels by three models](images/{sheet_path("labels").name})',
         f'![A box of an image painted by three models](images/{sheet_path("box").name})',
@@ -100,13 +99,13 @@ def box_table(box: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 
 
 def interval(values: np.ndarray, digits: int) -> str:
-    """Returns a mean and its percentile interval over resampled images (Efron, 1979).
+    """Returns a mean and its percentile interval over resampled images.
 
     >>> interval(np.array([1.0, 1.0, 1.0]), 1)
     '1.0 (1.0 to 1.0)'
     """
-    drawn = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
+    means = intervals(len(values), lambda drawn: {'mean': drawn @ values / len(values)}, SAMPLES, LEVEL, seed=0)
+    low, high = means['mean']
     return f'{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})'
 
 

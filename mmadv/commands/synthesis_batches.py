@@ -132,16 +132,35 @@ def _class_batch(arguments: Namespace, config: Config, dataset: Any) -> tuple[li
     training = build_dataset(config.train_dataloader.dataset, 'train_dataloader.dataset')
     samples, images, _ = _read(dataset, ['0'])
     size = (images.shape[2], images.shape[3])
-    request = BankRequest((k,), len(names), min(GAUSSIAN_IMAGES, len(training)), size)
-    bank = collect_bank(raw_pictures(training, arguments.seed), request)
-    count = int(bank.counts[k])
-    if count < 2:
-        raise UserError(f"class '{names[k]}' is in {count} of {len(training)} training images; a Gaussian needs two")
-    gaussian = ClassGaussian.fit(bank.examples[k, :count].float() / 255)
-    start = gaussian.sample([derive_seed('synthesis', arguments.seed, n) for n in range(arguments.count)])
+    start, fitted = seeds_of_class(training, k, names, size, count=arguments.count, seed=arguments.seed)
     paint = _painter_of_class(start, k)
     batch_names = [f'{names[k]} {n}' for n in range(len(start))]
-    return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': count})
+    return samples, Batch(batch_names, start, paint, settings={'class': names[k], 'gaussian_images': fitted})
+
+
+def seeds_of_class(
+    training: Any, k: int, names: Sequence[str], size: tuple[int, int], *, count: int, seed: int
+) -> tuple[Tensor, int]:
+    """Returns images (N, C, h, w) drawn from the Gaussian of a class, and the number of images that it is fitted to.
+
+    Args:
+        training: the training data.
+        k: the class.
+        names: names of all classes.
+        size: height and width of the images.
+        count: N, the number of images.
+        seed: seed of the order of the training images and of the draws.
+
+    Raises:
+        UserError: fewer than two training images have the class.
+    """
+    request = BankRequest((k,), len(names), min(GAUSSIAN_IMAGES, len(training)), size)
+    bank = collect_bank(raw_pictures(training, seed), request)
+    fitted = int(bank.counts[k])
+    if fitted < 2:
+        raise UserError(f"class '{names[k]}' is in {fitted} of {len(training)} training images; a Gaussian needs two")
+    gaussian = ClassGaussian.fit(bank.examples[k, :fitted].float() / 255)
+    return gaussian.sample([derive_seed('synthesis', seed, n) for n in range(count)]), fitted
 
 
 def class_index(word: str, names: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import curves
 import numpy as np
 import painting as study
 import painting_report as report
@@ -13,8 +14,10 @@ from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
+from tiny_project import write_config, write_dataset
 
 from mmadv.attacks import L2, PGD, GaussianNoise
+from mmadv.checkpoints.loading import file_sha256
 from mmadv.registry import ATTACKS, build
 from mmadv.synthesis import Descent
 
@@ -64,6 +67,36 @@ def test_numbers_of_other_weights_are_refused(tmp_path):
     Path(first.command[2]).write_bytes(b'b')
     with pytest.raises(SystemExit, match='is of other weights'):
         study.measure(tmp_path)
+
+
+def test_the_attack_of_a_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, 'BUDGETS', (('Linf', '2/255'), ('L2', '0.5')))
+    monkeypatch.setattr(study, 'ATTACKED', 2)
+    write_dataset(tmp_path / 'data')
+    for n in (0, 2, 4):  # those of another size
+        (tmp_path / f'data/images/{n}.png').unlink()
+        (tmp_path / f'data/labels/{n}.png').unlink()
+    config = write_config(tmp_path / 'config.py', tmp_path / 'data')
+    register_all_modules()
+    torch.manual_seed(0)
+    segmentor = MODELS.build(Config.fromfile(config).model).eval()
+    torch.save({'state_dict': segmentor.state_dict()}, tmp_path / 'weights.pth')
+    study.attack([str(config), str(tmp_path / 'weights.pth'), str(tmp_path / 'robustness.json')])
+    content = json.loads((tmp_path / 'robustness.json').read_text())
+    dataset = curves.load_tested(config, tmp_path / 'weights.pth')[1]
+    right = valid = 0
+    for item in (dataset[n] for n in range(3)):
+        sample = {'inputs': [item['inputs']], 'data_samples': [item['data_samples']]}
+        labels = item['data_samples'].gt_sem_seg.data
+        with torch.no_grad():
+            predicted = segmentor.test_step(sample)[0].pred_sem_seg.data
+        right += int(((predicted == labels) & (labels != 255)).sum())
+        valid += int((labels != 255).sum())
+    assert content['clean']['aAcc'] == pytest.approx(right / valid, abs=1e-3)
+    assert list(content['numbers']) == ['none', 'Linf 2/255', 'L2 0.5']
+    clean, *attacked = (one['aAcc'] for one in content['numbers'].values())
+    assert all(left < clean for left in attacked)
+    assert content['sha256'] == file_sha256(tmp_path / 'weights.pth')
 
 
 def models(standard=0.1, adversarial=0.3, clean=0.6):
