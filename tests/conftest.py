@@ -5,7 +5,8 @@ import socket
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 from yapf.yapflib import yapf_api
 
 # One torch thread, so that small tensors do not wait for a second one.
@@ -29,10 +30,14 @@ def objects_that_stay():
 
 
 @pytest.fixture(autouse=True)
-def loggers_of_one_test():
-    """MMEngine names a logger by config and second: one of an earlier test would write into a stream that is closed."""
+def managers_of_one_test():
+    """MMEngine names loggers, message hubs and visualizers by config and second: two tests in one second share them.
+
+    A logger of an earlier test would write into a stream that is closed, and a hub would name its best checkpoint.
+    """
     yield
-    MMLogger._instance_dict.clear()
+    for manager in (MMLogger, MessageHub, Visualizer):
+        manager._instance_dict.clear()
 
 
 @pytest.fixture(autouse=True)
