@@ -5,8 +5,9 @@
 
 ESPNet starts from the weights that its authors publish, so every machine has the same start. Each method trains it for
 500 iterations on CamVid at 160x120 (configs in benchmarks/configs/espnet). `auto` attacks the results at four radii in
-Linf and at one in L2. The study stops if standard training is not accurate, or is robust already, because no method
-could show its effect then.
+Linf and at one in L2; FGSM and BIM attack them for curves in the form of figures 3 and 4 of 'Single-step adversarial
+training for semantic segmentation'. The study stops if standard training is not accurate, or is robust already,
+because no method could show its effect then.
 
 Every finished training has a record in benchmarks/results/cost_of_robustness.json, and does not run again; the weights
 are needed no more. ``--stored`` runs nothing, and writes the section of docs/evidence_training.md and the figure.
@@ -24,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from cost_of_robustness_report import publish
-from curves import load_tested, under_auto
+from curves import attack_model, load_tested, under_auto
 from experiments import RESULTS, ROOT, Run, Stage, run, store
-from mmseg.utils import register_all_modules
-from training_record import OPTION, train_recorded
+from training_record import OPTION, lengths_by_tenth, train_recorded
 
 from mmadv.checkpoints.loading import file_sha256
 from mmadv.commands.provenance import hardware, versions
@@ -48,12 +48,19 @@ METHODS = {
     'TRADES': 'trades',
     'Gaussian noise': 'gaussian',
     'RIGD': 'rigd',
+    'PAG': 'pag',
+    'Fast Newton, bounded': 'fast_newton_bounded',
+    'random FGSM': 'random_fgsm',
+    'step search': 'step_search',
 }
 TEACHER = 'PGD-5'
 ITERATIONS = 500
 # Threat and radius of `auto`, with its default passes.
 BUDGETS = (('Linf', '1/255'), ('Linf', '2/255'), ('Linf', '4/255'), ('Linf', '8/255'), ('L2', '1'))
 IMAGES = 8
+# Cheap attacks for the curves, on more images.
+CURVES, CURVE_RADII, CURVE_IMAGES = ('FGSM', 'BIM-10'), ('0.01', '0.02', '0.03', '0.04'), 24
+SETTINGS = {'methods': METHODS, 'iterations': ITERATIONS, 'curve_images': CURVE_IMAGES}
 # Standard training is accurate and not robust if its clean mIoU is at least this, and under `auto` at this radius less
 # than this share of it is left.
 FLOOR, FLOOR_BUDGET, FLOOR_SHARE = 0.45, 'Linf 2/255', 0.5
@@ -68,6 +75,7 @@ def plan(work_dir: Path, seeds: Sequence[int], stored: Sequence[Mapping[str, Any
             if (method, seed) in known:
                 continue
             stages = [training(work_dir, method, seed), measuring(work_dir, method, seed)]
+            stages += [drawing(work_dir, method, seed, attack) for attack in CURVES]
             if method == 'RIGD':
                 stages.insert(0, training(work_dir, TEACHER, seed))
             runs.append(Run(folder_of(work_dir, method, seed).name, tuple(stages), {'method': method, 'seed': seed}))
@@ -106,6 +114,13 @@ def measuring(work_dir: Path, method: str, seed: int) -> Stage:
     return Stage(('measure', config, str(weights_of(work_dir, method, seed)), str(done)), done)
 
 
+def drawing(work_dir: Path, method: str, seed: int, attack: str) -> Stage:
+    """Returns the stage that attacks for a curve."""
+    done = folder_of(work_dir, method, seed) / f'{attack}.json'
+    paths = (f'{CONFIGS}/{METHODS[method]}.py', str(weights_of(work_dir, method, seed)), str(done))
+    return Stage(('attack', *paths, attack, str(CURVE_IMAGES), *CURVE_RADII), done)
+
+
 def measure(arguments: Sequence[str]) -> None:
     """Writes clean numbers on all validation images, and those on some of them: clean, and under each attack.
 
@@ -113,7 +128,6 @@ def measure(arguments: Sequence[str]) -> None:
         arguments: config, weights, file to write.
     """
     config_file, weights, out = arguments
-    register_all_modules()
     # The inference path of every method is the stock segmentor.
     segmentor, dataset = load_tested(config_file, weights)
     begin = time.process_time()
@@ -133,20 +147,23 @@ def records_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Returns one record for each run that has ended."""
     records = []
     for item in runs:
-        *_, train, attack = item.stages
-        if not attack.done.is_file():
+        if not all(stage.done.is_file() for stage in item.stages):
             continue
-        trained = json.loads(train.done.read_text(encoding='utf-8'))
-        measured = json.loads(attack.done.read_text(encoding='utf-8'))
-        if measured['sha256'] != trained['sha256']:
-            raise SystemExit(f'error: {attack.done} is of other weights than those that were trained; delete it')
+        trained, measured, *drawn = (
+            json.loads(stage.done.read_text(encoding='utf-8')) for stage in item.stages[-2 - len(CURVES) :]
+        )
+        for stage, content in zip(item.stages[-1 - len(CURVES) :], (measured, *drawn), strict=True):
+            if content['sha256'] != trained['sha256']:
+                raise SystemExit(f'error: {stage.done} is of other weights than those that were trained; delete it')
         seconds = sorted(trained['seconds'])
         training_numbers = {
             'steps': len(seconds),
             'seconds_per_step': round(seconds[len(seconds) // 2], 4),
             'seconds': round(sum(seconds), 1),
+            'lengths': lengths_by_tenth(trained),
         }
-        records.append({**item.facts, **training_numbers, **measured})
+        curves = {content['attack']: content['numbers'] for content in drawn}
+        records.append({**item.facts, **training_numbers, **measured, 'curves': curves})
     return records
 
 
@@ -188,11 +205,11 @@ def main() -> None:
     def store_all() -> Mapping[str, Any]:
         records = [*before, *records_of(runs)]
         check_floor(records)
-        settings = {'methods': METHODS, 'iterations': ITERATIONS}
-        return json.loads(store('cost_of_robustness', records, settings=settings).read_text(encoding='utf-8'))
+        return json.loads(store('cost_of_robustness', records, settings=SETTINGS).read_text(encoding='utf-8'))
 
     if not arguments.stored:
-        run(runs, work_dir / 'logs', arguments.workers, {'train': train_recorded, 'measure': measure}, store_all)
+        functions = {'train': train_recorded, 'measure': measure, 'attack': attack_model}
+        run(runs, work_dir / 'logs', arguments.workers, functions, store_all)
     publish(store_all(), ROOT)
 
 

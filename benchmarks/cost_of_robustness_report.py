@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from experiments import cell, mean_and_deviation, provenance, write_section
 from matplotlib.figure import Figure
+from training_curves import MARKERS, Method, cost_table, curves_table, mean_lengths
+from training_curves import draw as draw_curves
 
 Records = Sequence[Mapping[str, Any]]
-MARKERS = 'xDsov^PX*.hp'
 # Budget of the figure's vertical axis.
 SHOWN = 'Linf 4/255'
 
@@ -26,6 +28,11 @@ def publish(content: Mapping[str, Any], root: Path) -> None:
     if 'standard' not in methods or len(methods) < 2:
         raise SystemExit('error: standard training and another method have not run yet; nothing is published')
     draw(content['records'], methods, root / 'docs/images/cost_of_robustness.png')
+    rows = rows_of(content['records'], methods)
+    if rows:
+        draw_curves(
+            [with_auto(row, content['records']) for row in rows], root / 'docs/images/cost_of_robustness_curves.png'
+        )
     text = section(content, methods)
     write_section(root / 'docs/evidence_training.md', 'benchmarks/cost_of_robustness.py', text)
 
@@ -45,6 +52,48 @@ def seconds(records: Records, method: str) -> float:
     return statistics.fmean(record['seconds_per_step'] * record['steps'] for record in of(records, method))
 
 
+def rows_of(records: Records, methods: Sequence[str]) -> list[Method]:
+    """Returns what tables and figure show of each method with curves; none if standard training has none."""
+    rows = []
+    for method in methods:
+        drawn = [record for record in of(records, method) if 'curves' in record]
+        if not drawn:
+            continue
+        curves = {
+            attack: {radius: [one['curves'][attack][radius]['mIoU'] for one in drawn] for radius in points}
+            for attack, points in drawn[0]['curves'].items()
+        }
+        seconds_per_step = statistics.fmean(one['seconds_per_step'] for one in of(records, method))
+        lengths = mean_lengths([one['lengths'] for one in drawn])
+        rows.append(Method(method, len(drawn), curves, seconds_per_step, lengths, drawn[0]['steps']))
+    return rows
+
+
+def with_auto(row: Method, records: Records) -> Method:
+    """Returns what is shown of a method with its curve under `auto`, of all its trainings."""
+    radii = {'none': '0'} | {key: key.removeprefix('Linf ') for key in records[0]['numbers'] if key.startswith('Linf ')}
+    points = {radius: [one['numbers'][key]['mIoU'] for one in of(records, row.name)] for key, radius in radii.items()}
+    return dataclasses.replace(row, curves={**row.curves, 'auto': points})
+
+
+def curves_text(content: Mapping[str, Any], methods: Sequence[str]) -> str:
+    """Returns the curves, costs and lengths of the steps."""
+    records = content['records']
+    rows = rows_of(records, methods)
+    if not rows:
+        return ''
+    standard = statistics.fmean(one['seconds_per_step'] for one in of(records, 'standard'))
+    return '\n\n'.join(
+        [
+            f'mIoU in percent under FGSM and BIM-10, on {content["settings"]["curve_images"]} validation images:',
+            curves_table(rows),
+            'Cost and length of a step:',
+            cost_table(rows, standard),
+            '![mIoU against the radius, and the length of the steps](images/cost_of_robustness_curves.png)',
+        ]
+    )
+
+
 def section(content: Mapping[str, Any], methods: Sequence[str]) -> str:
     """Returns the Markdown text between the marks of the study."""
     records = content['records']
@@ -60,6 +109,7 @@ def section(content: Mapping[str, Any], methods: Sequence[str]) -> str:
         'Other programs ran beside some of the trainings. '
         f'{provenance({**content, "date": " to ".join(dict.fromkeys((dates[0], dates[-1])))})}',
         '![Robust mIoU against the cost of training](images/cost_of_robustness.png)',
+        curves_text(content, methods),
         f'```bash\n{content["command"].removesuffix(" --stored")}\n```',
     ]
     return '\n\n'.join(part for part in parts if part)

@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
+from mmseg.utils import register_all_modules
 from torch import nn
 
 from mmadv.attacks import BIM, Attack, Linf, derive_seed, preset
@@ -71,6 +72,7 @@ def attack_model(arguments: Sequence[str]) -> None:
 
 def load_tested(config_file: str | Path, weights: str | Path) -> tuple[nn.Module, Any]:
     """Returns a trained segmentor in eval mode, and the data set that it is tested on."""
+    register_all_modules()
     config = Config.fromfile(config_file)
     segmentor = build_segmentor(config).eval()
     load_weights(segmentor, weights)

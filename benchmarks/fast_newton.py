@@ -23,7 +23,7 @@ from typing import Any
 from curves import AUTO_PASSES, SEA_ITERATIONS, attack_model
 from experiments import ROOT, Run, Stage, run, store
 from fast_newton_report import publish
-from training_record import OPTION, train_recorded
+from training_record import OPTION, lengths_by_tenth, train_recorded
 
 from mmadv.checkpoints.loading import file_sha256
 
@@ -134,18 +134,13 @@ def trainings_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if 'seconds' not in content:  # the start
             continue
         steps = len(content['seconds'])
-        tenth = steps // 10
-        parts = [
-            [length for step, length in content['lengths'] if begin <= step < begin + tenth]
-            for begin in range(0, steps, tenth)
-        ]
         records.append(
             {
                 **item.facts,
                 'steps': steps,
                 'seconds_per_step': round(sorted(content['seconds'])[steps // 2], 4),
                 'seconds': round(sum(content['seconds']), 1),
-                'lengths': [round(sum(part) / len(part), 5) if part else None for part in parts],
+                'lengths': lengths_by_tenth(content),
                 **{key: content[key] for key in ('sha256', 'date')},
             }
         )

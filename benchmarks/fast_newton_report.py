@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cell, mean_and_deviation, provenance, write_section
-from matplotlib.figure import Figure
+from experiments import cell, provenance, write_section
+from training_curves import Method, cost_table, curves_table, draw, mean_lengths
 
 Records = Sequence[Mapping[str, Any]]
 CURVES = ('FGSM', 'BIM-10')
@@ -16,7 +16,6 @@ CURVES = ('FGSM', 'BIM-10')
 STRONG = {'auto': '`auto`', 'SEA': 'SEA'}
 # The fewest rows that say something about Fast Newton.
 NEEDED = ('start', 'standard', 'Fast Newton')
-MARKERS = 'xDsov^PX*.'
 
 
 def publish(content: Mapping[str, Any], root: Path) -> None:
@@ -30,7 +29,7 @@ def publish(content: Mapping[str, Any], root: Path) -> None:
     missing = [method for method in NEEDED if method not in whole]
     if missing:
         raise SystemExit(f'error: {", ".join(missing)} have not run yet under all attacks; nothing is published')
-    draw(content, whole, root / 'docs/images/fast_newton.png')
+    draw(rows_of(content, whole), root / 'docs/images/fast_newton.png')
     write_section(root / 'docs/evidence_training.md', 'benchmarks/fast_newton.py', section(content, whole))
 
 
@@ -56,7 +55,7 @@ def values(records: Records, method: str, attack: str, radius: str) -> list[floa
 
 def section(content: Mapping[str, Any], whole: Sequence[str]) -> str:
     """Returns the Markdown text between the marks of the study."""
-    records, settings = content['records'], content['settings']
+    records, settings, rows = content['records'], content['settings'], rows_of(content, whole)
     images = {record['images'] for record in records if record['attack'] in CURVES}
     dates = sorted({record['date'] for record in records})
     absent = [method for method in settings['methods'] if method not in whole]
@@ -64,9 +63,9 @@ def section(content: Mapping[str, Any], whole: Sequence[str]) -> str:
     parts = [
         conclusion(content),
         f'mIoU in percent, {"/".join(map(str, sorted(images)))} validation images:',
-        curves_table(records, whole),
+        curves_table(rows),
         'Cost and length of a step:',
-        cost_table(content, whole),
+        cost_table(rows, costs_of(content)['standard']),
         strong_text(content, whole),
         seeds_text(records, whole),
         f'Not measured yet: {", ".join(absent)}.' if absent else '',
@@ -107,16 +106,25 @@ def conclusion(content: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def curves_table(records: Records, whole: Sequence[str]) -> str:
-    """Returns the Markdown table of all curves."""
-    radii = list(next(record['mIoU'] for record in records if record['attack'] == 'FGSM'))[1:]
-    heads = ' | '.join(f'{attack} {radius}' for attack in CURVES for radius in radii)
-    lines = [f'| training | seeds | clean | {heads} |', '|---|' + '---:|' * (2 + len(CURVES) * len(radii))]
+def rows_of(content: Mapping[str, Any], whole: Sequence[str]) -> list[Method]:
+    """Returns what tables and figure show of each method."""
+    records, costs = content['records'], costs_of(content)
+    radii = list(next(record['mIoU'] for record in records if record['attack'] == 'FGSM'))
+    rows = []
     for method in whole:
-        cells = [cell(values(records, method, 'FGSM', '0'))]
-        cells += [cell(values(records, method, attack, radius)) for attack in CURVES for radius in radii]
-        lines.append(f'| {method} | {len(whole_seeds(records, method))} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        curves = {attack: {radius: values(records, method, attack, radius) for radius in radii} for attack in CURVES}
+        trainings = [one for one in content['trainings'] if one['method'] == method]
+        rows.append(
+            Method(
+                method,
+                len(whole_seeds(records, method)),
+                curves,
+                costs.get(method),
+                mean_lengths([one['lengths'] for one in trainings]),
+                trainings[0]['steps'] if trainings else 0,
+            )
+        )
+    return rows
 
 
 def costs_of(content: Mapping[str, Any]) -> dict[str, float]:
@@ -125,35 +133,6 @@ def costs_of(content: Mapping[str, Any]) -> dict[str, float]:
     for training in content['trainings']:
         seconds.setdefault(training['method'], []).append(training['seconds_per_step'])
     return {method: statistics.fmean(numbers) for method, numbers in seconds.items()}
-
-
-def lengths_of(content: Mapping[str, Any], method: str) -> list[float]:
-    """Returns the mean length of the steps of a method in each tenth of its training; none if it has no attack."""
-    lengths = [one['lengths'] for one in content['trainings'] if one['method'] == method and None not in one['lengths']]
-    return [statistics.fmean(part) for part in zip(*lengths, strict=True)]
-
-
-def cost_table(content: Mapping[str, Any], whole: Sequence[str]) -> str:
-    """Returns the Markdown table of costs and lengths."""
-    costs = costs_of(content)
-    lines = [
-        '| training | seconds a step | over standard | length, first tenth | length, last tenth | length, mean |',
-        '|---|---:|---:|---:|---:|---:|',
-    ]
-    for method in whole:
-        if method == 'start':
-            continue
-        lengths = lengths_of(content, method)
-        cells = (
-            [f'{number:.4f}' for number in (lengths[0], lengths[-1], statistics.fmean(lengths))] if lengths else '---'
-        )
-        ratio = costs[method] / costs['standard']
-        lines.append(f'| {method} | {costs[method]:.2f} | {ratio:.2f} | {" | ".join(cells)} |')
-    return '\n'.join(lines) + (
-        '\n\nSeconds of a step are the median of its processor time, without the loading of data. Other programs ran '
-        'beside some of the trainings, which a time feels. Length: the Linf distance in [0, 1] by which the attack '
-        'moved a training image, mean over the images that it moved.'
-    )
 
 
 def strong_text(content: Mapping[str, Any], whole: Sequence[str]) -> str:
@@ -185,28 +164,3 @@ def seeds_text(records: Records, whole: Sequence[str]) -> str:
     if set(counts.values()) == {1}:
         return 'Each row rests on one seed. Deviations over seeds are missing, so small differences say nothing.'
     return 'Mean ± standard deviation over the seeds of the fine-tuning; rows of one seed have no deviation.'
-
-
-def draw(content: Mapping[str, Any], whole: Sequence[str], path: Path) -> None:
-    """Writes the figure: mIoU under FGSM, under BIM, and the length of the steps over the training."""
-    records = content['records']
-    figure = Figure(figsize=(14, 4.2), layout='constrained')
-    *grid, steps = figure.subplots(1, 3)
-    for n, method in enumerate(whole):
-        style = {'color': f'C{n}', 'marker': MARKERS[n], 'label': method}
-        for axes, attack in zip(grid, CURVES, strict=True):
-            radii = list(next(record['mIoU'] for record in records if record['attack'] == attack))
-            pairs = [mean_and_deviation(values(records, method, attack, radius)) for radius in radii]
-            means, deviations = ([100 * pair[part] for pair in pairs] for part in (0, 1))
-            axes.errorbar([*map(float, radii)], means, deviations, capsize=3, **style)
-        lengths = lengths_of(content, method)
-        if lengths:
-            length = next(one['steps'] for one in content['trainings'] if one['method'] == method) / len(lengths)
-            steps.plot([(n + 0.5) * length for n in range(len(lengths))], lengths, **style)
-    for axes, attack in zip(grid, CURVES, strict=True):
-        axes.set(title=attack, xlabel='radius (Linf, images in [0, 1])', ylabel='mIoU, %', ylim=(0, None))
-    steps.set(title='mean length of the training attack', xlabel='iteration', ylabel='Linf distance', ylim=(0, None))
-    for axes in (*grid, steps):
-        axes.grid(alpha=0.3)
-    grid[0].legend(fontsize='small')
-    figure.savefig(path, dpi=90)

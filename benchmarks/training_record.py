@@ -113,3 +113,17 @@ def train_recorded(arguments: Sequence[str]) -> None:
         'versions': versions(),
     }
     (folder / 'training.json').write_text(json.dumps(content) + '\n', encoding='utf-8')
+
+
+def lengths_by_tenth(training: Mapping[str, Any]) -> list[float | None]:
+    """Returns the mean length of the steps in each tenth of a training; None for a tenth without an attack.
+
+    Args:
+        training: the content of ``training.json``.
+    """
+    tenth = len(training['seconds']) // 10
+    parts = [
+        [length for step, length in training['lengths'] if begin <= step < begin + tenth]
+        for begin in range(0, 10 * tenth, tenth)
+    ]
+    return [round(sum(part) / len(part), 5) if part else None for part in parts]

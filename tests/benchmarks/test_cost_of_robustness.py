@@ -8,7 +8,7 @@ import experiments
 import pytest
 from mmengine.config import Config
 
-from mmadv.attacks import FGSM, PGD, FastNewton, GaussianNoise, Linf, SegPGD
+from mmadv.attacks import FGSM, PGD, FastNewton, GaussianNoise, Linf, RandomFGSM, SegPGD, StepSearch
 from mmadv.registry import ATTACKS, build
 
 
@@ -26,6 +26,9 @@ TRAINED_WITH = {
     'PGD-5': pgd(5, 0.01),
     'SegPGD-3': SegPGD(threat=Linf(radius=0.03), steps=3, step_size=0.01),
     'Gaussian noise': GaussianNoise(sigma=0.12),
+    'Fast Newton, bounded': FastNewton(max_radius=0.03),
+    'random FGSM': RandomFGSM(threat=Linf(radius=0.03)),
+    'step search': StepSearch(attack=FGSM(threat=Linf(radius=0.03)), points=3),
 }
 
 
@@ -47,9 +50,12 @@ def test_methods_differ_by_their_attack_alone(method):
         attack = build(preprocessor.attack, ATTACKS)
         assert (attack.threat, attack.steps, attack.step_size) == (Linf(radius=0.03), 3, 0.01)
         standard.model.pop('type')
-    elif method == 'RIGD':
+    elif method in ('RIGD', 'PAG'):
         assert (config.model.pop('type'), config.model.pop('pag')) == ('PAGEncoderDecoder', {'weight': 0.5})
-        assert config.custom_hooks[1].target.config == f'{study.CONFIGS}/{study.METHODS[study.TEACHER]}.py'
+        target = config.custom_hooks[1].target
+        assert target.type == ('RegionDistillation' if method == 'RIGD' else 'RegionExemplars')
+        teacher = f'{study.CONFIGS}/{study.METHODS[study.TEACHER]}.py' if method == 'RIGD' else None
+        assert target.get('config') == teacher
         standard.model.pop('type')
     elif method == 'free':
         assert (preprocessor.type, preprocessor.radius) == ('FreeAdvSegDataPreProcessor', 0.03)
@@ -66,15 +72,22 @@ def work(tmp_path, monkeypatch):
     return tmp_path / 'work'
 
 
-def end(item, clean=0.6, left=0.1, seconds=(1.0, 2.0, 9.0), sha256='a'):
+def end(item, clean=0.6, left=0.1, step=2.0, sha256='a'):
     """Writes what the stages of a run write."""
-    *_, train, attack = item.stages
+    train, attack, *curves = item.stages[-4:]
     train.done.parent.mkdir(parents=True)
-    train.done.write_text(json.dumps({'seconds': list(seconds), 'lengths': [], 'sha256': 'a'}))
+    lengths = [] if item.facts['method'] == 'standard' else [[step, 0.01 + 0.001 * step] for step in range(20)]
+    train.done.write_text(
+        json.dumps({'seconds': [1.0] * 5 + [step] * 10 + [9.0] * 5, 'lengths': lengths, 'sha256': 'a'})
+    )
     shares = {name: {'mIoU': left, 'aAcc': 2 * left} for name in ('Linf 2/255', 'Linf 4/255', 'L2 1')}
     numbers = {'none': {'mIoU': clean, 'aAcc': 0.9}, **shares}
     more = {'images': 8, 'sha256': sha256, 'date': '2026-01-01', 'attack_seconds': 1.0}
     attack.done.write_text(json.dumps({'clean': {'mIoU': 0.5, 'aAcc': 0.9}, 'numbers': numbers, **more}))
+    for stage in curves:
+        name, images, *radii = stage.command[4:]
+        points = {radius: {'mIoU': clean - 10 * float(radius), 'aAcc': 0.9} for radius in ('0', *radii)}
+        stage.done.write_text(json.dumps({'attack': name, 'images': int(images), 'numbers': points, 'sha256': 'a'}))
 
 
 def runs_of(work, *methods, seeds=(0,), stored=()):
@@ -86,10 +99,11 @@ def test_what_has_a_record_does_not_run_again_and_rigd_has_its_teacher(work):
     runs = study.plan(work, (0, 1), stored)
     assert len(runs) == 2 * len(study.METHODS) - 2
     (rigd,) = (item for item in runs if item.facts['method'] == 'RIGD')
-    teacher, train, attack = (stage.command for stage in rigd.stages)
+    teacher, train, attack, *curves = (stage.command for stage in rigd.stages)
     assert (teacher[1], teacher[3]) == (f'{study.CONFIGS}/pgd_5.py', str(work / 'pgd_5_0'))
     assert f'custom_hooks.1.target.checkpoint={work / "pgd_5_0/iter_500.pth"}' in train
-    assert attack[2] == str(work / 'rigd_0/iter_500.pth')
+    assert {command[2] for command in (attack, *curves)} == {str(work / 'rigd_0/iter_500.pth')}
+    assert [command[4] for command in curves] == ['FGSM', 'BIM-10']
 
 
 def test_floor(work):
@@ -114,10 +128,8 @@ def test_numbers_of_other_weights_are_refused(work):
 def test_section(work, tmp_path):
     runs = runs_of(work, 'standard', 'FGSM', 'PGD-3', seeds=(0, 1))
     for item, left in zip(runs, (0.1, 0.3, 0.4, 0.12, 0.34), strict=False):
-        end(item, left=left, seconds=(1.0, 2.0 if item.facts['method'] == 'standard' else 3.0, 9.0))
-    path = experiments.store(
-        'cost_of_robustness', study.records_of(runs), settings={'methods': study.METHODS, 'iterations': 500}
-    )
+        end(item, left=left, step=2.0 if item.facts['method'] == 'standard' else 3.0)
+    path = experiments.store('cost_of_robustness', study.records_of(runs), settings=study.SETTINGS)
     document = tmp_path / 'docs' / 'evidence_training.md'
     (tmp_path / 'docs/images').mkdir(parents=True)
     script = 'benchmarks/cost_of_robustness.py'
@@ -131,6 +143,12 @@ def test_section(work, tmp_path):
     row = ['PGD-3', '1.5', '50.0', '60.0 (90.0)', *['40.0 (80.0)'] * 3, '1']
     assert f'| {" | ".join(row)} |' in text
     assert 'Not measured yet: Fast Newton, PGD-5,' in text
+    assert '| training | seeds | clean | FGSM 0.01 |' in text
+    curve = '50.0 ± 0.0 | 40.0 ± 0.0 | 30.0 ± 0.0 | 20.0 ± 0.0'
+    assert f'| FGSM | 2 | 60.0 ± 0.0 | {curve} | {curve} |' in text
+    assert '| standard | 2.00 | 1.00 | - | - | - |' in text
+    assert '| PGD-3 | 3.00 | 1.50 | 0.0105 | 0.0285 | 0.0195 |' in text
+    assert (tmp_path / 'docs/images/cost_of_robustness_curves.png').stat().st_size > 10_000
     assert (tmp_path / 'docs/images/cost_of_robustness.png').stat().st_size > 10_000
     with pytest.raises(SystemExit, match='nothing is published'):
         report.publish({**json.loads(path.read_text()), 'records': []}, tmp_path)

@@ -1,8 +1,8 @@
-# FGSM on all samples, without a random start, validated under attack and watched for catastrophic overfitting.
+# FGSM at 0.03 on all samples, without a random start, validated under attack and watched for catastrophic overfitting.
 _base_ = [
-    '../clean/upernet_r18_clean_camvid.py',
-    '../_base_/attacks/fgsm_003.py',
-    '../_base_/robust_validation.py',
+    'standard.py',
+    '../../../configs/_base_/attacks/fgsm_003.py',
+    '../../../configs/_base_/robust_validation.py',
 ]
 model = dict(data_preprocessor=dict(type='AdvSegDataPreProcessor', attack={{_base_.attack}}))
 val_cfg = {{_base_.robust_validation.val_cfg}}
