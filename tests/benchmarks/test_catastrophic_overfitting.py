@@ -36,7 +36,7 @@ LOGS = [
 
 def test_attack_hook_and_validation_have_the_radius_of_the_run(tmp_path):
     (stage,) = experiment.watched(tmp_path, '0.12', 'rollback').stages
-    config = Config.fromfile(experiments.ROOT / stage.command[1])
+    config = Config.fromfile(experiments.ROOT / stage.command[1], import_custom_modules=False)
     options = stage.command[stage.command.index('--cfg-options') + 1 :]
     pairs = (option.partition('=') for option in options)
     config.merge_from_dict({key: DictAction._parse_iterable(value) for key, _, value in pairs})
