@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmadv.attacks.objectives import CrossEntropyTracked
-from mmadv.attacks.pixel_scores import PixelScores
+from mmadv.attacks.pixel_scores import PixelScores, rows_of
 from mmadv.errors import UserError, nearest
 from mmadv.registry import OBJECTIVES
 
@@ -83,17 +83,35 @@ class AnnealedMargin(CrossEntropyTracked):
         """Returns (slope of the squash) / T · (softmax of the others - onehot); see ``Objective.logit_gradient``."""
         if self.rival == 'max':
             return super().logit_gradient(scores, progress)
-        temperature, weight = self.temperature(scores, progress).unsqueeze(1), self._weight(scores)
+        weight = torch.where(scores.valid, self._weight(scores), 0)
+        if self.targeted:
+            weight.neg_()
+        pixels = (scores.label_logit, self.temperature(scores, progress), weight)
+        gradient = scores.take_logits()
+        for part in rows_of(gradient, scores.indices, *(of_pixel.unsqueeze(1) for of_pixel in pixels)):
+            self._overwrite(*part)
+        return gradient
+
+    def _overwrite(
+        self, logits: Tensor, indices: Tensor, label_logit: Tensor, temperature: Tensor, weight: Tensor
+    ) -> None:
+        """Writes the gradient over the logits of some rows, (N, K, h, W).
+
+        Args:
+            logits: of the rows.
+            indices: (N, 1, h, W) labels.
+            label_logit: (N, 1, h, W).
+            temperature: (N, 1, h, W).
+            weight: (N, 1, h, W) of each pixel in the sum, negative if its loss is minimised.
+        """
         # The memory of the logits holds (u_j - u_y) / T, then the exponentials of that, then the gradient.
-        label_logit = scores.label_logit.unsqueeze(1)
-        gradient = scores.take_logits().sub_(label_logit)
-        gradient.div_(temperature).scatter_(1, scores.indices, -torch.inf)
-        largest = gradient.amax(1, keepdim=True)
-        total = gradient.sub_(largest).clamp_min_(LEAST_EXPONENT).exp_().sum(1, keepdim=True)
+        logits.sub_(label_logit).div_(temperature).scatter_(1, indices, -torch.inf)
+        largest = logits.amax(1, keepdim=True)
+        total = logits.sub_(largest).clamp_min_(LEAST_EXPONENT).exp_().sum(1, keepdim=True)
         lead = -(largest + total.log())
-        gradient.scatter_(1, scores.indices, -total)
+        logits.scatter_(1, indices, -total)
         slope = 1 / (1 + lead.square()) if self.squash == 'atan' else torch.sigmoid(lead) * torch.sigmoid(-lead)
-        return self._signed_gradient(gradient, weight * (slope / (temperature * total)).squeeze(1), scores)
+        logits.mul_(weight * (slope / (temperature * total)))
 
     def margin(self, scores: PixelScores, temperature: Tensor) -> Tensor:
         """Returns m, (N, H, W): the lead of the label over its rivals, in units of the temperature.
@@ -115,9 +133,10 @@ class AnnealedMargin(CrossEntropyTracked):
         if scores.scale is None:
             scores.scale = self.scale(scores)
         high, low = self.temperatures
-        temperature = scores.scale * (high * (low / high) ** progress)
-        least = LEAST_SHARE * scores.largest.squeeze(1)
-        return torch.maximum(temperature.view(-1, 1, 1), least)
+        temperature = (scores.scale * (high * (low / high) ** progress)).view(-1, 1, 1)
+        if LEAST_SHARE * scores.magnitude < LEAST_SCALE * low:  # no pixel has such a logit
+            return temperature.expand(scores.labels.shape)
+        return torch.maximum(temperature, LEAST_SHARE * scores.largest.squeeze(1))
 
     def scale(self, scores: PixelScores) -> Tensor:
         """Returns T0, (N,), in the unit of the logits."""

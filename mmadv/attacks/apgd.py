@@ -135,6 +135,21 @@ class _State:
         for item in dataclasses.fields(self):
             setattr(self, item.name, getattr(self, item.name)[keep])
 
+    def move_to(self, iterate: Tensor) -> None:
+        """Takes the next iterate, which has no gradient yet."""
+        self.previous, self.iterate = self.iterate, iterate
+        # The memory of the old gradient is free for the pass that computes the next one.
+        self.gradient = self.best_gradient
+
+    def note(self, gradient: Tensor, loss: Tensor) -> None:
+        """Takes gradient and tracked loss of the iterate."""
+        self.gradient = gradient
+        rises = loss > self.best_loss
+        chosen = rises.view(-1, 1, 1, 1)
+        self.best_iterate = torch.where(chosen, self.iterate, self.best_iterate)
+        self.best_gradient = torch.where(chosen, gradient, self.best_gradient)
+        self.best_loss = torch.where(rises, loss, self.best_loss)
+
     def back_to_best(self, chosen: Tensor) -> None:
         """Moves the images for which ``chosen`` (N, 1, 1, 1) is True back to their best iterates."""
         self.iterate = torch.where(chosen, self.best_iterate, self.iterate)
@@ -176,22 +191,26 @@ class APGD(GradientAttack):
                 schedule.restrict(remaining)
             if not len(search):
                 break
-            centre = search.context.images
             if isinstance(schedule, SparseSchedule):
-                iterate = schedule.next(state.iterate, state.gradient, state.step_size, centre)
+                state.move_to(schedule.next(state.iterate, state.gradient, state.step_size, search.context.images))
             else:
-                iterate = self._next(state, centre, momentum=step > 0)
-            moves = step + 1 < self.steps
-            evaluation = search.context.evaluate(iterate, self.objective, (step + 1) / self.steps, gradient=moves)
-            undone = search.take(iterate, evaluation)
-            if moves:
-                assert evaluation.loss is not None and evaluation.gradient is not None
-                self._advance(state, iterate, evaluation.gradient, evaluation.loss)
-                if isinstance(schedule, SparseSchedule):
-                    self._adapt(state, schedule.update(state.best_iterate, centre))
-                else:
-                    self._halve(state, schedule.update(evaluation.loss, state.best_loss))
+                state.move_to(self._next(state, search.context.images, momentum=step > 0))
+            undone = self._visit(search, state, schedule, step)
         return search.result()
+
+    def _visit(self, search: Search, state: _State, schedule: StepSchedule | SparseSchedule, step: int) -> Tensor:
+        """Evaluates the iterate, adapts the step, and returns which images are not yet done, (n,) bool."""
+        moves = step + 1 < self.steps
+        evaluation = search.context.evaluate(state.iterate, self.objective, (step + 1) / self.steps, gradient=moves)
+        undone = search.take(state.iterate, evaluation)
+        if moves:
+            assert evaluation.loss is not None and evaluation.gradient is not None
+            state.note(evaluation.gradient, evaluation.loss)
+            if isinstance(schedule, SparseSchedule):
+                self._adapt(state, schedule.update(state.best_iterate, search.context.images))
+            else:
+                self._halve(state, schedule.update(evaluation.loss, state.best_loss))
+        return undone
 
     def _begin(self, search: Search, start: Tensor) -> tuple[_State, StepSchedule | SparseSchedule, Tensor]:
         evaluation = search.context.evaluate(start, self.objective, 0.0, gradient=True)
@@ -212,15 +231,6 @@ class APGD(GradientAttack):
             return moved
         mixed = iterate + MOMENTUM * (moved - iterate) + (1 - MOMENTUM) * (iterate - state.previous)
         return threat.project(mixed, centre)
-
-    @staticmethod
-    def _advance(state: _State, iterate: Tensor, gradient: Tensor, loss: Tensor) -> None:
-        state.previous, state.iterate, state.gradient = state.iterate, iterate, gradient
-        rises = loss > state.best_loss
-        chosen = rises.view(-1, 1, 1, 1)
-        state.best_iterate = torch.where(chosen, iterate, state.best_iterate)
-        state.best_gradient = torch.where(chosen, gradient, state.best_gradient)
-        state.best_loss = torch.where(rises, loss, state.best_loss)
 
     @staticmethod
     def _halve(state: _State, halves: Tensor | None) -> None:

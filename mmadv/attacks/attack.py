@@ -227,9 +227,9 @@ class Attack(ABC):
     ) -> tuple[AttackOutput, AttackContext, Tensor]:
         check_radius(self.threat, images)
         with torch.inference_mode(False), torch.enable_grad():
-            images, labels = images.detach().clone(), labels.detach().clone()
+            images, labels = images.detach(), labels.detach()
             attackable = (labels != ignore_index).flatten(1).any(1)
-            clean = images[attackable]
+            clean = images[attackable]  # a copy, which no model can change
             seeds = content_seeds(images) if seeds is None else list(seeds)
             attackable_seeds = [seed for seed, attack in zip(seeds, attackable.tolist(), strict=True) if attack]
             positions = attackable.nonzero().squeeze(1)

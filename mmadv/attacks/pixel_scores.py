@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmadv.errors import UserError
 
-# How many numbers ``by_rows`` processes at a time: on a CPU its cache holds them, elsewhere they are 64 MB of float32.
+# How many numbers ``rows_of`` returns at a time: on a CPU its cache holds them, elsewhere they are 64 MB of float32.
 CHUNKS = {'cpu': 2**18}
 CHUNK = 2**24
 
@@ -73,6 +73,7 @@ class PixelScores:
         if magnitude > bound:
             logits = logits.clamp(-bound, bound)
         self.logits = logits
+        self.magnitude = min(magnitude, bound)
         self._expendable = expendable or logits is not input_logits
         self.num_classes = logits.shape[1]
         self.labels = labels
@@ -157,7 +158,8 @@ class PixelScores:
     def differentiable(self) -> PixelScores:
         """Returns the same scores with logits that require a gradient, and shares all quantities without a gradient."""
         twin = PixelScores.__new__(PixelScores)
-        shared = ('num_classes', 'labels', 'scale', 'clean_logits', 'valid', 'indices', '_top', 'predictions', 'agrees')
+        fixed = ('num_classes', 'magnitude', 'labels', 'scale', 'clean_logits', 'valid', 'indices')
+        shared = (*fixed, '_top', 'predictions', 'agrees')
         twin.__dict__.update({name: value for name, value in self.__dict__.items() if name in shared})
         twin.logits = self.logits.detach().requires_grad_()
         return twin
@@ -170,15 +172,24 @@ def by_rows(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
     Args:
         function: takes as many tensors as given, and returns (N, H, W) or (N, 1, H, W).
-        tensors: the arguments of the function, all of one height.
+        tensors: the arguments of the function, all of one height; the first has the most numbers.
+    """
+    parts = rows_of(*tensors)
+    if len(parts) == 1:
+        return function(*tensors)
+    return torch.cat([function(*part) for part in parts], dim=-2)
+
+
+def rows_of(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """Returns views of (N, K, H, W) tensors, some rows of each: as many as the cache holds.
+
+    Args:
+        tensors: all of one height; the first has the most numbers.
     """
     height = tensors[0].shape[2]
     chunk = CHUNKS.get(tensors[0].device.type, CHUNK)
     rows = max(1, chunk * height // max(1, tensors[0].numel()))
-    if rows >= height:
-        return function(*tensors)
-    parts = zip(*(tensor.split(rows, dim=2) for tensor in tensors), strict=True)
-    return torch.cat([function(*part) for part in parts], dim=-2)
+    return list(zip(*(tensor.split(rows, dim=2) for tensor in tensors), strict=True))
 
 
 def extremes(logits: Tensor) -> list[Tensor]:

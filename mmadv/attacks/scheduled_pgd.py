@@ -75,10 +75,9 @@ class ScheduledPGD(GradientAttack):
         return self.threat.scaled(self.schedule.radius_factor(step / self.steps))
 
     def run(self, context: AttackContext, start: Tensor | None = None) -> AttackOutput:
-        start = self.first_iterate(context, start)
-        return (
-            AttackOutput(self._last(context, start)) if self.keep == 'last' else self._lowest_accuracy(context, start)
-        )
+        if self.keep == 'last':
+            return AttackOutput(self._last(context, self.first_iterate(context, start)))
+        return self._lowest_accuracy(context, self.first_iterate(context, start))
 
     def _last(self, context: AttackContext, iterate: Tensor) -> Tensor:
         previous, scale = iterate, None
@@ -105,6 +104,7 @@ class ScheduledPGD(GradientAttack):
                 if not len(search):
                     return search.result()
             iterate, previous = self._next(search.context.images, iterate, previous, gradient, step), iterate
+            del evaluation, gradient  # before the next pass needs memory
         search.take(iterate, search.context.evaluate(iterate))
         return search.result()
 

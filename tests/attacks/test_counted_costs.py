@@ -1,6 +1,7 @@
 """What an attack step costs on any machine: passes, tensors as large as the logits, waits for the device."""
 
 import functools
+import gc
 from collections import Counter
 
 import pytest
@@ -128,6 +129,27 @@ def test_nothing_as_large_as_the_logits_is_alive_when_the_backbone_goes_backward
         attack_of(name, 4)(model, torch.rand(IMAGES, 3, SIDE, SIDE), labels, seeds=range(IMAGES))
     assert len(slopes) == len(model.alive) >= 3
     assert set(model.alive) == {0}
+
+
+@pytest.mark.parametrize(('attack', 'images'), [(APGD(threat=THREAT, steps=6), 6), (ama(radius='1/255', passes=7), 4)])
+def test_a_pass_finds_no_image_in_memory_that_is_not_needed(attack, images):
+    """APGD: clean, strongest, iterate, the one before, the best, its gradient; `ama`: the first four."""
+    alive, side = [], 17  # no other test has images of this size
+
+    class Net(torch.nn.Conv2d):
+        def forward(self, inputs):
+            found = {
+                one.untyped_storage().data_ptr()
+                for one in gc.get_objects()
+                if isinstance(one, torch.Tensor) and one.shape == inputs.shape
+            }
+            alive.append(len(found))
+            return super().forward(inputs)
+
+    torch.manual_seed(0)
+    given, labels = torch.rand(IMAGES, 3, side, side), torch.randint(CLASSES, (IMAGES, side, side))
+    attack(Net(3, CLASSES, 1), given, labels, seeds=range(IMAGES))
+    assert max(alive) == images + 1  # with those given
 
 
 ENDS = {
