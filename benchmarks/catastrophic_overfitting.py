@@ -29,7 +29,7 @@ RADII = ('0.03', '0.06', '0.12')
 ITERATIONS = 500
 SEED = 0
 # Lines of the hook in the log of a training.
-EVENT = re.compile(r'(catastrophic overfitting at iteration .*|rolled back to the weights of .*)')
+EVENT = re.compile(r'(catastrophic overfitting at iteration .*|rolled back at iteration .*)')
 CHECK = ('overfitting/training_attack', 'overfitting/strong_attack')
 
 

@@ -142,7 +142,9 @@ class CatastrophicOverfittingHook(Hook):
     def _roll_back(self, runner: Runner) -> None:
         best = _best_checkpoints(runner)
         if not best:
-            runner.logger.warning('there is no best checkpoint to roll back to yet; training goes on')
+            runner.logger.warning(
+                f'iteration {runner.iter + 1}: there is no best checkpoint to roll back to yet; training goes on'
+            )
             return
         device = next(runner.model.parameters()).device
         runner.load_checkpoint(best[0], map_location=device, strict=True)
@@ -150,7 +152,8 @@ class CatastrophicOverfittingHook(Hook):
         wrapper = runner.optim_wrapper
         for part in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
             part.optimizer.state.clear()
-        runner.logger.warning(f'rolled back to the weights of {best[0]}')
+        # MMEngine's logger drops a warning that it has written before, so each has its iteration.
+        runner.logger.warning(f'rolled back at iteration {runner.iter + 1} to the weights of {best[0]}')
 
 
 def _untargeted(attack: Attack | Mapping[str, Any], name: str) -> Attack:

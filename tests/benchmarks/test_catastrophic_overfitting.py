@@ -29,7 +29,7 @@ LOGS = [
     ['11/28 10:44:22 - mmengine - INFO - Checkpoints will be saved to {folder}.'],
     [
         '11/28 10:48:09 - mmengine - WARNING - catastrophic overfitting at iteration 200: accuracy 0.720 under …',
-        '11/28 10:48:10 - mmengine - WARNING - rolled back to the weights of {folder}/best_robust_mIoU_iter_100.pth',
+        '11/28 10:48:10 - mmengine - WARNING - rolled back at iteration 200 to the weights of {folder}/best_robust_mIoU_iter_100.pth',
     ],
 ]
 
@@ -60,7 +60,7 @@ def test_checks_and_lines_are_those_of_the_training(tmp_path):
     assert experiment.checks_of(tmp_path) == [[100, 0.61, 0.5], [200, 0.72, 0.1], [300, 0.5, 0.4]]
     assert experiment.events_of(tmp_path) == [
         'catastrophic overfitting at iteration 200: accuracy 0.720 under …',
-        'rolled back to the weights of best_robust_mIoU_iter_100.pth',
+        'rolled back at iteration 200 to the weights of best_robust_mIoU_iter_100.pth',
     ]
 
 
@@ -68,7 +68,7 @@ def test_lines_and_scalars_are_those_of_the_hook():
     source = inspect.getsource(CatastrophicOverfittingHook)
     for text in (
         'catastrophic overfitting at iteration {',
-        'rolled back to the weights of {',
+        'rolled back at iteration {',
         'train/overfitting/{name}',
     ):
         assert text in source
