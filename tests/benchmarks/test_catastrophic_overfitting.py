@@ -29,7 +29,8 @@ LOGS = [
     ['11/28 10:44:22 - mmengine - INFO - Checkpoints will be saved to {folder}.'],
     [
         '11/28 10:48:09 - mmengine - WARNING - catastrophic overfitting at iteration 200: accuracy 0.720 under …',
-        '11/28 10:48:10 - mmengine - WARNING - rolled back at iteration 200 to the weights of {folder}/best_robust_mIoU_iter_100.pth',
+        '11/28 10:48:10 - mmengine - WARNING - rolled back at iteration 200 to the weights of '
+        '{folder}/best_robust_mIoU_iter_100.pth',
     ],
 ]
 
