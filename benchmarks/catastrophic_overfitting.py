@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import ROOT, Run, Stage, provenance, run, store, write_section
+from experiments import RESULTS, ROOT, Run, Stage, provenance, run, store, write_section
 from matplotlib.figure import Figure
 from training_record import train_recorded
 
@@ -142,20 +142,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/catastrophic_overfitting'))
     parser.add_argument('--workers', type=int, default=1, help='models at a time, one thread each')
+    parser.add_argument('--stored', action='store_true', help='run nothing; write what has run')
     arguments = parser.parse_args()
+    if not arguments.stored:
+        train(arguments.work_dir.resolve(), arguments.workers)
+    content = json.loads((RESULTS / 'catastrophic_overfitting.json').read_text(encoding='utf-8'))
+    draw(content['records'], ROOT / 'docs/images/catastrophic_overfitting.png')
+    write_section(ROOT / 'docs/evidence_training.md', 'benchmarks/catastrophic_overfitting.py', section(content))
+
+
+def train(work_dir: Path, workers: int) -> None:
+    """Runs the stages that have not run yet, and writes the records."""
     sys.path.insert(0, str(ROOT / 'projects/espnet'))  # whose package the config imports
-    work_dir = arguments.work_dir.resolve()
     functions = {'train': train_recorded}
     runs = [watched(work_dir, radius, 'warn') for radius in RADII]
-    run(runs, work_dir / 'logs', arguments.workers, functions)
+    run(runs, work_dir / 'logs', workers, functions)
     fallen = [item.facts['radius'] for item in runs if collapsed(record_of(item))]
     if fallen:
         runs.append(watched(work_dir, fallen[0], 'rollback'))
         run(runs[-1:], work_dir / 'logs', 1, functions)
-    path = store('catastrophic_overfitting', [record_of(item) for item in runs])
-    content = json.loads(path.read_text(encoding='utf-8'))
-    draw(content['records'], ROOT / 'docs/images/catastrophic_overfitting.png')
-    write_section(ROOT / 'docs/evidence_training.md', 'benchmarks/catastrophic_overfitting.py', section(content))
+    store('catastrophic_overfitting', [record_of(item) for item in runs])
 
 
 if __name__ == '__main__':

@@ -114,3 +114,8 @@ def test_section_without_a_collapse_says_so():
 @pytest.mark.parametrize(('record', 'expected'), [(0, False), (1, True)])
 def test_collapse_is_a_warning_of_the_hook(record, expected):
     assert experiment.collapsed(CONTENT['records'][record]) == expected
+
+
+def test_the_document_holds_the_section_of_the_stored_records():
+    content = json.loads((experiments.RESULTS / 'catastrophic_overfitting.json').read_text(encoding='utf-8'))
+    assert experiment.section(content) in (experiments.ROOT / 'docs/evidence_training.md').read_text(encoding='utf-8')
