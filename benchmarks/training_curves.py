@@ -78,7 +78,7 @@ def cost_table(methods: Sequence[Method], standard: float) -> str:
     return '\n'.join(lines) + (
         '\n\nSeconds of a step are the median of its processor time, without the loading of data. Other programs ran '
         'beside some of the trainings, which a time feels. Length: the Linf distance in [0, 1] by which the attack '
-        'moved a training image, mean over the images that it moved.'
+        'moved a training image, mean over the images that it moved; "-" stands for no attack or no record.'
     )
 
 

@@ -84,11 +84,13 @@ def moved(preprocessor: nn.Module, images: Tensor, inputs: Tensor) -> Tensor:
     """Returns the Linf distance in [0, 1] of each image to what the preprocessor made of it, its normalisation undone.
 
     Args:
-        preprocessor: of mmseg, which swaps the channels of BGR images and pads nothing.
+        preprocessor: of mmseg, which pads nothing.
         images: (N, 3, H, W) in [0, 255], as they were loaded.
         inputs: (N, 3, H, W), as the network gets them; of pairs, (2N, 3, H, W), the last N count, the adversarial ones.
     """
-    restored = (inputs[-len(images) :].detach() * preprocessor.std + preprocessor.mean).flip(1)
+    restored = inputs[-len(images) :].detach() * preprocessor.std + preprocessor.mean
+    if preprocessor._channel_conversion:
+        restored = restored.flip(1)
     return (restored - images.to(restored.device)).abs().flatten(1).amax(1) / 255
 
 

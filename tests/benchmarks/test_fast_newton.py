@@ -206,8 +206,9 @@ def test_too_few_rows_are_refused(runs, docs, tmp_path):
     assert docs.read_text(encoding='utf-8') == before
 
 
-def test_moved_is_the_distance_of_the_pixels():
-    preprocessor = SegDataPreProcessor(mean=[120, 110, 100], std=[60, 50, 40], bgr_to_rgb=True, size=(4, 5))
+@pytest.mark.parametrize('swaps', [True, False])
+def test_moved_is_the_distance_of_the_pixels(swaps):
+    preprocessor = SegDataPreProcessor(mean=[120, 110, 100], std=[60, 50, 40], bgr_to_rgb=swaps, size=(4, 5))
     images = torch.randint(20, 200, (3, 3, 4, 5), generator=torch.Generator().manual_seed(0))
     changed = images.clone()
     changed[1, 0, 2, 3] += 7
