@@ -3,10 +3,10 @@
     python benchmarks/fast_newton.py
 
 The study has the form of figures 3 and 4 of 'Single-step adversarial training for semantic segmentation', on CamVid at
-160x120 (the data lies in data/camvid). benchmarks/cost_of_robustness.py has more methods and seeds; the network here has
-the head that DDC-AT needs. UPerNet with a ResNet-18 trains for 1500 iterations on clean images. All methods start from
-this model and train for 500 iterations. The study ends if the start is not accurate, or is robust already, because no
-method could show its effect then.
+160x120 (the data lies in data/camvid). benchmarks/cost_of_robustness.py has more methods and seeds; the network of this
+study has the head that DDC-AT needs. UPerNet with a ResNet-18 trains for 1500 iterations on clean images. All methods
+start from this model and train for 500 iterations. The study ends if the start is not accurate, or is robust already,
+because no method could show its effect then.
 
 Finished stages do not run again, and an interrupted training resumes from its checkpoint. The work folder keeps the
 weights and their checksums. Records go to benchmarks/results/fast_newton.json after each run. ``--stored`` runs
