@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments import cell, mean_and_deviation, provenance, write_section
 from matplotlib.figure import Figure
-from training_curves import MARKERS, Method, cost_table, curves_table, mean_lengths
+from training_curves import COLOURS, MARKERS, Method, cost_table, curves_table, mean_lengths
 from training_curves import draw as draw_curves
 
 Records = Sequence[Mapping[str, Any]]
@@ -136,10 +136,10 @@ def draw(records: Records, methods: Sequence[str], path: Path) -> None:
     for axes, budget in zip(figure.subplots(1, 2), ('none', SHOWN), strict=True):
         for n, method in enumerate(methods):
             mean, deviation = mean_and_deviation([one['numbers'][budget]['mIoU'] for one in of(records, method)])
-            style = {'color': f'C{n % 10}', 'marker': MARKERS[n], 'linestyle': 'none', 'label': method}
+            style = {'color': COLOURS[n], 'marker': MARKERS[n], 'linestyle': 'none', 'label': method}
             axes.errorbar(cost(records, method), 100 * mean, 100 * deviation, capsize=3, **style)
         title = 'clean' if budget == 'none' else f'auto, {budget}'
         axes.set(title=title, xlabel='cost of training over standard', ylabel='mIoU, %')
         axes.grid(alpha=0.3)
-    axes.legend(fontsize='small')
+    figure.legend(*axes.get_legend_handles_labels(), loc='outside right upper', fontsize='small')
     figure.savefig(path, dpi=90)

@@ -9,9 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from experiments import cell, mean_and_deviation
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 MARKERS = 'xDsov^PX*.hp<>d8'
+COLOURS = colormaps['tab20'].colors
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def draw(methods: Sequence[Method], path: Path) -> None:
     figure = Figure(figsize=(4.7 * (1 + len(curves)), 4.2), layout='constrained')
     *grid, steps = figure.subplots(1, 1 + len(curves))
     for n, method in enumerate(methods):
-        style = {'color': f'C{n % 10}', 'marker': MARKERS[n], 'label': method.name}
+        style = {'color': COLOURS[n], 'marker': MARKERS[n], 'label': method.name}
         for axes, (attack, points) in zip(grid, method.curves.items(), strict=True):
             pairs = [mean_and_deviation(values) for values in points.values()]
             means, deviations = ([100 * pair[part] for pair in pairs] for part in (0, 1))
@@ -100,5 +102,5 @@ def draw(methods: Sequence[Method], path: Path) -> None:
     steps.set(title='mean length of the training attack', xlabel='iteration', ylabel='Linf distance', ylim=(0, None))
     for axes in (*grid, steps):
         axes.grid(alpha=0.3)
-    grid[0].legend(fontsize='small')
+    figure.legend(*grid[0].get_legend_handles_labels(), loc='outside right upper', fontsize='small')
     figure.savefig(path, dpi=90)
