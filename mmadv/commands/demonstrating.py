@@ -65,7 +65,10 @@ def run_demo(argv: Sequence[str]) -> int:
     runs = {name: RunResults.load(folder) for name, folder in results.items()}
     draw_curve(runs, out / 'curve.png')
     report = write_report(results, out / 'report.html', title='mmadv demo: digit scenes under SEA')
-    print(f'[demo] mIoU under SEA, %, and the time of a training step\n\n{summary(runs).text()}\n')
+    print(
+        '[demo] mIoU under SEA, %, and the time of a training step (by the clock: other programs that ran meanwhile '
+        f'distort it)\n\n{summary(runs).text()}\n'
+    )
     print(f'[demo] everything took {time.perf_counter() - start:.0f} s; open the report:\n{report}')
     return 0
 
