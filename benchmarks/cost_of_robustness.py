@@ -67,7 +67,7 @@ FLOOR, FLOOR_BUDGET, FLOOR_SHARE = 0.45, 'Linf 2/255', 0.5
 
 
 def plan(work_dir: Path, seeds: Sequence[int], stored: Sequence[Mapping[str, Any]]) -> list[Run]:
-    """Returns a run for each method and seed without a record; RIGD trains its teacher first, if it is gone."""
+    """Returns a run for each method and seed without a record; before RIGD, its teacher is trained if it is gone."""
     known = {(record['method'], record['seed']) for record in stored}
     runs = []
     for seed in seeds:
@@ -76,7 +76,7 @@ def plan(work_dir: Path, seeds: Sequence[int], stored: Sequence[Mapping[str, Any
                 continue
             stages = [training(work_dir, method, seed), measuring(work_dir, method, seed)]
             stages += [drawing(work_dir, method, seed, attack) for attack in CURVES]
-            if method == 'RIGD':
+            if method == 'RIGD' and not stages[0].done.is_file():
                 stages.insert(0, training(work_dir, TEACHER, seed))
             runs.append(Run(folder_of(work_dir, method, seed).name, tuple(stages), {'method': method, 'seed': seed}))
     return runs
@@ -149,10 +149,9 @@ def records_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
     for item in runs:
         if not all(stage.done.is_file() for stage in item.stages):
             continue
-        trained, measured, *drawn = (
-            json.loads(stage.done.read_text(encoding='utf-8')) for stage in item.stages[-2 - len(CURVES) :]
-        )
-        for stage, content in zip(item.stages[-1 - len(CURVES) :], (measured, *drawn), strict=True):
+        own = item.stages[-2 - len(CURVES) :]  # without the training of a teacher
+        trained, measured, *drawn = (json.loads(stage.done.read_text(encoding='utf-8')) for stage in own)
+        for stage, content in zip(own[1:], (measured, *drawn), strict=True):
             if content['sha256'] != trained['sha256']:
                 raise SystemExit(f'error: {stage.done} is of other weights than those that were trained; delete it')
         seconds = sorted(trained['seconds'])

@@ -106,6 +106,16 @@ def test_what_has_a_record_does_not_run_again_and_rigd_has_its_teacher(work):
     assert [command[4] for command in curves] == ['FGSM', 'BIM-10']
 
 
+def test_rigd_that_is_trained_needs_no_teacher(work):
+    (item,) = runs_of(work, 'RIGD')
+    assert len(item.stages) == 5
+    end(item)
+    (item,) = runs_of(work, 'RIGD')
+    assert [stage.command[0] for stage in item.stages] == ['train', 'measure', 'attack', 'attack']
+    (record,) = study.records_of([item])
+    assert (record['method'], record['steps']) == ('RIGD', 20)
+
+
 def test_floor(work):
     runs = runs_of(work, 'standard', seeds=(0, 1, 2))
     end(runs[0])

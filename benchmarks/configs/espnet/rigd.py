@@ -1,6 +1,5 @@
 # Aligned gradients: those of repainted regions' scores, as a model trained with five steps of PGD has them.
-_base_ = 'standard.py'
-model = dict(type='PAGEncoderDecoder', pag=dict(weight=0.5))
+_base_ = 'pag.py'
 custom_hooks = [
     dict(type='ChannelsLastHook'),
     dict(
