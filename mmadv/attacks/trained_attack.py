@@ -15,7 +15,7 @@ from mmadv.attacks.attack import Attack, build_parts, check_steps
 from mmadv.attacks.attack_context import AttackContext, Model
 from mmadv.attacks.checks import Images, Labels
 from mmadv.attacks.freezing import frozen
-from mmadv.attacks.objectives import CrossEntropy, Objective
+from mmadv.attacks.objectives import JensenShannon, Objective
 from mmadv.attacks.randomness import derive_seed
 from mmadv.errors import UserError
 from mmadv.fields import IgnoreIndex, Seed, check, checked
@@ -50,7 +50,7 @@ class TrainedAttack(Attack):
     """
 
     steps: int = 300
-    objective: Objective = CrossEntropy()
+    objective: Objective = JensenShannon()
     batch_size: int = 8
     training_images: int = 200
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmadv.attacks import L2, Linf, RandomNoise, TrainingBatch, Universal, parse_radius
-from mmadv.attacks.objectives import JensenShannon, MaskedCrossEntropy
+from mmadv.attacks.objectives import CrossEntropy, JensenShannon, MaskedCrossEntropy
 from mmadv.errors import UserError
 from mmadv.registry import ATTACKS, build
 
@@ -62,6 +62,22 @@ def test_is_the_same_for_all_images_and_beats_noise_on_others(trained):
     assert result.backward_passes.sum() == 0 and result.forward_passes.tolist() == [1] * 6
     parts = torch.cat([trained(model, images[n : n + 1], labels[n : n + 1]).images for n in range(6)])
     assert torch.equal(parts, result.images)
+
+
+def test_default_objective_spends_nothing_on_pixels_that_are_wrong_for_good():
+    def linear(images):
+        score = 20 * (images - 0.5).mean(1, keepdim=True)
+        return torch.cat([-score, score], dim=1)
+
+    # The first image is wrong whatever the perturbation, the second is right and flips if the perturbation darkens it.
+    images = torch.stack([torch.full((3, 2, 2), value, dtype=torch.float64) for value in (0.7, 0.515)])
+    labels = torch.stack([torch.full((2, 2), label) for label in (0, 1)])
+    threat = Linf(radius=RADIUS)
+    accuracy = {}
+    for attack in (Universal(threat=threat, steps=20), Universal(threat=threat, steps=20, objective=CrossEntropy())):
+        trained = attack.train(itertools.repeat([TrainingBatch(linear, images, labels)]))
+        accuracy[type(attack.objective)] = trained(linear, images, labels).accuracy.tolist()
+    assert accuracy == {JensenShannon: [0, 0], CrossEntropy: [0, 1]}
 
 
 def test_images_are_clipped_and_the_ball_is_kept():
