@@ -13,7 +13,7 @@ from torch import Tensor
 from mmadv.attacks.attack import Attack, build_parts, check_steps
 from mmadv.attacks.attack_context import AttackContext
 from mmadv.attacks.checks import check_range
-from mmadv.attacks.objectives import MaskedCrossEntropy, Objective
+from mmadv.attacks.objectives import JensenShannon, Objective
 from mmadv.attacks.pasting import Placement, masks, paste, texture_gradient
 from mmadv.attacks.randomness import derive_seed, uniform_noise, uniform_numbers
 from mmadv.attacks.region import Pixels
@@ -59,7 +59,7 @@ class PatchAttack(Attack):
     """
 
     steps: int = 200
-    objective: Objective = MaskedCrossEntropy()
+    objective: Objective = JensenShannon()
     size: tuple[Side, Side] = (64, 64)
     scale: tuple[Probability, Probability] = (0.2, 0.4)
     brightness: tuple[PositiveNumber, PositiveNumber] = (0.8, 1.2)
