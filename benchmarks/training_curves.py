@@ -99,7 +99,8 @@ def draw(methods: Sequence[Method], path: Path) -> None:
         if method.lengths:
             length = method.steps / len(method.lengths)
             steps.plot([(n + 0.5) * length for n in range(len(method.lengths))], method.lengths, **style)
-    steps.set(title='mean length of the training attack', xlabel='iteration', ylabel='Linf distance', ylim=(0, None))
+    # Noise moves pixels thirty times as far as a step, so the axis is logarithmic.
+    steps.set(title='mean length of the training attack', xlabel='iteration', ylabel='Linf distance', yscale='log')
     for axes in (*grid, steps):
         axes.grid(alpha=0.3)
     figure.legend(*grid[0].get_legend_handles_labels(), loc='outside right upper', fontsize='small')
